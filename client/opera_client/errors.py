@@ -1,0 +1,240 @@
+"""Every error a user of opera-reward can meet, and its one mapping to (HTTP status, code, retryable).
+
+The server raises these and turns them into error bodies; the client turns bodies back into these.
+
+    OperaError
+    ├── RequestError                    the request as a whole is wrong; nothing was scored
+    │   ├── InvalidRequest              422 invalid_request
+    │   ├── MalformedBody               400 malformed_body
+    │   ├── Unauthorized                401 unauthorized
+    │   ├── NotFound                    404 not_found
+    │   ├── BodyTooLarge                413 body_too_large
+    │   └── WeightVersionMismatch       409 weight_version_mismatch
+    ├── ItemError                       one item is wrong; its neighbours are still scored
+    │   ├── EmptyReference              422 empty_reference
+    │   ├── EmptyResponse               422 empty_response
+    │   ├── EmptyContext                422 empty_context
+    │   ├── TokenOutOfVocabulary        422 token_out_of_vocabulary
+    │   ├── ContextTooLong              422 context_too_long
+    │   ├── SegmentNotFound             422 segment_not_found
+    │   └── OutcomeUnavailable          422 outcome_unavailable
+    ├── ServiceError                    the service could not do it
+    │   ├── DeadlineExceeded            504 deadline_exceeded        retryable
+    │   ├── Unavailable                 503 unavailable              retryable
+    │   ├── EngineOutOfMemory           503 engine_out_of_memory     retryable
+    │   ├── EngineFailed                500 engine_failed            retryable
+    │   ├── NotSupported                501 not_supported
+    │   └── InternalError               500 internal_error
+    └── ClientError                     seen by the client only
+        ├── ServiceUnreachable          no answer at all             retryable
+        └── UnexpectedAnswer            an answer that is not ours
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+
+class OperaError(Exception):
+    """Base of all: a message that says what to do, and where the problem is."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, field: str | None = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        """Path of the offending field, such as `groups.0.reference`."""
+        self.request_id = request_id
+        self.retry_after: float | None = None
+        """Seconds the service asked to wait before a retry."""
+
+    def __str__(self) -> str:
+        """Return code, message and field in one line."""
+        where = f" (field {self.field})" if self.field else ""
+        return f"{self.code}: {self.message}{where}"
+
+    def body(self) -> dict[str, Any]:
+        """Return the inside of an error body, as `ErrorDetail` of the wire describes it."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "field": self.field,
+            "request_id": self.request_id,
+        }
+
+
+class RequestError(OperaError):
+    """The request as a whole is wrong; nothing was scored."""
+
+    code, status = "invalid_request", 422
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, unknown, of the wrong type or out of range."""
+
+
+class MalformedBody(RequestError):
+    """The body is not UTF-8 JSON."""
+
+    code, status = "malformed_body", 400
+
+
+class Unauthorized(RequestError):
+    """The API key is missing or wrong."""
+
+    code, status = "unauthorized", 401
+
+
+class NotFound(RequestError):
+    """No such route, reward or model."""
+
+    code, status = "not_found", 404
+
+
+class BodyTooLarge(RequestError):
+    """The body is over the configured limit."""
+
+    code, status = "body_too_large", 413
+
+
+class WeightVersionMismatch(RequestError):
+    """The request names another weight version than the loaded one."""
+
+    code, status = "weight_version_mismatch", 409
+
+
+class ItemError(OperaError):
+    """One item is wrong; its neighbours are still scored."""
+
+    code, status = "invalid_item", 422
+
+
+class EmptyReference(ItemError):
+    """The reference has no tokens."""
+
+    code = "empty_reference"
+
+
+class EmptyResponse(ItemError):
+    """The response (or candidate, or target) has no tokens."""
+
+    code = "empty_response"
+
+
+class EmptyContext(ItemError):
+    """There is nothing before the target to predict it from."""
+
+    code = "empty_context"
+
+
+class TokenOutOfVocabulary(ItemError):
+    """A token id is not in the model's vocabulary."""
+
+    code = "token_out_of_vocabulary"
+
+
+class ContextTooLong(ItemError):
+    """Context and target together exceed the model's length."""
+
+    code = "context_too_long"
+
+
+class SegmentNotFound(ItemError):
+    """A segment's text could not be located in the response's tokens."""
+
+    code = "segment_not_found"
+
+
+class OutcomeUnavailable(ItemError):
+    """The reward needs a right/wrong outcome that could not be determined."""
+
+    code = "outcome_unavailable"
+
+
+class ServiceError(OperaError):
+    """The service could not do it."""
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's own deadline passed before it was scored."""
+
+    code, status, retryable = "deadline_exceeded", 504, True
+
+
+class Unavailable(ServiceError):
+    """The service is starting, draining or without a working engine."""
+
+    code, status, retryable = "unavailable", 503, True
+
+
+class EngineOutOfMemory(ServiceError):
+    """A tree did not fit into device memory, even in the smallest pieces."""
+
+    code, status, retryable = "engine_out_of_memory", 503, True
+
+
+class EngineFailed(ServiceError):
+    """The engine raised something unexpected or returned numbers that are not finite."""
+
+    code, status, retryable = "engine_failed", 500, True
+
+
+class NotSupported(ServiceError):
+    """This engine or model cannot do what was asked."""
+
+    code, status = "not_supported", 501
+
+
+class InternalError(ServiceError):
+    """A defect of the service."""
+
+
+class ClientError(OperaError):
+    """Seen by the client only."""
+
+    code, status = "client_error", 0
+
+
+class ServiceUnreachable(ClientError):
+    """No answer at all: connection refused, reset, or timed out."""
+
+    code, retryable = "service_unreachable", True
+
+
+class UnexpectedAnswer(ClientError):
+    """An answer that is not this service's."""
+
+    code = "unexpected_answer"
+
+
+def _subclasses(root: type[OperaError]) -> Iterator[type[OperaError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def error_types() -> dict[str, type[OperaError]]:
+    """Return the table code -> class of everything that travels in an error body."""
+    groups = {OperaError, RequestError, ItemError, ServiceError}
+    return {kind.code: kind for kind in _subclasses(OperaError) if kind not in groups and kind.status}
+
+
+def error_from_body(body: object, *, status: int) -> OperaError:
+    """Rebuild the error that a server's answer describes; anything else becomes `UnexpectedAnswer`."""
+    detail = body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(detail, Mapping) or not isinstance(detail.get("message"), str):
+        return UnexpectedAnswer(
+            f"HTTP {status} with a body that is not an opera-reward error: {str(body)[:200]}"
+        )
+    kind = error_types().get(str(detail.get("code")), InternalError if status >= 500 else InvalidRequest)
+    field, request_id = detail.get("field"), detail.get("request_id")
+    return kind(
+        detail["message"],
+        field=field if isinstance(field, str) else None,
+        request_id=request_id if isinstance(request_id, str) else None,
+    )

@@ -1,0 +1,388 @@
+"""The wire: every request and answer of the service as pydantic models, shared by server and client.
+
+Field names and meanings are the public contract. Unknown fields of a request are refused; NaN never travels.
+Token counts are tokens, log-probabilities natural logs, times milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TokenId = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+TokenIds = list[TokenId]
+Detail = Literal["reward", "segments", "tokens"]
+Status = Literal["ok", "error"]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class _Answer(BaseModel):
+    # Answers may grow: an older client ignores what it does not know.
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+def _needs_one(text: object, ids: object, name: str) -> None:
+    if text is None and ids is None:
+        raise ValueError(f"give `{name}` or `{name}_token_ids`")
+
+
+class Message(BaseModel):
+    """One chat message; further keys (name, tool_calls, …) reach the model's chat template untouched."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    role: str
+    content: str
+
+
+Prompt = str | list[Message]
+
+
+class ErrorDetail(_Answer):
+    """Why something was not scored and what to do about it."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    field: str | None = None
+    request_id: str | None = None
+
+
+class ErrorBody(_Answer):
+    """The body of every non-2xx answer."""
+
+    error: ErrorDetail
+
+
+class ModelInfo(_Answer):
+    """The model behind a number."""
+
+    name: str
+    revision: str
+    weight_version: str
+    dtype: str
+    engine: str
+
+
+class Usage(_Answer):
+    """What an answer cost, in tokens."""
+
+    tokens_naive: int
+    """Re-encoding every context from scratch."""
+    tokens_computed: int
+    """Tokens that really went through the model."""
+    scored_tokens: int
+    """Log-probabilities read."""
+
+
+class Timing(_Answer):
+    """Where the time of a request went, in milliseconds."""
+
+    encode: float
+    queue: float
+    engine: float
+    total: float
+
+
+# --- /reward ---------------------------------------------------------------------------------------------
+
+
+class Trajectory(_Request):
+    """A response to the group's prompt: its text, its token ids, or both (then ids are scored, text is shown)."""
+
+    id: str | None = Field(None, description="Unique in its group; the position by default.")
+    response: str | None = None
+    response_token_ids: TokenIds | None = None
+
+    @model_validator(mode="after")
+    def _some_response(self) -> Trajectory:
+        _needs_one(self.response, self.response_token_ids, "response")
+        return self
+
+
+class Group(_Request):
+    """All trajectories of one prompt in one rollout step, with the known good answer."""
+
+    group_id: str | None = Field(None, description="The position in the request by default.")
+    task: Literal["open", "math"] = "open"
+    prompt: Prompt | None = None
+    prompt_token_ids: TokenIds | None = None
+    reference: str | None = None
+    reference_token_ids: TokenIds | None = None
+    trajectories: list[Trajectory] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Group:
+        _needs_one(self.prompt, self.prompt_token_ids, "prompt")
+        _needs_one(self.reference, self.reference_token_ids, "reference")
+        ids = [trajectory.id for trajectory in self.trajectories if trajectory.id is not None]
+        if len(ids) != len(set(ids)):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise ValueError(
+                f"trajectory id {twice!r} appears twice in the group; make ids unique or omit them"
+            )
+        return self
+
+
+class RewardRequest(_Request):
+    """Score whole groups."""
+
+    reward: str = "opera"
+    preset: str = "hardened"
+    config: dict[str, Any] = Field(default_factory=dict, description="Overrides single fields of the preset.")
+    detail: Detail = "segments"
+    timeout_s: float | None = Field(None, gt=0, description="Drop the work unscored after this many seconds.")
+    weight_version: str | None = Field(None, description="Refuse (409) when other weights are loaded.")
+    run_id: str | None = None
+    step: int | None = Field(None, ge=0)
+    groups: list[Group] = Field(min_length=1)
+
+
+class SegmentResult(_Answer):
+    """One paragraph of the think block."""
+
+    index: int
+    start: int
+    """First token of the segment in the response."""
+    end: int
+    """The boundary: one past the segment's last token, separator included."""
+    text: str
+    reflective: bool
+    mean_logprob: float
+    """Mean log-prob of the reference after this segment."""
+    gain: float
+    """`mean_logprob` after this segment minus before it."""
+    credited: bool
+    token_logprobs: list[float] | None = None
+    """Per reference token, with `detail: tokens`."""
+
+
+class TrajectoryResult(_Answer):
+    """The reward of one trajectory and everything it was computed from, or the error that prevented it."""
+
+    id: str
+    status: Status
+    reward: float | None = None
+    components: dict[str, float] | None = None
+    mean_logprob: float | None = None
+    sum_logprob: float | None = None
+    perplexity: float | None = None
+    segments: list[SegmentResult] | None = None
+    token_logprobs: list[float] | None = None
+    """Per reference token under the final context, with `detail: tokens`."""
+    flags: list[str] = Field(default_factory=list)
+    error: ErrorDetail | None = None
+
+
+class GroupResult(_Answer):
+    """One group's answer, trajectories in the order of the request."""
+
+    group_id: str
+    size: int
+    scored: int
+    """Trajectories that were scored and ranked among each other; less than `size` when some have errors."""
+    initial_mean_logprob: float | None
+    """Mean log-prob of the reference before any thought; null when nothing in the group was scored."""
+    reference_tokens: int
+    trajectories: list[TrajectoryResult]
+
+
+class RewardResult(_Answer):
+    """The answer of POST /reward."""
+
+    model: ModelInfo
+    reward: str
+    preset: str
+    config_hash: str
+    groups: list[GroupResult]
+    usage: Usage
+    timing_ms: Timing
+    ema_baseline: float | None = None
+    """Running mean of the run's log-probs (the authors' `ppl_ema_baseline`); `paper` preset only, a metric."""
+
+    @property
+    def rewards(self) -> list[list[float | None]]:
+        """Return the rewards, one list a group; None where a trajectory has an error."""
+        return [[trajectory.reward for trajectory in group.trajectories] for group in self.groups]
+
+
+# --- /rank -----------------------------------------------------------------------------------------------
+
+RankBy = Literal["branch", "branch_sum", "sequence", "reference"]
+
+
+class Candidate(_Request):
+    """A candidate continuation given as token ids."""
+
+    token_ids: TokenIds
+
+
+class RankItem(_Request):
+    """Candidate branches after one shared prefix."""
+
+    id: str | None = None
+    prompt: Prompt | None = None
+    prompt_token_ids: TokenIds | None = None
+    prefix: str | None = None
+    prefix_token_ids: TokenIds | None = None
+    candidates: list[str | Candidate] = Field(min_length=1)
+    by: RankBy = "branch"
+    reference: str | None = None
+    reference_token_ids: TokenIds | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> RankItem:
+        _needs_one(self.prompt, self.prompt_token_ids, "prompt")
+        if self.by == "reference":
+            _needs_one(self.reference, self.reference_token_ids, "reference")
+        return self
+
+
+class RankRequest(_Request):
+    """Order the candidates of each item, best first."""
+
+    timeout_s: float | None = Field(None, gt=0)
+    weight_version: str | None = None
+    run_id: str | None = None
+    items: list[RankItem] = Field(min_length=1)
+
+
+class CandidateResult(_Answer):
+    """One candidate's log-probability and place."""
+
+    status: Status
+    score: float | None = None
+    """What the candidates are ordered by."""
+    mean_logprob: float | None = None
+    sum_logprob: float | None = None
+    perplexity: float | None = None
+    tokens: int | None = None
+    """Tokens the mean is taken over: the branch, prefix + branch, or the reference, as `by` says."""
+    rank: int | None = None
+    """0 is best."""
+    error: ErrorDetail | None = None
+
+
+class RankItemResult(_Answer):
+    """One item's order."""
+
+    id: str
+    status: Status
+    ranking: list[int]
+    """Indices of the scored candidates, best first; ties by index."""
+    candidates: list[CandidateResult]
+    error: ErrorDetail | None = None
+
+
+class RankResult(_Answer):
+    """The answer of POST /rank."""
+
+    model: ModelInfo
+    items: list[RankItemResult]
+    usage: Usage
+    timing_ms: Timing
+
+
+# --- /score ----------------------------------------------------------------------------------------------
+
+
+class ScoreItem(_Request):
+    """One target after one context."""
+
+    id: str | None = None
+    context: str | None = None
+    context_token_ids: TokenIds | None = None
+    target: str | None = None
+    target_token_ids: TokenIds | None = None
+    entropy: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> ScoreItem:
+        _needs_one(self.context, self.context_token_ids, "context")
+        _needs_one(self.target, self.target_token_ids, "target")
+        return self
+
+
+class ScoreRequest(_Request):
+    """Plain log-probabilities of targets."""
+
+    detail: Detail = "reward"
+    timeout_s: float | None = Field(None, gt=0)
+    weight_version: str | None = None
+    run_id: str | None = None
+    items: list[ScoreItem] = Field(min_length=1)
+
+
+class ScoreItemResult(_Answer):
+    """One target's log-probability."""
+
+    id: str
+    status: Status
+    sum_logprob: float | None = None
+    mean_logprob: float | None = None
+    perplexity: float | None = None
+    tokens: int | None = None
+    mean_entropy: float | None = None
+    token_ids: list[int] | None = None
+    token_logprobs: list[float] | None = None
+    token_entropies: list[float] | None = None
+    error: ErrorDetail | None = None
+
+
+class ScoreResult(_Answer):
+    """The answer of POST /score."""
+
+    model: ModelInfo
+    items: list[ScoreItemResult]
+    usage: Usage
+    timing_ms: Timing
+
+
+# --- operations ------------------------------------------------------------------------------------------
+
+
+class PresetInfo(_Answer):
+    """One named configuration of a reward."""
+
+    config: dict[str, Any]
+    config_hash: str
+    components: list[str]
+
+
+class RewardInfo(_Answer):
+    """One entry of the registry."""
+
+    name: str
+    summary: str
+    needs: list[str]
+    """Any of `reference`, `group`, `outcome`."""
+    source: str
+    presets: dict[str, PresetInfo]
+    config_schema: dict[str, Any]
+
+
+class RewardsInfo(_Answer):
+    """The answer of GET /rewards."""
+
+    rewards: list[RewardInfo]
+
+
+class ServedModel(ModelInfo):
+    """The answer of GET /model."""
+
+    route: str
+    vocab_size: int
+    max_context: int
+    max_batch_tokens: int
+
+
+class Health(_Answer):
+    """The answer of the health endpoints."""
+
+    status: Literal["ok", "starting", "draining", "failed"]
+    detail: str = ""
+    queued_trees: int = 0
+    queued_tokens: int = 0

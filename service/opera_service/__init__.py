@@ -1,0 +1,1 @@
+"""The reward service: text in, token trees through an engine, rewards out."""

@@ -1,0 +1,1 @@
+"""HTTP: routes, keys, limits, error bodies. Knows no torch and no maths."""

@@ -1,0 +1,1 @@
+"""Engines fill token trees with log-probabilities. They know no text, no reward and no HTTP."""

@@ -1,0 +1,94 @@
+"""What an engine is: flat batches of token trees in, arrays of log-probabilities out.
+
+An engine knows no text, no reward and no HTTP. It owns its device thread: `score` and `generate` are
+coroutines that never block the event loop. Failures are `opera_client.errors.OperaError`s
+(`engine_out_of_memory`, `engine_failed`, `not_supported`), never numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from opera_service.scoring.tree import Ids, TokenTree, TreeScores
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine serves and how much it takes at a time."""
+
+    engine: str
+    """`dummy`, `torch`, …"""
+    model: str
+    revision: str
+    """Content hash or hub revision of the weights on disk, e.g. `sha256:…`."""
+    weight_version: str
+    dtype: str
+    vocab_size: int
+    max_context: int
+    """Longest context + target, in tokens."""
+    max_batch_tokens: int
+    """Distinct tree tokens the engine likes to get in one `score` call."""
+    route: str = ""
+    """How trees are computed, where the engine has a choice."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """Sample `n` continuations of one prompt."""
+
+    prompt_ids: Ids
+    n: int = 1
+    max_tokens: int = 256
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+    seed: int | None = None
+    stop_ids: tuple[int, ...] = ()
+    """Generation ends after one of these ids, which is kept as the last id."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One sampled continuation."""
+
+    token_ids: Ids
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class EngineHealth:
+    """Whether the engine can score now, and why not."""
+
+    ok: bool
+    detail: str = ""
+    gauges: dict[str, float] = field(default_factory=dict)
+    """Engine-specific numbers for /metrics, e.g. `memory_bytes`."""
+
+
+class Engine(Protocol):
+    """One model on one device (group)."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """The model, its weights and limits, as of now."""
+        ...
+
+    async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
+        """Fill every tree. A tree is computed on one weight version, whatever happens meanwhile."""
+        ...
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
+        """Sample continuations; one list of `n` per request."""
+        ...
+
+    def health(self) -> EngineHealth:
+        """Cheap: never waits for the device."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish work in hand and free the device."""
+        ...

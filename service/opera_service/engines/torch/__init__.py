@@ -1,0 +1,1 @@
+"""The torch engine: one transformers model, several routes through a token tree."""

@@ -1,0 +1,1 @@
+"""One file a request type: encode, plan, schedule, read, answer."""

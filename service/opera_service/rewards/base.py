@@ -1,0 +1,86 @@
+"""What a reward is: which contexts to price on a token tree, and what the prices are worth.
+
+A reward knows numpy and encoded groups; no tokenizer, no HTTP, no torch. Its numbers are nats and pure
+functions of log-probabilities and configuration.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opera_service.rewards.config import RewardConfig
+from opera_service.scoring.tree import TreeBuilder, TreeScores
+from opera_service.trajectories.encoded import EncodedGroup
+
+Config = TypeVar("Config", bound=RewardConfig)
+Plan = TypeVar("Plan")
+Need = Literal["reference", "group", "outcome"]
+
+
+@dataclass(frozen=True)
+class SegmentOutcome:
+    """What one segment did to the reference."""
+
+    mean_logprob: float
+    gain: float
+    credited: bool
+    token_logprobs: NDArray[np.floating]
+    """Per reference token, after this segment."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The reward of one trajectory and what it was computed from."""
+
+    reward: float
+    components: Mapping[str, float]
+    """The same keys for every trajectory of a reward and configuration."""
+    token_logprobs: NDArray[np.floating]
+    """Per reference token under the trajectory's final context."""
+    segments: tuple[SegmentOutcome, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GroupOutcome:
+    """Outcomes in the order of the group's trajectories."""
+
+    trajectories: tuple[Outcome, ...]
+    initial_logprobs: NDArray[np.floating]
+    """Per reference token before any thought."""
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    """Group-level numbers worth watching, e.g. the calibrated margin."""
+
+
+class Reward(ABC, Generic[Config, Plan]):
+    """A reward bound to one configuration. Subclasses live one a file in `rewards/catalog/`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    """Paper and equation, or the released code it follows."""
+    needs: ClassVar[tuple[Need, ...]]
+    presets: ClassVar[Mapping[str, RewardConfig]]
+    """At least `paper` and `hardened`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    @abstractmethod
+    def components(self) -> tuple[str, ...]:
+        """Keys of every outcome's components."""
+
+    @abstractmethod
+    def plan(self, group: EncodedGroup, tree: TreeBuilder) -> Plan:
+        """Put the contexts to price on `tree`; return whatever `read` needs to find them again."""
+
+    @abstractmethod
+    def read(self, group: EncodedGroup, plan: Plan, scores: TreeScores) -> GroupOutcome:
+        """Turn the log-probabilities of the planned queries into outcomes."""

@@ -1,0 +1,1 @@
+"""Token trees, batching and scheduling of scoring. Knows no reward, no text and no HTTP."""

@@ -1,0 +1,69 @@
+"""What encoding yields: a group of trajectories as token ids, with every context a reward may price.
+
+Pure data. Encoders (which know tokenizers) make it, rewards (which know none) read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from opera_service.scoring.tree import Ids
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One paragraph of the think block."""
+
+    start: int
+    """First token in the response."""
+    end: int
+    """The boundary: one past the last token, separator run included."""
+    text: str
+    reflective: bool
+    """Holds a reflection word, by the rules of the encoding."""
+
+
+@dataclass(frozen=True)
+class EncodedTrajectory:
+    """One response with its contexts, longest last."""
+
+    id: str
+    text: str
+    """The whole response as text."""
+    thought: str
+    """Text of the first think block, without its tags; empty when there is none."""
+    answer: str
+    """Text after the think block; the whole response when there is none."""
+    segments: tuple[Segment, ...]
+    contexts: tuple[Ids, ...]
+    """S + 1 contexts: [0] before any thought (the group's `initial`), [k] after segment k - 1."""
+    full: Ids
+    """Prompt + whole response."""
+    answer_context: Ids
+    """Prompt + response up to where the answer starts."""
+    answer_ids: Ids
+    """The response's own answer tokens; empty when it has none."""
+    response_tokens: int
+    flags: tuple[str, ...] = ()
+    """`think_missing`, `think_unclosed`, `think_repeated`, `empty_think`, `empty_answer`, …"""
+    outcome: bool | None = None
+    """Right or wrong, for tasks and rewards that need it."""
+
+
+@dataclass(frozen=True)
+class EncodedGroup:
+    """Trajectories of one prompt, ready to be planned on a token tree."""
+
+    id: str
+    task: str
+    prompt_ids: Ids
+    initial: Ids
+    """Prompt + opened think block: the context before any thought."""
+    bridge: Ids
+    """Fixed ids fed (never scored) between a context and the reference; may be empty."""
+    reference_ids: Ids
+    reference: str
+    """The reference's text, for guards that compare words."""
+    trajectories: tuple[EncodedTrajectory, ...]
+    controls: tuple[Ids, ...] = field(default=())
+    """Contentless reflective paragraphs; priced after `initial`, they tell what "Wait" alone gains."""

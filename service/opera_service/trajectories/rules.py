@@ -1,0 +1,66 @@
+"""How text becomes contexts: every choice a reward's configuration can make about encoding.
+
+Defaults are those of the `hardened` presets; `paper` presets override them to follow the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Rules(BaseModel):
+    """Base of all configuration: frozen, unknown keys refused, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ThinkRules(Rules):
+    """Where the thought is."""
+
+    open: str = Field("<think>", description="Opening tag.", min_length=1)
+    close: str = Field("</think>", description="Closing tag.", min_length=1)
+
+
+class SegmentRules(Rules):
+    """How the thought is cut into segments."""
+
+    separator: str = Field("\n\n", min_length=1, description="Paragraph separator.")
+    min_tokens: int = Field(
+        8, ge=0, description="Shorter paragraphs are merged into the next one (defect D17)."
+    )
+    max_segments: int | None = Field(
+        64, ge=1, description="Paragraphs past this are merged into the last (D9)."
+    )
+
+
+class ReflectionRules(Rules):
+    """What makes a segment reflective."""
+
+    languages: tuple[Literal["authors", "en", "zh"], ...] = Field(
+        ("en", "zh"), description="Built-in word lists; `authors` is the released code's list of five."
+    )
+    words: tuple[str, ...] = Field((), description="Words added to the lists.")
+    match: Literal["word", "substring"] = Field(
+        "word", description="`substring` finds 'but' in 'butter' (D14)."
+    )
+    where: Literal["start", "anywhere"] = Field(
+        "start", description="Only at the start of a sentence or paragraph, or anywhere in it."
+    )
+
+
+class ContextRules(Rules):
+    """What stands before the reference, and which part of the reference is priced."""
+
+    mode: Literal["ids", "text"] = Field(
+        "ids",
+        description="`ids`: literal prefixes of the rollout's tokens; `text`: decode, join, re-encode (D4).",
+    )
+    opening: str = Field("<think>\n", description="Appended to a prompt that has not opened its think block.")
+    bridge: str = Field("</think>\n\n", description="Fed, not scored, between context and reference (D5).")
+    reference_part: Literal["full", "answer"] = Field(
+        "answer", description="`answer` drops a leading think block of the reference."
+    )
+    score_end: bool = Field(True, description="Price the end-of-turn token after the reference, too.")
+    controls: bool = Field(True, description="Encode contentless control paragraphs for the margin (D15).")
