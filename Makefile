@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make demo`, `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test lint types rooms tiny-model bench clean
+.DEFAULT_GOAL := demo
+
+# torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every number shown
+	$(BIN)/opera-reward demo
+
+test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+rooms: $(VENV)/.installed  ## The import rules between rooms
+	$(BIN)/lint-imports --no-logo
+
+tiny-model: $(VENV)/.installed  ## Rebuild the embedded model (a few minutes)
+	$(BIN)/python -m opera_service.demo.pretrain
+
+bench: $(VENV)/.installed
+	$(BIN)/opera-reward bench scoring
+	$(BIN)/opera-reward bench serving
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
