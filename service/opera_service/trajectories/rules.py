@@ -27,12 +27,8 @@ class SegmentRules(Rules):
     """How the thought is cut into segments."""
 
     separator: str = Field("\n\n", min_length=1, description="Paragraph separator.")
-    min_tokens: int = Field(
-        8, ge=0, description="Shorter paragraphs are merged into the next one (defect D17)."
-    )
-    max_segments: int | None = Field(
-        64, ge=1, description="Paragraphs past this are merged into the last (D9)."
-    )
+    min_tokens: int = Field(8, ge=0, description="Shorter paragraphs are merged into the next one (defect D17).")
+    max_segments: int | None = Field(64, ge=1, description="Paragraphs past this are merged into the last (D9).")
 
 
 class ReflectionRules(Rules):
@@ -42,9 +38,7 @@ class ReflectionRules(Rules):
         ("en", "zh"), description="Built-in word lists; `authors` is the released code's list of five."
     )
     words: tuple[str, ...] = Field((), description="Words added to the lists.")
-    match: Literal["word", "substring"] = Field(
-        "word", description="`substring` finds 'but' in 'butter' (D14)."
-    )
+    match: Literal["word", "substring"] = Field("word", description="`substring` finds 'but' in 'butter' (D14).")
     where: Literal["start", "anywhere"] = Field(
         "start", description="Only at the start of a sentence or paragraph, or anywhere in it."
     )

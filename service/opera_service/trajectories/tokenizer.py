@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from opera_service.scoring.tree import Ids
@@ -25,7 +26,7 @@ class Tokenizer(Protocol):
 
     @property
     def bos_id(self) -> int | None:
-        """The id that starts a text, if the model has one."""
+        """The id that starts every text of this model, if its tokenizer puts one there; `encode` never does."""
         ...
 
     def encode(self, text: str) -> Ids:
@@ -36,8 +37,15 @@ class Tokenizer(Protocol):
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         ...
 
-    def byte_ends(self, ids: ArrayLike) -> NDArray[Any]:
-        """int64[len(ids)]: after how many bytes of the text each token ends."""
+    def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
+        """Return the text of `ids` as bytes: UTF-8, except where the ids themselves split or break a character.
+
+        Raises `opera_client.errors.NotSupported` when the tokenizer's text cannot be cut between tokens.
+        """
+        ...
+
+    def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> NDArray[np.int64]:
+        """int64[len(ids)]: after how many bytes of `to_bytes` each token ends; skipped tokens add none."""
         ...
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:

@@ -1,0 +1,59 @@
+"""A tokenizer that needs no files: UTF-8 bytes plus three marks. For the dummy engine, tests and examples.
+
+Vocabulary (259 ids): 0-255 the bytes, 256 `<think>`, 257 `</think>`, 258 `<|end|>` (ends a turn; special).
+Chat template: every message is `role: content<|end|>` and a newline, then `assistant: ` for the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from opera_service.scoring.tree import Ids, as_ids
+from opera_service.trajectories.pieces import Ends, PieceTable
+
+MARKS = ("<think>", "</think>", "<|end|>")
+END_ID = 258
+
+
+class ByteTokenizer:
+    """One token a byte, one token a mark."""
+
+    vocab_size = 256 + len(MARKS)
+    eos_id: int | None = END_ID
+    bos_id: int | None = None
+
+    def __init__(self) -> None:
+        pieces = [bytes([value]) for value in range(256)] + [mark.encode() for mark in MARKS]
+        self._pieces = PieceTable(pieces, special=[END_ID])
+        self._marks = re.compile("(" + "|".join(map(re.escape, MARKS)) + ")")
+
+    def encode(self, text: str) -> Ids:
+        """Return the bytes of `text`, its marks as single ids."""
+        parts = self._marks.split(text)
+        ids = [
+            [256 + MARKS.index(part)] if part in MARKS else np.frombuffer(part.encode(), dtype=np.uint8)
+            for part in parts
+        ]
+        return as_ids(np.concatenate(ids))
+
+    def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
+        return self.to_bytes(ids, skip_special=skip_special).decode(errors="replace")
+
+    def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
+        """Return the text of `ids` as bytes."""
+        return self._pieces.join(ids, skip_special=skip_special)
+
+    def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
+        """int64[len(ids)]: after how many bytes of `to_bytes` each token ends."""
+        return self._pieces.ends(ids, skip_special=skip_special)
+
+    def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
+        """Apply the template above; every message needs `role` and `content`."""
+        turns = [f"{message['role']}: {message['content']}<|end|>\n" for message in messages]
+        return self.encode("".join(turns) + "assistant: ")
