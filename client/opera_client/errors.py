@@ -228,9 +228,7 @@ def error_from_body(body: object, *, status: int) -> OperaError:
     """Rebuild the error that a server's answer describes; anything else becomes `UnexpectedAnswer`."""
     detail = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(detail, Mapping) or not isinstance(detail.get("message"), str):
-        return UnexpectedAnswer(
-            f"HTTP {status} with a body that is not an opera-reward error: {str(body)[:200]}"
-        )
+        return UnexpectedAnswer(f"HTTP {status} with a body that is not an opera-reward error: {str(body)[:200]}")
     kind = error_types().get(str(detail.get("code")), InternalError if status >= 500 else InvalidRequest)
     field, request_id = detail.get("field"), detail.get("request_id")
     return kind(

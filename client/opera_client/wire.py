@@ -121,9 +121,7 @@ class Group(_Request):
         ids = [trajectory.id for trajectory in self.trajectories if trajectory.id is not None]
         if len(ids) != len(set(ids)):
             twice = next(name for name in ids if ids.count(name) > 1)
-            raise ValueError(
-                f"trajectory id {twice!r} appears twice in the group; make ids unique or omit them"
-            )
+            raise ValueError(f"trajectory id {twice!r} appears twice in the group; make ids unique or omit them")
         return self
 
 

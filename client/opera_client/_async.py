@@ -1,0 +1,290 @@
+"""The client, asynchronous: typed questions, cut into chunks, asked side by side, merged into one answer.
+
+All logic is here; `RewardClient` only drives it from a thread. Knows the wire, never the service's code.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Self, TypedDict, TypeVar
+
+import httpx
+
+from opera_client._checks import check_rank, check_reward, check_score
+from opera_client._chunks import cut, in_order, merge
+from opera_client._connection import Connection
+from opera_client._http import ask
+from opera_client._in_process import App, running, service_app
+from opera_client._parse import Item, Request, items_of, request_of
+from opera_client._progress import progress_bar
+from opera_client._retry import Backoff, Deadline
+from opera_client.errors import InvalidRequest
+from opera_client.wire import (
+    Detail,
+    Group,
+    Health,
+    RankItem,
+    RankRequest,
+    RankResult,
+    RewardRequest,
+    RewardResult,
+    RewardsInfo,
+    ScoreItem,
+    ScoreRequest,
+    ScoreResult,
+    ServedModel,
+)
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT = 3600.0
+"""Seconds for one call with all its chunks and retries: an hour, so that no long trajectory is cut off
+unnoticed. Pass `timeout=None` to wait for ever."""
+
+Result = TypeVar("Result", RewardResult, RankResult, ScoreResult)
+
+Info = TypeVar("Info", RewardsInfo, ServedModel, Health)
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments that both clients take; their meaning is at `AsyncRewardClient`."""
+
+    api_key: str | None
+    headers: Mapping[str, str] | None
+    timeout: float | None
+    retries: int
+    max_items: int
+    max_bytes: int
+    concurrency: int
+    transport: httpx.AsyncBaseTransport | None
+
+
+class AsyncRewardClient:
+    """Ask an opera-reward service for rewards, rankings and log-probabilities.
+
+    Groups and items are wire models or plain dicts of the same form. A call is cut into requests of at most
+    `max_items` groups (items) and about `max_bytes` bytes; at most `concurrency` of them are in flight. The
+    answer is in the order of the question, or the call raises: nothing is lost, reordered, or priced by two
+    weight versions. One bad trajectory is no reason to raise: it carries its own `error`.
+
+    Args:
+        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default.
+        api_key: sent as `Authorization: Bearer`; `OPERA_API_KEY` by default.
+        headers: sent with every request.
+        timeout: seconds for one call with all its chunks and retries; an hour by default, None for no limit.
+            The service is told, and drops what it cannot finish in time.
+        retries: failed attempts of one request that are repeated. Answers that say `Retry-After` do not
+            count: those are bounded by `timeout` alone.
+        max_items: groups or items in one request.
+        max_bytes: approximate JSON size of one request.
+        concurrency: requests in flight at a time.
+        transport: an httpx transport to use instead of the network.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        retries: int = 8,
+        max_items: int = 16,
+        max_bytes: int = 1_000_000,
+        concurrency: int = 8,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        for name, number in (("max_items", max_items), ("max_bytes", max_bytes), ("concurrency", concurrency)):
+            if number < 1:
+                raise InvalidRequest(f"must be at least 1, not {number}", field=name)
+        if timeout is not None and not timeout > 0:
+            raise InvalidRequest(f"must be more than 0 seconds, not {timeout}", field="timeout")
+        self.url = (url or os.environ.get("OPERA_REWARD_URL") or DEFAULT_URL).rstrip("/")
+        self._headers = dict(headers or {})
+        if key := api_key or os.environ.get("OPERA_API_KEY"):
+            self._headers.setdefault("Authorization", f"Bearer {key}")
+        self._timeout, self._backoff = timeout, Backoff(retries=retries)
+        self._max_items, self._max_bytes, self._concurrency = max_items, max_bytes, concurrency
+        self._connection = Connection(lambda: self._connected(transport), movable=True)
+
+    @classmethod
+    def in_process(
+        cls, app: App | None = None, /, *, options: ClientOptions | None = None, **settings: Any
+    ) -> Self:
+        """Run the service's own app inside this process, without a port: same code, same numbers.
+
+        The app starts with the first call (or on entering `async with`) and stops with `aclose`.
+
+        Args:
+            app: an ASGI app to run instead of the service's.
+            options: arguments of the class, e.g. `{"timeout": 60}`.
+            settings: the service's settings, as `opera-reward serve` has them, e.g. `engine="dummy"`.
+
+        Raises:
+            NotSupported: on first use, when the service's dependencies are not installed.
+        """
+        client = cls("http://in-process", **(options or {}))
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[httpx.AsyncClient]:
+            async with running(app or service_app(settings)) as transport, client._connected(transport) as http:
+                yield http
+
+        client._connection = Connection(connect, movable=False)
+        return client
+
+    async def reward(
+        self,
+        groups: Iterable[Group | Mapping[str, Any]],
+        *,
+        reward: str = "opera",
+        preset: str = "hardened",
+        config: Mapping[str, Any] | None = None,
+        detail: Detail = "segments",
+        weight_version: str | None = None,
+        run_id: str | None = None,
+        step: int | None = None,
+        request_id: str | None = None,
+        progress: bool = False,
+    ) -> RewardResult:
+        """Reward whole groups; the answer is in their order.
+
+        Args:
+            groups: what to score; a group without `group_id` is named by its position.
+            reward: name in the registry, see `rewards()`.
+            preset: named configuration of that reward.
+            config: single fields of the preset to override.
+            detail: how much of the way to the number to return: `reward`, `segments` or `tokens`.
+            weight_version: refuse when the service has other weights loaded.
+            run_id: name of the training run, for the service's running means and logs.
+            step: the run's step, for the logs.
+            request_id: sent as `X-Request-Id`, with the chunk's number behind it when there are several.
+            progress: show a progress bar when stderr is a terminal.
+
+        Raises:
+            OperaError: nothing is returned; the error's `code` says why, its message what to do.
+        """
+        fields = {
+            "reward": reward, "preset": preset, "config": dict(config or {}), "detail": detail,
+            "weight_version": weight_version, "run_id": run_id, "step": step,
+        }  # fmt: skip
+        batch = items_of(Group, groups, "groups", id_field="group_id")
+
+        def question(part: list[Group], timeout_s: float | None) -> RewardRequest:
+            return request_of(RewardRequest, {**fields, "timeout_s": timeout_s, "groups": part})
+
+        return await self._batch("/reward", batch, question, RewardResult, check_reward, request_id, progress)
+
+    async def rank(
+        self,
+        items: Iterable[RankItem | Mapping[str, Any]],
+        *,
+        weight_version: str | None = None,
+        run_id: str | None = None,
+        request_id: str | None = None,
+        progress: bool = False,
+    ) -> RankResult:
+        """Order the candidates of each item, best first; arguments and errors as for `reward`."""
+        fields = {"weight_version": weight_version, "run_id": run_id}
+        batch = items_of(RankItem, items, "items", id_field="id")
+
+        def question(part: list[RankItem], timeout_s: float | None) -> RankRequest:
+            return request_of(RankRequest, {**fields, "timeout_s": timeout_s, "items": part})
+
+        return await self._batch("/rank", batch, question, RankResult, check_rank, request_id, progress)
+
+    async def score(
+        self,
+        items: Iterable[ScoreItem | Mapping[str, Any]],
+        *,
+        detail: Detail = "reward",
+        weight_version: str | None = None,
+        run_id: str | None = None,
+        request_id: str | None = None,
+        progress: bool = False,
+    ) -> ScoreResult:
+        """Return plain log-probabilities of targets after contexts; arguments and errors as for `reward`."""
+        fields = {"detail": detail, "weight_version": weight_version, "run_id": run_id}
+        batch = items_of(ScoreItem, items, "items", id_field="id")
+
+        def question(part: list[ScoreItem], timeout_s: float | None) -> ScoreRequest:
+            return request_of(ScoreRequest, {**fields, "timeout_s": timeout_s, "items": part})
+
+        return await self._batch("/score", batch, question, ScoreResult, check_score, request_id, progress)
+
+    async def rewards(self) -> RewardsInfo:
+        """Return the registry: every reward, what it needs, its presets and its config schema."""
+        return await self._get(RewardsInfo, "/rewards")
+
+    async def model(self) -> ServedModel:
+        """Return which model and weights the service has loaded, and its limits."""
+        return await self._get(ServedModel, "/model")
+
+    async def health(self) -> Health:
+        """Return how the service is; one that is starting, draining or failed says so and is no error."""
+        return await self._get(Health, "/health", accept=frozenset({200, 503}))
+
+    async def aclose(self) -> None:
+        """Close the connections, stop an in-process app; a further call would open afresh."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Open the connection; an in-process app starts here."""
+        await self._connection.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    @asynccontextmanager
+    async def _connected(self, transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[httpx.AsyncClient]:
+        # Only connecting has a limit of its own: how long an answer may take is the deadline's business.
+        limits = httpx.Limits(max_connections=self._concurrency + 1)
+        timeout = httpx.Timeout(None, connect=10.0)
+        async with httpx.AsyncClient(
+            base_url=self.url, headers=self._headers, timeout=timeout, limits=limits, transport=transport
+        ) as http:
+            yield http
+
+    async def _get(self, kind: type[Info], path: str, accept: frozenset[int] = frozenset({200})) -> Info:
+        http = await self._connection.open()
+        deadline = Deadline(self._timeout)
+        return await ask(http, kind, "GET", path, deadline=deadline, backoff=self._backoff, accept=accept)
+
+    async def _batch(
+        self,
+        path: str,
+        batch: list[Item],
+        question: Callable[[list[Item], float | None], Request],
+        kind: type[Result],
+        check: Callable[[Request, Result], None],
+        request_id: str | None,
+        progress: bool,
+    ) -> Result:
+        deadline = Deadline(self._timeout)
+        chunks = list(cut(batch, max_items=self._max_items, max_bytes=self._max_bytes))
+        name = request_id or uuid.uuid4().hex
+        question(chunks[0], None)  # refuse bad arguments before anything is opened
+        http = await self._connection.open()
+
+        async def work(numbered: tuple[int, list[Item]]) -> Result:
+            number, chunk = numbered
+            left = deadline.remaining
+            request = question(chunk, None if left is None else max(left, 0.001))
+            answer = await ask(
+                http, kind, "POST", path, body=request, deadline=deadline, backoff=self._backoff,
+                request_id=name if len(chunks) == 1 else f"{name}-{number}",
+            )  # fmt: skip
+            check(request, answer)
+            return answer
+
+        answers: list[Result] = []
+        with progress_bar(path.strip("/"), len(batch), shown=progress) as advance:
+            async with aclosing(in_order(work, enumerate(chunks), concurrency=self._concurrency)) as stream:
+                async for answer in stream:
+                    advance(len(chunks[len(answers)]))
+                    answers.append(answer)
+        return merge(answers)

@@ -1,0 +1,118 @@
+"""A big batch in small requests: cut by count and by size on the wire, answers merged back in order.
+
+Knows no HTTP. Every answer of a merge must come from the same weights; a mixture is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from opera_client.errors import UnexpectedAnswer, WeightVersionMismatch
+from opera_client.wire import ModelInfo, RankResult, RewardResult, ScoreResult, Timing, Usage
+
+Item = TypeVar("Item", bound=BaseModel)
+In = TypeVar("In")
+Out = TypeVar("Out")
+Result = TypeVar("Result", RewardResult, RankResult, ScoreResult)
+
+
+def cut(items: Iterable[Item], *, max_items: int, max_bytes: int) -> Iterator[list[Item]]:
+    """Yield consecutive runs of at most `max_items` items and about `max_bytes` bytes of JSON.
+
+    Token ids and text both cost bytes, so the byte limit bounds tokens too. An item over the limit travels
+    alone: whether it is too large is the service's to say.
+    """
+    chunk: list[Item] = []
+    size = 0
+    for item in items:
+        weight = len(item.model_dump_json(exclude_none=True))
+        if chunk and (len(chunk) >= max_items or size + weight > max_bytes):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += weight
+    if chunk:
+        yield chunk
+
+
+async def in_order(
+    work: Callable[[In], Awaitable[Out]], items: Iterable[In], *, concurrency: int
+) -> AsyncGenerator[Out, None]:
+    """Yield `work(item)` in the order of `items`, at most `concurrency` at a time.
+
+    Finished answers that wait for an earlier one are bounded too (twice `concurrency`), so a stream of any
+    length runs in bounded memory. The first failure, in order, cancels everything still in flight.
+    """
+    gate = asyncio.Semaphore(concurrency)
+
+    async def guarded(item: In) -> Out:
+        async with gate:
+            return await work(item)
+
+    window: deque[asyncio.Task[Out]] = deque()
+    try:
+        for item in items:
+            window.append(asyncio.create_task(guarded(item)))
+            if len(window) >= 2 * concurrency:
+                yield await window[0]
+                window.popleft()
+        while window:
+            yield await window[0]
+            window.popleft()
+    finally:
+        for task in window:
+            task.cancel()
+        await asyncio.gather(*window, return_exceptions=True)
+
+
+def merge(parts: Sequence[Result]) -> Result:
+    """Join the answers of consecutive chunks into the answer of the whole.
+
+    Usage and times are summed over the chunks: they are the service's work, not the caller's wall clock
+    (chunks run side by side). `ema_baseline` is that of the last chunk.
+
+    Raises:
+        WeightVersionMismatch: the weights were swapped between two chunks.
+        UnexpectedAnswer: the chunks disagree on model, reward, preset or config.
+    """
+    first, last = parts[0], parts[-1]
+    for part in parts[1:]:
+        _same_model(first.model, part.model)
+        if isinstance(first, RewardResult) and isinstance(part, RewardResult):
+            settings = (first.reward, first.preset, first.config_hash)
+            if settings != (part.reward, part.preset, part.config_hash):
+                raise UnexpectedAnswer("chunks of one call were scored with different reward settings")
+    if len(parts) == 1:
+        return first
+    changes: dict[str, object] = {
+        "usage": _total(Usage, [part.usage for part in parts]),
+        "timing_ms": _total(Timing, [part.timing_ms for part in parts]),
+    }
+    if isinstance(last, RewardResult):
+        changes["groups"] = [g for part in parts if isinstance(part, RewardResult) for g in part.groups]
+        changes["ema_baseline"] = last.ema_baseline
+    else:
+        changes["items"] = [item for part in parts if not isinstance(part, RewardResult) for item in part.items]
+    return first.model_copy(update=changes)
+
+
+def _same_model(one: ModelInfo, other: ModelInfo) -> None:
+    if one.weight_version != other.weight_version:
+        raise WeightVersionMismatch(
+            f"the weights changed during the call: part was scored by version {one.weight_version!r}, part by "
+            f"{other.weight_version!r}; call again, and pass weight_version= to pin one"
+        )
+    if one != other:
+        raise UnexpectedAnswer(f"one call was answered by two models: {one} and {other}; check the address")
+
+
+Sums = TypeVar("Sums", Usage, Timing)
+
+
+def _total(kind: type[Sums], parts: Sequence[Sums]) -> Sums:
+    return kind(**{name: sum(getattr(part, name) for part in parts) for name in kind.model_fields})

@@ -1,0 +1,86 @@
+"""The client for plain code: every method of `AsyncRewardClient`, run on a private event-loop thread."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+from opera_client._async import AsyncRewardClient, ClientOptions
+from opera_client._in_process import App
+from opera_client._portal import Portal
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _plain(
+    method: Callable[Concatenate[AsyncRewardClient, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[RewardClient, P], R]:
+    @functools.wraps(method)
+    def call(self: RewardClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._portal.run(lambda: method(self._client, *args, **kwargs))
+
+    return call
+
+
+class RewardClient:
+    """Ask an opera-reward service for rewards, rankings and log-probabilities.
+
+    Arguments, methods and errors are those of `AsyncRewardClient`. Safe in notebooks, from several threads
+    at once, and after a fork (the child opens its own connections).
+
+        with RewardClient("http://localhost:8000") as client:
+            result = client.reward(groups)
+    """
+
+    def __init__(self, url: str | None = None, **options: Unpack[ClientOptions]) -> None:
+        self._own(AsyncRewardClient(url, **options))
+
+    @classmethod
+    def in_process(
+        cls, app: App | None = None, /, *, options: ClientOptions | None = None, **settings: Any
+    ) -> Self:
+        """Run the service's own app inside this process; see `AsyncRewardClient.in_process`."""
+        client = cls.__new__(cls)
+        client._own(AsyncRewardClient.in_process(app, options=options, **settings))
+        return client
+
+    def _own(self, client: AsyncRewardClient) -> None:
+        self._client = client
+        self._portal = Portal()
+        self._finalizer = weakref.finalize(self, _shut, client, self._portal)
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return self._client.url
+
+    reward = _plain(AsyncRewardClient.reward)
+    rank = _plain(AsyncRewardClient.rank)
+    score = _plain(AsyncRewardClient.score)
+    rewards = _plain(AsyncRewardClient.rewards)
+    model = _plain(AsyncRewardClient.model)
+    health = _plain(AsyncRewardClient.health)
+
+    def close(self) -> None:
+        """Close the connections, stop an in-process app; a further call would open afresh."""
+        _shut(self._client, self._portal)
+
+    def __enter__(self) -> Self:
+        """Open the client; an in-process app starts here."""
+        self._portal.run(self._client.__aenter__)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the client."""
+        self.close()
+
+
+def _shut(client: AsyncRewardClient, portal: Portal) -> None:
+    if portal.alive:
+        try:
+            portal.run(client.aclose)
+        finally:
+            portal.stop()

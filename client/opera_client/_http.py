@@ -1,0 +1,115 @@
+"""One question, one answer: sends a request until it is answered, refused, or out of time.
+
+Knows retries, deadlines and error bodies; knows nothing of rewards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from opera_client._retry import Backoff, Deadline, is_retryable, parse_retry_after
+from opera_client.errors import (
+    DeadlineExceeded,
+    OperaError,
+    ServiceUnreachable,
+    UnexpectedAnswer,
+    error_from_body,
+)
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+_GATEWAY = frozenset({502, 503, 504})
+
+
+async def ask(
+    http: httpx.AsyncClient,
+    kind: type[Answer],
+    method: str,
+    path: str,
+    *,
+    body: BaseModel | None = None,
+    deadline: Deadline,
+    backoff: Backoff,
+    request_id: str | None = None,
+    accept: frozenset[int] = frozenset({200}),
+) -> Answer:
+    """Send and return the parsed answer. Retries keep the same `X-Request-Id`.
+
+    Raises:
+        OperaError: the service's own error, at once unless its status is retryable.
+        ServiceUnreachable: no answer, after all retries.
+        DeadlineExceeded: the answer did not come in time.
+        UnexpectedAnswer: something answered, but not this service.
+    """
+    name = request_id or uuid.uuid4().hex
+    headers = {"X-Request-Id": name, "Content-Type": "application/json"}
+    content = None if body is None else body.model_dump_json(exclude_none=True)
+    failures = 0
+    while True:
+        try:
+            async with asyncio.timeout(deadline.remaining):
+                response = await http.request(method, path, content=content, headers=headers)
+        except TimeoutError:
+            raise _too_late(deadline, name) from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            problem: OperaError = _unreachable(http, error, name)
+            if not isinstance(error, httpx.TransportError) or isinstance(error, httpx.UnsupportedProtocol):
+                raise problem from error
+        else:
+            if response.status_code in accept:
+                return _parse(kind, response, name)
+            problem = _refusal(response, name)
+            if not is_retryable(response.status_code):
+                raise problem
+        wait = backoff.wait(failures, problem.retry_after)
+        if wait is None or not deadline.allows(wait):
+            raise problem
+        failures += problem.retry_after is None
+        await asyncio.sleep(wait)
+
+
+def _parse(kind: type[Answer], response: httpx.Response, request_id: str) -> Answer:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise UnexpectedAnswer(
+            f"{response.url} answered {response.status_code}, but not as opera-reward does: {where}: "
+            f"{first['msg']}; check the address and the versions of client and service",
+            request_id=request_id,
+        ) from None
+
+
+def _refusal(response: httpx.Response, request_id: str) -> OperaError:
+    try:
+        error = error_from_body(response.json(), status=response.status_code)
+    except ValueError:
+        error = error_from_body(response.text, status=response.status_code)
+    if isinstance(error, UnexpectedAnswer) and response.status_code in _GATEWAY:
+        error = ServiceUnreachable(
+            f"a gateway answered {response.status_code} for {response.url}: no service behind it; is it running?"
+        )
+    error.request_id = error.request_id or request_id
+    error.retry_after = parse_retry_after(response.headers.get("Retry-After"))
+    return error
+
+
+def _unreachable(http: httpx.AsyncClient, error: Exception, request_id: str) -> ServiceUnreachable:
+    reason = str(error) or type(error).__name__
+    return ServiceUnreachable(
+        f"no answer from {http.base_url} ({reason}); is the service running and the address right?",
+        request_id=request_id,
+    )
+
+
+def _too_late(deadline: Deadline, request_id: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"no answer within timeout={deadline.timeout:g} s; pass a larger timeout, or None to wait for ever",
+        request_id=request_id,
+    )

@@ -1,0 +1,55 @@
+"""From what a caller hands in to wire models; what does not fit is an `InvalidRequest` that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from opera_client.errors import InvalidRequest
+from opera_client.wire import Group, RankItem, RankRequest, RewardRequest, ScoreItem, ScoreRequest
+
+Item = TypeVar("Item", Group, RankItem, ScoreItem)
+Request = TypeVar("Request", RewardRequest, RankRequest, ScoreRequest)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def items_of(
+    kind: type[Item], given: Iterable[Item | Mapping[str, Any]], where: str, *, id_field: str
+) -> list[Item]:
+    """Return typed items; one without an id gets its position, so that chunks keep the caller's names.
+
+    Raises:
+        InvalidRequest: with a field such as `groups.3.reference`.
+    """
+    items = [
+        item if isinstance(item, kind) else validated(kind, item, f"{where}.{position}")
+        for position, item in enumerate(given)
+    ]
+    if not items:
+        raise InvalidRequest("is empty; give at least one", field=where)
+    return [
+        item if getattr(item, id_field) is not None else item.model_copy(update={id_field: str(position)})
+        for position, item in enumerate(items)
+    ]
+
+
+def request_of(kind: type[Request], fields: Mapping[str, Any]) -> Request:
+    """Return the request of one chunk; its items are validated already."""
+    return validated(kind, fields, "")
+
+
+def validated(kind: type[Model], given: object, where: str) -> Model:
+    """Return `given` as a wire model.
+
+    Raises:
+        InvalidRequest: naming the first field that does not fit, below `where`.
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InvalidRequest(first["msg"].removeprefix("Value error, ") + more, field=path or None) from None
