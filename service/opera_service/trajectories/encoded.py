@@ -67,3 +67,5 @@ class EncodedGroup:
     trajectories: tuple[EncodedTrajectory, ...]
     controls: tuple[Ids, ...] = field(default=())
     """Contentless reflective paragraphs; priced after `initial`, they tell what "Wait" alone gains."""
+    prompt: str = ""
+    """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""

@@ -5,9 +5,11 @@ Defaults are those of the `hardened` presets; `paper` presets override them to f
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Rules(BaseModel):
@@ -24,7 +26,7 @@ class ThinkRules(Rules):
 
 
 class SegmentRules(Rules):
-    """How the thought is cut into segments."""
+    """How the thought is cut into segments, in mode `ids`; mode `text` splits as the authors' code does."""
 
     separator: str = Field("\n\n", min_length=1, description="Paragraph separator.")
     min_tokens: int = Field(8, ge=0, description="Shorter paragraphs are merged into the next one (defect D17).")
@@ -37,7 +39,7 @@ class ReflectionRules(Rules):
     languages: tuple[Literal["authors", "en", "zh"], ...] = Field(
         ("en", "zh"), description="Built-in word lists; `authors` is the released code's list of five."
     )
-    words: tuple[str, ...] = Field((), description="Words added to the lists.")
+    words: tuple[Word, ...] = Field((), description="Words added to the lists.")
     match: Literal["word", "substring"] = Field("word", description="`substring` finds 'but' in 'butter' (D14).")
     where: Literal["start", "anywhere"] = Field(
         "start", description="Only at the start of a sentence or paragraph, or anywhere in it."
@@ -51,10 +53,21 @@ class ContextRules(Rules):
         "ids",
         description="`ids`: literal prefixes of the rollout's tokens; `text`: decode, join, re-encode (D4).",
     )
-    opening: str = Field("<think>\n", description="Appended to a prompt that has not opened its think block.")
+    opening: str = Field(
+        "<think>\n",
+        description="Appended to a prompt that has not opened its think block; mode `text` uses the bare tag.",
+    )
     bridge: str = Field("</think>\n\n", description="Fed, not scored, between context and reference (D5).")
     reference_part: Literal["full", "answer"] = Field(
         "answer", description="`answer` drops a leading think block of the reference."
+    )
+    reference_prefix: str = Field(
+        "",
+        description="Priced with the reference, before it (NOVER's opening tag). Tokenised on its own, then joined as "
+        "ids, so that it never merges with the reference.",
+    )
+    reference_suffix: str = Field(
+        "", description="Priced with the reference, after it and before the end token; tokenised on its own."
     )
     score_end: bool = Field(True, description="Price the end-of-turn token after the reference, too.")
     controls: bool = Field(True, description="Encode contentless control paragraphs for the margin (D15).")
