@@ -1,0 +1,95 @@
+"""Turns hidden states of scored rows into log-probabilities, chunk by chunk.
+
+Logits exist for one chunk of scored rows at a time, by the model's own head in its own dtype (so that soft-capping
+and scaling of logits are the architecture's); the log-softmax is float32, or float64 for float64 models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import MoeModelOutputWithPast
+
+from opera_service.scoring.tree import TokenTree
+
+_CPU_CHUNK, _CUDA_CHUNK = 2**22, 2**28
+"""Logits in memory at a time."""
+
+
+class Head:
+    """The model's own way from last hidden states to logits."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        vocab = int(model.config.get_text_config().vocab_size)
+        budget = _CUDA_CHUNK if model.device.type == "cuda" else _CPU_CHUNK
+        self.chunk_rows = max(16, budget // vocab)
+        self._dummy = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return logits [n, V] of hidden states [n, H]: the model's forward with its backbone's answer given."""
+        with _answering(self._model.base_model, hidden[None]):
+            logits: Tensor = self._model(input_ids=self._dummy, use_cache=False).logits
+        return logits[0]
+
+
+@contextmanager
+def _answering(backbone: torch.nn.Module, hidden: Tensor) -> Iterator[None]:
+    def forward(*_: Any, **__: Any) -> MoeModelOutputWithPast:
+        return MoeModelOutputWithPast(last_hidden_state=hidden)  # type: ignore[arg-type]
+
+    backbone.forward = forward
+    try:
+        yield
+    finally:
+        del backbone.forward
+
+
+class Readout:
+    """Collects the numbers of one forest as its hidden states or logits come in, in any order."""
+
+    def __init__(self, tree: TokenTree, head: Head, dtype: torch.dtype) -> None:
+        self.tree = tree
+        self.tokens_computed = 0
+        self._head = head
+        self._dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        self._order = np.argsort(tree.rows, kind="stable")
+        self._rows = tree.rows[self._order]
+        kind = np.float64 if self._dtype == torch.float64 else np.float32
+        count, top = tree.num_scored, tree.want_top
+        self.logprobs: NDArray[np.floating] = np.full(count, np.nan, dtype=kind)
+        self.entropies = np.full(count, np.nan, dtype=kind) if tree.want_entropy else None
+        self.top_ids = np.zeros((count, top), dtype=np.int32) if top else None
+        self.top_logprobs = np.full((count, top), np.nan, dtype=kind) if top else None
+
+    def take_hidden(self, start: int, hidden: Tensor) -> None:
+        """Read every scored row among tokens [start, start + n) off their hidden states [n, H]."""
+        first, last = np.searchsorted(self._rows, [start, start + len(hidden)])
+        rows, index = np.unique(self._rows[first:last] - start, return_inverse=True)
+        for low in range(0, len(rows), self._head.chunk_rows):
+            chunk = rows[low : low + self._head.chunk_rows]
+            begin, end = np.searchsorted(index, [low, low + len(chunk)])
+            logits = self._head(hidden[torch.as_tensor(chunk, device=hidden.device)])
+            self.take_logits(self._order[first + begin : first + end], logits, index[begin:end] - low)
+
+    def take_logits(self, pairs: NDArray[Any], logits: Tensor, index: NDArray[Any]) -> None:
+        """Read scored pairs off logits [n, V]; pair k uses row index[k]."""
+        logits = logits.to(self._dtype)
+        where = torch.as_tensor(index, device=logits.device)
+        targets = torch.as_tensor(self.tree.targets[pairs], device=logits.device).long()
+        norm = torch.logsumexp(logits, dim=-1)
+        self.logprobs[pairs] = (logits[where, targets] - norm[where]).cpu().numpy()
+        if self.entropies is not None:
+            entropy = torch.special.entr(torch.softmax(logits, dim=-1)).sum(dim=-1)
+            self.entropies[pairs] = entropy[where].cpu().numpy()
+        if self.top_ids is not None and self.top_logprobs is not None:
+            best = logits.topk(min(self.tree.want_top, logits.shape[-1]), dim=-1)
+            self.top_ids[pairs] = best.indices[where].cpu().numpy()
+            self.top_logprobs[pairs] = (best.values - norm[:, None])[where].cpu().numpy()

@@ -1,0 +1,93 @@
+"""The `tree_sdpa` route: one scaled_dot_product_attention a block of queries, over exactly the keys it sees.
+
+A path through a tree is a few contiguous intervals of keys, so a block needs their concatenation and a small
+triangular mask; no [tokens, tokens] mask exists. The default on CPUs; needs no compiler.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from opera_service.engines.torch.forest import Interval, Piece, Step
+from opera_service.engines.torch.packed import PackedRoute, StepAttention
+
+_BLOCK = 128
+"""Queries a block: long enough for a fast matrix product, short enough that few masked keys are computed."""
+
+
+class SdpaAttention(StepAttention):
+    """Query heads that share a key head are folded into the query axis, so keys are never repeated."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self._blocks = [block for piece in step.pieces for block in _blocks(piece)]
+        self._longest = max(block.num_keys for block in self._blocks)
+        self._masks: dict[tuple[int | None, int], Tensor] = {}
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+        """Return [1, t, H, D]; see the base class."""
+        heads, tokens, size = query.shape[1:]
+        shared = key.shape[1]
+        group = heads // shared
+        folded = query.view(shared, group, tokens, size).transpose(1, 2).reshape(1, shared, tokens * group, size)
+        out = torch.empty_like(folded)
+        for block in self._blocks:
+            span = slice(block.start * group, block.stop * group)
+            keys = _last(block.keys, window and window - 1 + block.stop - block.start)
+            mask = self._mask(query, window, group, block.stop - block.start, sum(b - a for a, b in keys))
+            out[:, :, span] = scaled_dot_product_attention(
+                folded[:, :, span], _gather(key, keys), _gather(value, keys), attn_mask=mask, scale=scale
+            )
+        return out.view(shared, tokens, group, size).transpose(0, 1).reshape(1, tokens, heads, size)
+
+    def _mask(self, like: Tensor, window: int | None, group: int, queries: int, keys: int) -> Tensor:
+        """Return an additive view [queries * group, keys] whose last `queries` columns are the block itself."""
+        kind = (window, group)
+        if kind not in self._masks:
+            back = self._longest if window is None else min(self._longest, window + _BLOCK)
+            distance = torch.arange(_BLOCK)[:, None] - torch.arange(-back, _BLOCK)[None, :]
+            hidden = (distance < 0) | (distance >= (window or distance.max() + 1))
+            mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+            self._masks[kind] = mask.repeat_interleave(group, 0).to(like)
+        mask = self._masks[kind]
+        own = mask.shape[1] - _BLOCK
+        return mask[: queries * group, own - (keys - queries) : own + queries]
+
+
+def _blocks(piece: Piece) -> list[Piece]:
+    """Cut a piece into blocks of queries, each with the keys up to its own end."""
+    blocks = []
+    for start in range(piece.start, piece.stop, _BLOCK):
+        stop = min(start + _BLOCK, piece.stop)
+        later = piece.stop - stop
+        (*before, (low, high)) = piece.keys
+        blocks.append(Piece(start, stop, (*before, (low, high - later))))
+    return blocks
+
+
+def _last(keys: tuple[Interval, ...], count: int | None) -> tuple[Interval, ...]:
+    """Return the intervals of the last `count` keys; all of them for None."""
+    if count is None:
+        return keys
+    found: list[Interval] = []
+    for start, stop in reversed(keys):
+        if count > 0:
+            found.append((max(start, stop - count), stop))
+            count -= stop - start
+    return tuple(reversed(found))
+
+
+def _gather(source: Tensor, keys: tuple[Interval, ...]) -> Tensor:
+    views = [source[:, :, start:stop] for start, stop in keys]
+    return views[0] if len(views) == 1 else torch.cat(views, dim=2)
+
+
+class TreeSdpaRoute(PackedRoute):
+    """Packed forward with SDPA over intervals."""
+
+    name: ClassVar[str] = "tree_sdpa"
+    attention: ClassVar[type[StepAttention]] = SdpaAttention
