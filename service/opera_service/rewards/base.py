@@ -45,6 +45,7 @@ class Outcome:
     """Per reference token under the trajectory's final context."""
     segments: tuple[SegmentOutcome, ...] = ()
     flags: tuple[str, ...] = ()
+    """The flags of the trajectory's encoding, then those of the reward."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""Configuration common to all rewards: how trajectories are encoded for them."""
+"""Configuration common to all rewards: how trajectories are encoded for them, and what is judged or reported."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,6 +14,15 @@ from opera_service.trajectories.rules import (
     ThinkRules,
 )
 
+Judge = Literal["boxed_exact", "math_verify"]
+
+
+class EmaRules(Rules):
+    """The running mean reported beside the rewards (released code: `GlobalEMA`, `ppl_ema_baseline`)."""
+
+    alpha: float = Field(0.1, gt=0, le=1, description="Weight of a new step's mean.")
+    mix: float = Field(0.2, ge=0, le=1, description="Share of the running mean in a smoothed log-prob.")
+
 
 class RewardConfig(Rules):
     """Encoding rules; rewards add their own sections."""
@@ -20,3 +31,8 @@ class RewardConfig(Rules):
     segment: SegmentRules = Field(default_factory=SegmentRules)
     reflection_words: ReflectionRules = Field(default_factory=ReflectionRules)
     context: ContextRules = Field(default_factory=ContextRules)
+    ema: EmaRules | None = Field(None, description="Running mean of the run's log-probs; a metric only (D11).")
+
+    def judge_of(self, task: str) -> Judge | None:  # noqa: ARG002 (rewards that judge override it)
+        """Return how right and wrong are told apart for `task`; None where the reward needs no outcome."""
+        return None
