@@ -183,6 +183,8 @@ class TreeBuilder:
         self._chains = [_Chain(ROOT, as_ids([]))]
         self._children: dict[tuple[int, int, int], int] = {}
         self._queries: list[tuple[Cursor, Ids]] = []
+        self.num_tokens = 0
+        """Distinct tokens so far."""
 
     def extend(self, cursor: Cursor, ids: ArrayLike) -> Cursor:
         """Walk from `cursor` along `ids`, adding what is not there yet, and return where that ends."""
@@ -201,11 +203,13 @@ class TreeBuilder:
                 chain, length = child, 0
             elif length == len(own):
                 self._chains[chain].tokens = np.concatenate([own, ids[done:]])
+                self.num_tokens += len(ids) - done
                 length, done = length + len(ids) - done, len(ids)
             else:
                 self._children[chain, length, int(ids[done])] = len(self._chains)
                 self._chains[chain].cuts.add(length)
                 self._chains.append(_Chain(Cursor(chain, length), ids[done:].copy()))
+                self.num_tokens += len(ids) - done
                 chain, length, done = len(self._chains) - 1, len(ids) - done, len(ids)
         return Cursor(chain, length)
 

@@ -1,0 +1,97 @@
+"""POST /score: log-probabilities of one target after one context, item by item.
+
+Items of a request share token trees, so equal contexts are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from opera_client.errors import EmptyResponse, OperaError
+from opera_client.wire import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
+from opera_service.pipelines.service import Service
+from opera_service.pipelines.tokens import check_length, ids_of
+from opera_service.scoring.planner import Place, Planner
+from opera_service.scoring.tree import Ids, TokenTree, TreeScores
+
+
+class _Planned(NamedTuple):
+    place: Place
+    target: Ids
+
+
+async def score(service: Service, request: ScoreRequest, *, deadline: float | None = None) -> ScoreResult:
+    """Score every item that can be scored. `deadline` is a time of the service's clock."""
+    run = Run(service, weight_version=request.weight_version, deadline=deadline)
+    trees, plans = await run.encode(_plan, service, request.items)
+    scores = await run.score(trees)
+    items = await service.in_thread(_read, run, request, plans, scores)
+    return ScoreResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
+
+
+def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree], list[_Planned | OperaError]]:
+    planner = Planner(service.engine.info.max_batch_tokens)
+    plans: list[_Planned | OperaError] = []
+    for index, item in enumerate(items):
+        try:
+            context, target = _encode(service, item, f"items.{index}")
+            plans.append(_Planned(planner.add(context, target), target))
+        except OperaError as error:
+            plans.append(error)
+    return planner.build(want_entropy=any(item.entropy for item in items)), plans
+
+
+def _encode(service: Service, item: ScoreItem, field: str) -> tuple[Ids, Ids]:
+    tokenizer, info = service.tokenizer, service.engine.info
+    context = ids_of(tokenizer, item.context, item.context_token_ids, info, field=f"{field}.context")
+    target = ids_of(tokenizer, item.target, item.target_token_ids, info, field=f"{field}.target")
+    if len(target) == 0:
+        raise EmptyResponse("the target has no tokens; give at least one", field=f"{field}.target")
+    check_length(len(context), len(target), info, field=f"{field}.context")
+    return context, target
+
+
+def _read(
+    run: Run,
+    request: ScoreRequest,
+    plans: Sequence[_Planned | OperaError],
+    scores: Sequence[TreeScores | OperaError],
+) -> list[ScoreItemResult]:
+    results = []
+    for index, (item, plan) in enumerate(zip(request.items, plans, strict=True)):
+        name = item.id if item.id is not None else str(index)
+        try:
+            results.append(_result(item, name, plan, scores, tokens=request.detail == "tokens"))
+        except OperaError as error:
+            failure = run.error(error, f"items.{index}")
+            results.append(ScoreItemResult(id=name, status="error", error=failure))
+    return results
+
+
+def _result(
+    item: ScoreItem,
+    name: str,
+    plan: _Planned | OperaError,
+    answers: Sequence[TreeScores | OperaError],
+    *,
+    tokens: bool,
+) -> ScoreItemResult:
+    plan = or_raise(plan)
+    scores = or_raise(answers[plan.place.tree])
+    logprobs = scores.of(plan.place.query)
+    entropies = scores.entropies_of(plan.place.query) if item.entropy else None
+    total, mean = total_and_mean(logprobs)
+    return ScoreItemResult(
+        id=name,
+        status="ok",
+        sum_logprob=total,
+        mean_logprob=mean,
+        perplexity=perplexity(mean),
+        tokens=len(logprobs),
+        mean_entropy=None if entropies is None else total_and_mean(entropies)[1],
+        token_ids=plan.target.tolist() if tokens else None,
+        token_logprobs=logprobs.tolist() if tokens else None,
+        token_entropies=entropies.tolist() if tokens and entropies is not None else None,
+    )

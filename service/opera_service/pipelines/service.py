@@ -1,0 +1,106 @@
+"""What all requests share: the engine, the tokenizer, the scheduler, worker threads and the metrics.
+
+Made once a process; used from one event loop. It knows no HTTP and no single kind of request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from opera_client.errors import WeightVersionMismatch
+from opera_client.wire import ModelInfo, ServedModel
+from opera_service.engines.base import Engine
+from opera_service.pipelines.baselines import Baselines
+from opera_service.scoring.scheduler import Scheduler
+from opera_service.telemetry import Telemetry
+from opera_service.trajectories.tokenizer import Tokenizer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Service:
+    """One engine with everything around it that is not HTTP."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        name: str | None = None,
+        max_batch_tokens: int | None = None,
+        encode_threads: int = 2,
+    ) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.telemetry = Telemetry()
+        self.clock = time.monotonic
+        self.baselines = Baselines()
+        self.scheduler = Scheduler(
+            engine.score,
+            max_batch_tokens or engine.info.max_batch_tokens,
+            clock=self.clock,
+            on_batch=self.telemetry.batch,
+            on_drop=self.telemetry.dropped,
+        )
+        self._name = name
+        self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
+        self.telemetry.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
+
+    def model(self, weight_version: str | None = None) -> ModelInfo:
+        """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""
+        info = self.engine.info
+        return ModelInfo(
+            name=self._name or info.model,
+            revision=info.revision,
+            weight_version=weight_version or info.weight_version,
+            dtype=info.dtype,
+            engine=info.engine,
+        )
+
+    def served_model(self) -> ServedModel:
+        """Describe the model and its limits."""
+        info = self.engine.info
+        return ServedModel(
+            **self.model().model_dump(),
+            route=info.route,
+            vocab_size=info.vocab_size,
+            max_context=info.max_context,
+            max_batch_tokens=info.max_batch_tokens,
+        )
+
+    def require_weights(self, wanted: str | None, *, scored: str | None = None) -> None:
+        """Raise `WeightVersionMismatch` unless the loaded (or the scoring) weights are the wanted ones."""
+        loaded = scored or self.engine.info.weight_version
+        if wanted is not None and wanted != loaded:
+            raise WeightVersionMismatch(
+                f"the request asks for weight version {wanted!r} but {loaded!r} is loaded; "
+                "load the wanted weights or leave weight_version out",
+                field="weight_version",
+            )
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in a worker thread, so that the event loop stays free."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+    def deadline(self, timeout_s: float | None, unix: float | None = None) -> float | None:
+        """Turn a timeout in seconds and an absolute unix time, whichever is earlier, into a clock time."""
+        ends = [math.inf if timeout_s is None else timeout_s, math.inf if unix is None else unix - time.time()]
+        return None if min(ends) == math.inf else self.clock() + min(ends)
+
+    async def aclose(self) -> None:
+        """Finish queued work, then free engine and threads."""
+        await self.scheduler.aclose()
+        await self.engine.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _gauges(self) -> dict[str, float]:
+        queue = {"queue_trees": self.scheduler.queued_trees, "queue_tokens": self.scheduler.queued_tokens}
+        health = self.engine.health()
+        return {**queue, "engine_ok": float(health.ok), **{f"engine_{k}": v for k, v in health.gauges.items()}}

@@ -1,0 +1,144 @@
+"""Every setting of the service, once: a field is a flag of `serve`, an `OPERA_…` variable and a YAML key.
+
+A flag wins over the environment, the environment over the `--config` file, the file over the default.
+Unknown flags and keys are refused. It knows names and ranges, not what they configure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+EngineName = Literal["dummy", "torch"]
+RouteName = Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+
+
+class SettingsError(ValueError):
+    """A flag, variable or key is wrong; the message is one line that names it."""
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """One service process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPERA_", env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    engine: EngineName = Field("torch", description="`dummy` needs no model and is for tests.")
+    model: str | None = Field(
+        None, description="Hugging Face id or folder of a causal LM; the embedded demo model by default."
+    )
+    weight_version: str = Field("0", min_length=1, description="Name of the loaded weights, in every answer.")
+    route: RouteName = Field("auto", description="How the torch engine computes token trees.")
+    dtype: DtypeName = Field("auto", description="`auto`: float32 on CPU, bfloat16 on CUDA.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, …")
+    max_batch_tokens: int | None = Field(
+        None, ge=1, description="Distinct tree tokens per engine call; by default what the engine prefers."
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Accepted keys, comma-separated; none means open."
+    )
+    api_key_file: Path | None = Field(None, description="File with one accepted key a line.")
+    max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
+    encode_threads: int = Field(2, ge=1, description="Worker threads for tokenising and reading scores.")
+    drain_s: float = Field(30.0, ge=0, description="On SIGTERM, seconds to let running requests finish.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Log to stderr.")
+    dummy_token_seconds: float = Field(
+        0.0, ge=0, description="The dummy engine sleeps this long per token, for load tests."
+    )
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The body limit in bytes."""
+        return int(self.max_body_mb * 2**20)
+
+    @property
+    def model_path(self) -> str:
+        """What to load: `model`, or the folder of the embedded model."""
+        return self.model or str(files("opera_service.demo").joinpath("model"))
+
+    @property
+    def model_name(self) -> str:
+        """How answers and `/v1/models` call the model."""
+        return self.model or "demo"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All accepted API keys, from `api_keys` and `api_key_file`."""
+        own = tuple(key.get_secret_value() for key in self.api_keys)
+        if self.api_key_file is None:
+            return own
+        try:
+            lines = self.api_key_file.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"api_key_file: cannot read {self.api_key_file}: {error}") from None
+        if not lines:
+            raise SettingsError(f"api_key_file: {self.api_key_file} holds no key")
+        return own + tuple(lines)
+
+
+def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> Settings:
+    """Read flags, environment and config file. Raises `SettingsError`; `--help` exits like argparse does."""
+    flags = vars(_parser(prog).parse_args(argv))
+    config = flags.pop("config", os.environ.get("OPERA_CONFIG"))
+    from_file = _read_config(Path(config)) if config else {}
+    from_file = {key: value for key, value in from_file.items() if not os.environ.get(f"OPERA_{key.upper()}")}
+    try:
+        settings = Settings(**{**from_file, **flags})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
+        raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
+    settings.keys  # noqa: B018  an unreadable key file must stop the start, not the first request
+    return settings
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"config: cannot read {path}: {reason}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(f"config: {path} must hold `key: value` lines")
+    return content
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    """Build one flag per field; argparse only collects text, pydantic judges it."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Serve rewards over HTTP until interrupted.",
+        epilog="Each flag is also a variable (--max-body-mb: OPERA_MAX_BODY_MB) and a key of the config file.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="Settings as `key: value` lines.")
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, ()) else f" (default: {field.default})"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            choices=get_args(field.annotation) if get_origin(field.annotation) is Literal else None,
+            metavar=None if get_origin(field.annotation) is Literal else name.split("_")[-1].upper(),
+            help=f"{field.description}{default}".replace("%", "%%"),
+        )
+    return parser

@@ -1,0 +1,109 @@
+"""What /metrics shows: one registry an app, counted where things happen, gauges read when asked.
+
+Names start with `opera_`. It knows numbers and labels; no request, no tree, no reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from opera_service.scoring.scheduler import BatchReport
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKENS = tuple(4**power for power in range(2, 12))
+_REWARDS = (-10, -5, -2, -1, -0.5, -0.25, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 2, 5, 10)
+_SPREADS = (0, 0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 5)
+
+
+class Telemetry:
+    """Counters and histograms of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"opera_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"opera_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+        self._requests = counter("requests", "Answers by route and HTTP status.", "route", "status")
+        self._request_seconds = histogram("request_seconds", "Whole requests.", _SECONDS, "route")
+        self._encode_seconds = histogram("encode_seconds", "Text to token trees, per request.", _SECONDS)
+        self._queue_seconds = histogram("queue_seconds", "Wait of a tree for the engine.", _SECONDS)
+        self._engine_seconds = histogram("engine_seconds", "Engine calls.", _SECONDS)
+        self._batch_tokens = histogram("batch_tokens", "Distinct tree tokens per engine call.", _TOKENS)
+        self._batches = counter("batches", "Engine calls by outcome: ok or an error code.", "outcome")
+        self._dropped = counter("dropped_trees", "Trees dropped before the engine, by reason.", "reason")
+        self._tokens_naive = counter("tokens_naive", "Tokens that re-encoding every context would cost.")
+        self._tokens_computed = counter("tokens_computed", "Tokens that went through the model.")
+        self._tokens_scored = counter("tokens_scored", "Log-probabilities read.")
+        self._item_errors = counter("item_errors", "Items answered with an error, by code.", "code")
+        self._rewards = histogram("reward", "Rewards handed out.", _REWARDS, "reward", "preset")
+        self._spreads = histogram(
+            "reward_group_spread", "Largest minus smallest reward of a group.", _SPREADS, "reward", "preset"
+        )
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def encoded(self, seconds: float) -> None:
+        """Record the encoding time of one request."""
+        self._encode_seconds.observe(seconds)
+
+    def batch(self, report: BatchReport) -> None:
+        """Record one engine call."""
+        self._batches.labels(report.error or "ok").inc()
+        self._batch_tokens.observe(report.tokens)
+        self._engine_seconds.observe(report.engine_s)
+        for wait in report.queue_s:
+            self._queue_seconds.observe(wait)
+
+    def dropped(self, reason: str, count: int) -> None:
+        """Count trees that were dropped unscored."""
+        self._dropped.labels(reason).inc(count)
+
+    def cost(self, *, naive: int, computed: int, scored: int) -> None:
+        """Count the tokens of one request."""
+        self._tokens_naive.inc(naive)
+        self._tokens_computed.inc(computed)
+        self._tokens_scored.inc(scored)
+
+    def item_error(self, code: str) -> None:
+        """Count one item that got an error."""
+        self._item_errors.labels(code).inc()
+
+    def group(self, reward: str, preset: str, rewards: list[float]) -> None:
+        """Record the rewards of one group."""
+        for value in rewards:
+            self._rewards.labels(reward, preset).observe(value)
+        if rewards:
+            self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
+
+    def watch(self, gauges: Callable[[], Mapping[str, float]], info: Callable[[], Mapping[str, str]]) -> None:
+        """Show live numbers, and the model's labels as `opera_model_info`, on every scrape."""
+        self.registry.register(_Live(gauges, info))
+
+    def render(self) -> bytes:
+        """Return everything in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+class _Live:
+    """Reads gauges at the moment of the scrape, so that they cannot leak."""
+
+    def __init__(self, gauges: Callable[[], Mapping[str, float]], info: Callable[[], Mapping[str, str]]) -> None:
+        self._gauges, self._info = gauges, info
+
+    def collect(self) -> Iterable[Metric]:
+        for name, value in self._gauges().items():
+            yield GaugeMetricFamily(f"opera_{name}", name.replace("_", " ").capitalize() + ".", value)
+        labels = self._info()
+        info = GaugeMetricFamily("opera_model_info", "The served model; always 1.", labels=list(labels))
+        info.add_metric(list(labels.values()), 1.0)
+        yield info
