@@ -18,7 +18,7 @@ from opera_client._chunks import cut, in_order, merge
 from opera_client._connection import Connection
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
-from opera_client._parse import Item, Request, items_of, request_of
+from opera_client._parse import Item, Request, address, items_of, plain_json, request_of
 from opera_client._progress import progress_bar
 from opera_client._retry import Backoff, Deadline
 from opera_client.errors import InvalidRequest
@@ -101,7 +101,7 @@ class AsyncRewardClient:
                 raise InvalidRequest(f"must be at least 1, not {number}", field=name)
         if timeout is not None and not timeout > 0:
             raise InvalidRequest(f"must be more than 0 seconds, not {timeout}", field="timeout")
-        self.url = (url or os.environ.get("OPERA_REWARD_URL") or DEFAULT_URL).rstrip("/")
+        self.url = address(url or os.environ.get("OPERA_REWARD_URL") or DEFAULT_URL)
         self._headers = dict(headers or {})
         if key := api_key or os.environ.get("OPERA_API_KEY"):
             self._headers.setdefault("Authorization", f"Bearer {key}")
@@ -167,7 +167,7 @@ class AsyncRewardClient:
             OperaError: nothing is returned; the error's `code` says why, its message what to do.
         """
         fields = {
-            "reward": reward, "preset": preset, "config": dict(config or {}), "detail": detail,
+            "reward": reward, "preset": preset, "config": plain_json(config or {}, "config"), "detail": detail,
             "weight_version": weight_version, "run_id": run_id, "step": step,
         }  # fmt: skip
         batch = items_of(Group, groups, "groups", id_field="group_id")

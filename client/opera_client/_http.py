@@ -56,10 +56,8 @@ async def ask(
                 response = await http.request(method, path, content=content, headers=headers)
         except TimeoutError:
             raise _too_late(deadline, name) from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except httpx.TransportError as error:
             problem: OperaError = _unreachable(http, error, name)
-            if not isinstance(error, httpx.TransportError) or isinstance(error, httpx.UnsupportedProtocol):
-                raise problem from error
         else:
             if response.status_code in accept:
                 return _parse(kind, response, name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import httpx
 from pydantic import BaseModel, ValidationError
 
 from opera_client.errors import InvalidRequest
@@ -13,6 +15,35 @@ from opera_client.wire import Group, RankItem, RankRequest, RewardRequest, Score
 Item = TypeVar("Item", Group, RankItem, ScoreItem)
 Request = TypeVar("Request", RewardRequest, RankRequest, ScoreRequest)
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def address(url: str) -> str:
+    """Return `url` without a trailing slash.
+
+    Raises:
+        InvalidRequest: it is no http(s) address.
+    """
+    try:
+        parsed = httpx.URL(url)
+        ok = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except httpx.InvalidURL:
+        ok = False
+    if not ok:
+        raise InvalidRequest(f"{url!r} is no address; give one like http://localhost:8000", field="url")
+    return url.rstrip("/")
+
+
+def plain_json(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return `given` as it will travel.
+
+    Raises:
+        InvalidRequest: it holds NaN, an infinity or something that is not JSON.
+    """
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(given), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"cannot travel as JSON: {error}", field=where) from None
+    return plain
 
 
 def items_of(

@@ -1,1 +1,1 @@
-"""The command line: one file a command, the terminal and exit codes; all knowledge of the service is the client's."""
+"""The command line: one file a command; it knows terminals and exit codes, the client knows the service."""

@@ -1,0 +1,124 @@
+"""A batch of any size comes back whole and in order, whatever the chunks and however late each answer."""
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.client.toy import Service, group, toy_reward
+
+from opera_client import AsyncRewardClient, Group
+from opera_client._chunks import cut, in_order
+from opera_client.errors import InvalidRequest
+
+responses = st.lists(st.text("ab ", max_size=12), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(responses, min_size=1, max_size=25), st.integers(1, 5), st.integers(1, 900), st.integers(1, 6),
+       st.integers(0, 2**32))  # fmt: skip
+def test_every_group_is_answered_once_and_in_order(batch, max_items, max_bytes, concurrency, seed):
+    dice = random.Random(seed)
+    service = Service()
+    service.delay = lambda: dice.choice([0.0, 0.0, 0.001, 0.004])
+    limits = {"max_items": max_items, "max_bytes": max_bytes, "concurrency": concurrency}
+
+    async def ask():
+        async with AsyncRewardClient.in_process(service, options=limits) as client:
+            return await client.reward([group(*texts) for texts in batch])
+
+    result = asyncio.run(ask())
+    assert result.rewards == [[toy_reward(t) if t else None for t in texts] for texts in batch]
+    assert [g.group_id for g in result.groups] == [str(i) for i in range(len(batch))]
+    assert service.most_in_flight <= concurrency
+    assert all(len(request["groups"]) <= max_items for request in service.seen)
+    assert result.usage.tokens_computed == 10 * len(service.seen)
+    assert result.timing_ms.engine == pytest.approx(3.0 * len(service.seen))
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=30), st.integers(1, 7), st.integers(1, 2000))
+def test_a_cut_keeps_everything_and_is_no_smaller_than_needed(sizes, max_items, max_bytes):
+    items = [Group.model_validate(group("x" * size)) for size in sizes]
+    weights = [len(item.model_dump_json(exclude_none=True)) for item in items]
+    chunks = list(cut(items, max_items=max_items, max_bytes=max_bytes))
+    assert [item for chunk in chunks for item in chunk] == items
+    position = 0
+    for chunk in chunks:
+        own = weights[position : position + len(chunk)]
+        position += len(chunk)
+        assert len(chunk) == 1 or sum(own) <= max_bytes
+        if position < len(items):
+            assert len(chunk) == max_items or sum(own) + weights[position] > max_bytes
+
+
+async def test_finished_answers_do_not_pile_up_behind_a_slow_one():
+    started = []
+    first = asyncio.Event()
+
+    async def work(number: int) -> int:
+        started.append(number)
+        if number == 0:
+            await first.wait()
+        return number
+
+    async def release():
+        await asyncio.sleep(0.05)
+        assert max(started) < 6
+        first.set()
+
+    waiting = asyncio.create_task(release())
+    assert [n async for n in in_order(work, range(100), concurrency=3)] == list(range(100))
+    await waiting
+
+
+async def test_the_first_failure_cancels_what_is_in_flight(service: Service):
+    cancelled = []
+
+    async def work(number: int) -> int:
+        if number == 1:
+            raise ValueError("second")
+        try:
+            await asyncio.sleep(0 if number == 0 else 60)
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+        return number
+
+    stream = in_order(work, range(50), concurrency=3)
+    assert await anext(stream) == 0
+    with pytest.raises(ValueError, match="second"):
+        await anext(stream)
+    assert cancelled == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("groups", "field"),
+    [
+        ([], "groups"),
+        ([group("a"), {"prompt": "p", "reference": "r"}], "groups.1.trajectories"),
+        ([group("a", typo=1)], "groups.0.typo"),
+        ([group("a"), "text"], "groups.1"),
+        ([{**group("a"), "trajectories": [{"response_token_ids": [1, -1]}]}],
+         "groups.0.trajectories.0.response_token_ids.1"),
+        ([{"prompt": "p", "trajectories": [{"response": "a"}]}], "groups.0"),
+    ],
+)  # fmt: skip
+async def test_a_bad_batch_is_refused_by_field_before_anything_is_sent(service: Service, groups, field):
+    async with AsyncRewardClient.in_process(service) as client:
+        with pytest.raises(InvalidRequest) as caught:
+            await client.reward(groups)
+    assert caught.value.field == field
+    assert service.seen == []
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"detail": "all"}, "detail"), ({"step": -1}, "step"), ({"config": {"x": float("nan")}}, "config")],
+)
+async def test_a_bad_argument_is_refused_by_name(service: Service, options, field):
+    async with AsyncRewardClient.in_process(service) as client:
+        with pytest.raises(InvalidRequest) as caught:
+            await client.reward([group("a")], **options)
+    assert caught.value.field == field
+    assert service.seen == []
