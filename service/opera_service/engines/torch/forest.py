@@ -62,6 +62,32 @@ def last_descendant(tree: TokenTree) -> Ids:
     return last
 
 
+def preorder(tree: TokenTree) -> tuple[Ids, Ids]:
+    """Return int32[T] preorder numbers of all tokens, and one past the number of the last token below each.
+
+    Token k is token q or an ancestor of it exactly when number[k] <= number[q] < below[k].
+    """
+    branches = np.zeros(tree.num_tokens, dtype=np.int64)  # tokens of all branches that hang off each token
+    for run in range(tree.num_runs - 1, -1, -1):
+        start, stop = int(tree.run_start[run]), int(tree.run_start[run + 1])
+        if tree.run_parent[run] >= 0:
+            branches[tree.run_parent[run]] += stop - start + branches[start:stop].sum()
+    number = np.zeros(tree.num_tokens, dtype=np.int32)
+    below = np.zeros(tree.num_tokens, dtype=np.int32)
+    free = np.zeros(
+        tree.num_tokens + 1, dtype=np.int64
+    )  # next number below each token; the last entry is the roots'
+    for run in range(tree.num_runs):
+        start, stop = int(tree.run_start[run]), int(tree.run_start[run + 1])
+        parent, inside = int(tree.run_parent[run]), branches[start:stop]
+        own = np.arange(stop - start) + np.cumsum(inside) - inside
+        number[start:stop] = free[parent] + own
+        free[start:stop] = number[start:stop] + 1
+        free[parent] += stop - start + inside.sum()
+        below[start:stop] = free[parent]
+    return number, below
+
+
 @dataclass(frozen=True)
 class Piece:
     """Consecutive tokens of one run inside one step, with all keys they may see.
@@ -118,6 +144,16 @@ def plan_steps(tree: TokenTree, max_tokens: int) -> Iterator[Step]:
         keep = np.flatnonzero(last[slots] >= stop)
         yield Step(start, stop, kept, keep, tuple(_pieces(tree, start, stop, kept)))
         kept = slots[keep]
+
+
+def cut(piece: Piece, size: int) -> Iterator[Piece]:
+    """Cut a piece where its queries cross multiples of `size`; each part has the keys up to its own end."""
+    (*before, (low, high)) = piece.keys
+    start = piece.start
+    while start < piece.stop:
+        stop = min((start // size + 1) * size, piece.stop)
+        yield Piece(start, stop, (*before, (low, high - (piece.stop - stop))))
+        start = stop
 
 
 def _pieces(tree: TokenTree, start: int, stop: int, kept: NDArray[np.int64]) -> Iterator[Piece]:

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from opera_client.errors import NotSupported
 from opera_service.engines.torch.forest import Step, plan_steps
 from opera_service.engines.torch.readout import Readout
+from opera_service.scoring.tree import TokenTree
 
 _NAME = "opera_tree"
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sinks", "head_mask", "attention_chunk_size", "indices")
@@ -26,7 +27,8 @@ _UNKNOWN = ("softcap", "s_aux", "position_bias", "sinks", "head_mask", "attentio
 class StepAttention:
     """How the queries of one step attend to its keys; subclasses compute one layer."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, tree: TokenTree, step: Step) -> None:
+        self.tree = tree
         self.step = step
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
@@ -59,7 +61,7 @@ class PackedRoute:
                         tree.positions[None, step.start : step.stop], device=device
                     ).long(),
                     use_cache=False,
-                    opera_step=(self.attention(step), cache),
+                    opera_step=(self.attention(tree, step), cache),
                 )[0]
                 readout.tokens_computed += step.num_tokens
                 readout.take_hidden(step.start, hidden[0])

@@ -6,6 +6,7 @@ numbers: on the very weights that are loaded, route and `naive` oracle must agre
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,6 +19,8 @@ from opera_service.engines.torch.naive import NaiveRoute
 from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.tree_sdpa import TreeSdpaRoute
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
+
+_log = logging.getLogger(__name__)
 
 ROUTES = {route.name: route for route in (TreeSdpaRoute, FlexRoute, KvForkRoute, NaiveRoute)}
 _PACKED = {"tree_sdpa", "flex"}
@@ -45,8 +48,8 @@ def choose_route(loaded: LoadedModel, head: Head, wanted: str = "auto") -> Route
     if wanted != "auto" and wanted not in ROUTES:
         raise NotSupported(f"route {wanted!r} is unknown; use one of auto, {', '.join(ROUTES)}")
     if wanted == "auto":
-        packed = "flex" if loaded.device.type == "cuda" else "tree_sdpa"
-        names = [packed, "kv_fork", "naive"] if is_packable(loaded) else ["kv_fork", "naive"]
+        packed = ["flex", "tree_sdpa"] if loaded.device.type == "cuda" else ["tree_sdpa"]
+        names = [*(packed if is_packable(loaded) else []), "kv_fork", "naive"]
     else:
         names = [wanted]
     if wanted in _PACKED and not is_packable(loaded):
@@ -60,6 +63,7 @@ def choose_route(loaded: LoadedModel, head: Head, wanted: str = "auto") -> Route
         if problem is None:
             return route
         problems.append(f"{name}: {problem}")
+        _log.warning("%s is not scored by route %s: %s", loaded.name, name, problem)
     raise NotSupported(
         f"route {wanted!r} is not right for {loaded.name} ({'; '.join(problems)}); use --route auto"
     )
@@ -96,10 +100,10 @@ def _disagreement(loaded: LoadedModel, head: Head, route: Route) -> str | None:
         readout = Readout(tree, head, loaded.model.dtype)
         try:
             candidate.run(readout, 1024)
-        except (OperaError, AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        except (OperaError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
             if candidate is not route:
                 raise
-            return str(error).splitlines()[0]
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
         answers.append(readout.logprobs)
     apart = np.abs(answers[0] - answers[1])
     worst = float(apart.max() if loaded.dtype in _TOLERANCE else apart.mean())

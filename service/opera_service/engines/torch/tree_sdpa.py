@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from opera_service.engines.torch.forest import Interval, Piece, Step
+from opera_service.engines.torch.forest import Interval, Step, cut
 from opera_service.engines.torch.packed import PackedRoute, StepAttention
+from opera_service.scoring.tree import TokenTree
 
 _BLOCK = 128
 """Queries a block: long enough for a fast matrix product, short enough that few masked keys are computed."""
@@ -22,9 +23,9 @@ _BLOCK = 128
 class SdpaAttention(StepAttention):
     """Query heads that share a key head are folded into the query axis, so keys are never repeated."""
 
-    def __init__(self, step: Step) -> None:
-        super().__init__(step)
-        self._blocks = [block for piece in step.pieces for block in _blocks(piece)]
+    def __init__(self, tree: TokenTree, step: Step) -> None:
+        super().__init__(tree, step)
+        self._blocks = [block for piece in step.pieces for block in cut(piece, _BLOCK)]
         self._longest = max(block.num_keys for block in self._blocks)
         self._masks: dict[tuple[int | None, int], Tensor] = {}
 
@@ -56,17 +57,6 @@ class SdpaAttention(StepAttention):
         mask = self._masks[kind]
         own = mask.shape[1] - _BLOCK
         return mask[: queries * group, own - (keys - queries) : own + queries]
-
-
-def _blocks(piece: Piece) -> list[Piece]:
-    """Cut a piece into blocks of queries, each with the keys up to its own end."""
-    blocks = []
-    for start in range(piece.start, piece.stop, _BLOCK):
-        stop = min(start + _BLOCK, piece.stop)
-        later = piece.stop - stop
-        (*before, (low, high)) = piece.keys
-        blocks.append(Piece(start, stop, (*before, (low, high - later))))
-    return blocks
 
 
 def _last(keys: tuple[Interval, ...], count: int | None) -> tuple[Interval, ...]:
