@@ -1,7 +1,7 @@
 """A tokenizer that needs no files: UTF-8 bytes plus three marks. For the dummy engine, tests and examples.
 
 Vocabulary (259 ids): 0-255 the bytes, 256 `<think>`, 257 `</think>`, 258 `<|end|>` (ends a turn; special).
-Chat template: every message is `role: content<|end|>` and a newline, then `assistant: ` for the answer.
+Its chat template writes every message as `role: content<|end|>` and a newline, then `assistant: `.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from opera_service.trajectories.pieces import Ends, PieceTable
 
 MARKS = ("<think>", "</think>", "<|end|>")
 END_ID = 258
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}<|end|>{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 class ByteTokenizer:
@@ -26,6 +30,7 @@ class ByteTokenizer:
     vocab_size = 256 + len(MARKS)
     eos_id: int | None = END_ID
     bos_id: int | None = None
+    chat_template: str | None = TEMPLATE
 
     def __init__(self) -> None:
         pieces = [bytes([value]) for value in range(256)] + [mark.encode() for mark in MARKS]
@@ -54,6 +59,6 @@ class ByteTokenizer:
         return self._pieces.ends(ids, skip_special=skip_special)
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
-        """Apply the template above; every message needs `role` and `content`."""
+        """Apply the template; every message needs `role` and `content`."""
         turns = [f"{message['role']}: {message['content']}<|end|>\n" for message in messages]
         return self.encode("".join(turns) + "assistant: ")

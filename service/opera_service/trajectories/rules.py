@@ -5,7 +5,7 @@ Defaults are those of the `hardened` presets; `paper` presets override them to f
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -63,11 +63,35 @@ class ContextRules(Rules):
     )
     reference_prefix: str = Field(
         "",
-        description="Priced with the reference, before it (NOVER's opening tag). Tokenised on its own, then joined as "
-        "ids, so that it never merges with the reference.",
+        description="Priced with the reference, before it (NOVER's opening tag). Tokenised on its own, then "
+        "joined as ids, so that it never merges with the reference.",
     )
     reference_suffix: str = Field(
         "", description="Priced with the reference, after it and before the end token; tokenised on its own."
     )
     score_end: bool = Field(True, description="Price the end-of-turn token after the reference, too.")
     controls: bool = Field(True, description="Encode contentless control paragraphs for the margin (D15).")
+
+
+class EncodingRules(Protocol):
+    """All rules together; every reward's configuration is one."""
+
+    @property
+    def think(self) -> ThinkRules:
+        """Where the thought is."""
+        ...
+
+    @property
+    def segment(self) -> SegmentRules:
+        """How it is cut."""
+        ...
+
+    @property
+    def reflection_words(self) -> ReflectionRules:
+        """What is reflective."""
+        ...
+
+    @property
+    def context(self) -> ContextRules:
+        """What stands before the reference."""
+        ...

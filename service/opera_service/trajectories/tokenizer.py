@@ -29,6 +29,11 @@ class Tokenizer(Protocol):
         """The id that starts every text of this model, if its tokenizer puts one there; `encode` never does."""
         ...
 
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template, for clients that render messages themselves."""
+        ...
+
     def encode(self, text: str) -> Ids:
         """Tokenise `text` alone: special tokens written in it are recognised, none are added."""
         ...

@@ -1,0 +1,148 @@
+"""A group of the wire becomes token ids: every trajectory by itself, so that a bad one spoils no other.
+
+Knows the wire and tokenizers; no reward, no engine. Right and wrong (`outcome`) are judged elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from opera_client.errors import EmptyContext, EmptyResponse, OperaError
+from opera_client.wire import Group, Trajectory
+from opera_service.scoring.tree import Ids
+from opera_service.trajectories.controls import control_paragraphs
+from opera_service.trajectories.encode_ids import encode_ids
+from opera_service.trajectories.encode_text import encode_text, standalone
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
+from opera_service.trajectories.reader import Reader, given_field
+from opera_service.trajectories.reference import read_reference
+from opera_service.trajectories.rules import EncodingRules
+from opera_service.trajectories.think import opens_thought
+
+
+@dataclass(frozen=True)
+class GroupEncoding:
+    """What became of one group."""
+
+    group: EncodedGroup | None
+    """The good trajectories in the order of the request; None when there is none."""
+    errors: dict[int, OperaError]
+    """By position in the request: why a trajectory could not be encoded."""
+
+
+def encode_group(group: Group, index: int, reader: Reader, rules: EncodingRules) -> GroupEncoding:
+    """Encode the group at `index` of a request; `rules` is a reward's configuration.
+
+    A wrong prompt or reference is an error of every trajectory. Raises nothing of a request's making.
+    """
+    field = f"groups.{index}"
+    try:
+        common = _Common.read(group, field, reader, rules)
+    except OperaError as error:
+        return GroupEncoding(None, dict.fromkeys(range(len(group.trajectories)), error))
+    encoded: list[EncodedTrajectory] = []
+    errors: dict[int, OperaError] = {}
+    for position, trajectory in enumerate(group.trajectories):
+        try:
+            encoded.append(common.encode(trajectory, position, f"{field}.trajectories.{position}"))
+        except OperaError as error:
+            errors[position] = error
+    if not encoded:
+        return GroupEncoding(None, errors)
+    return GroupEncoding(
+        EncodedGroup(
+            id=str(index) if group.group_id is None else group.group_id,
+            task=group.task,
+            prompt_ids=common.prompt_ids,
+            initial=common.initial,
+            bridge=common.bridge,
+            reference_ids=common.reference_ids,
+            reference=common.reference,
+            trajectories=tuple(encoded),
+            controls=common.controls,
+            prompt=common.prompt,
+        ),
+        errors,
+    )
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all trajectories of a group share."""
+
+    reader: Reader
+    rules: EncodingRules
+    prompt: str
+    prompt_ids: Ids
+    opened: bool
+    initial: Ids
+    bridge: Ids
+    reference: str
+    reference_ids: Ids
+    controls: tuple[Ids, ...]
+
+    @classmethod
+    def read(cls, group: Group, field: str, reader: Reader, rules: EncodingRules) -> _Common:
+        tokenizer, context = reader.tokenizer, rules.context
+        prompt_ids = reader.prompt(group.prompt, group.prompt_token_ids, f"{field}.prompt")
+        prompt_field = given_field(f"{field}.prompt", group.prompt_token_ids)
+        if not len(prompt_ids):
+            raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
+        prompt = tokenizer.decode(prompt_ids, skip_special=True)
+        opened = opens_thought(tokenizer.to_bytes(prompt_ids), rules.think)
+        if context.mode == "text":
+            prompt_ids = reader.checked(standalone(prompt, tokenizer), prompt_field)
+            initial = standalone(prompt + rules.think.open, tokenizer)
+        elif opened:
+            initial = prompt_ids
+        else:
+            initial = np.concatenate([prompt_ids, tokenizer.encode(context.opening)])
+        reference, reference_ids = read_reference(group, f"{field}.reference", reader, rules)
+        bridge = tokenizer.encode(context.bridge)
+        fixed = len(initial) + len(bridge) + len(reference_ids)
+        reader.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=len(reference_ids))
+        controls = [tokenizer.encode(text) for text in control_paragraphs(prompt)] if context.controls else []
+        return cls(
+            reader=reader,
+            rules=rules,
+            prompt=prompt,
+            prompt_ids=prompt_ids,
+            opened=opened,
+            initial=reader.checked(initial, prompt_field),
+            bridge=reader.checked(bridge, "config.context.bridge"),
+            reference=reference,
+            reference_ids=reference_ids,
+            controls=tuple(ids for ids in controls if fixed + len(ids) <= reader.max_context),
+        )
+
+    def encode(self, trajectory: Trajectory, position: int, field: str) -> EncodedTrajectory:
+        name = str(position) if trajectory.id is None else trajectory.id
+        given = trajectory.response_token_ids
+        response = self.reader.tokens(trajectory.response, given, f"{field}.response")
+        field = given_field(f"{field}.response", given)
+        if not len(response):
+            raise EmptyResponse("the response has no tokens; leave it out, or send what was written", field=field)
+        tokenizer, text = self.reader.tokenizer, trajectory.response
+        if self.rules.context.mode == "text":
+            encoded = encode_text(
+                name, response, text,
+                prompt=self.prompt, initial=self.initial, tokenizer=tokenizer, rules=self.rules,
+            )  # fmt: skip
+            for ids in (encoded.full, *encoded.contexts):  # tokenised again: not the ids checked above
+                self.reader.checked(ids, field)
+        else:
+            encoded = encode_ids(
+                name, response, text,
+                prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
+                tokenizer=tokenizer, rules=self.rules,
+            )  # fmt: skip
+        self.reader.check_length(
+            field,
+            prompt=len(self.prompt_ids),
+            response=max(map(len, (encoded.full, *encoded.contexts))) - len(self.prompt_ids),
+            bridge=len(self.bridge),
+            reference=len(self.reference_ids),
+        )
+        return encoded

@@ -1,0 +1,72 @@
+"""Mode `text`: contexts as the released code makes them, by decoding, joining and tokenising again (defect D4).
+
+For parity only: special tokens vanish (D3), blank lines change, a prompt that opened the think block gets no
+segments (D19), and every context is tokenised from its start.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from opera_service.scoring.tree import Ids, as_ids
+from opera_service.trajectories.encoded import EncodedTrajectory, Segment
+from opera_service.trajectories.reflection import is_reflective
+from opera_service.trajectories.rules import EncodingRules
+from opera_service.trajectories.segments import first_at_least, last_at_most
+from opera_service.trajectories.think import find_thought
+from opera_service.trajectories.tokenizer import Tokenizer
+
+SEPARATOR = "\n\n"
+
+
+def encode_text(
+    name: str,
+    response: Ids,
+    text: str | None,
+    *,
+    prompt: str,
+    initial: Ids,
+    tokenizer: Tokenizer,
+    rules: EncodingRules,
+) -> EncodedTrajectory:
+    """Encode one response after the prompt's text; segments are placed in the response's own tokens."""
+    raw = tokenizer.to_bytes(response, skip_special=True)
+    ends = tokenizer.byte_ends(response, skip_special=True)
+    thought = find_thought(raw, rules.think, opened=False)
+    segments: list[Segment] = []
+    contexts = [initial]
+    joined = prompt + rules.think.open
+    limit = last_at_most(ends, thought.end)
+    begin = thought.start
+    for piece in raw[thought.start : thought.end].split(SEPARATOR.encode()) if thought.closed else []:
+        end = min(begin + len(piece) + len(SEPARATOR), thought.end)
+        shown = piece.decode(errors="replace").strip()
+        if shown:
+            joined += shown + SEPARATOR
+            contexts.append(standalone(joined, tokenizer))
+            first, last = (min(first_at_least(ends, offset), limit) for offset in (begin, end))
+            segments.append(Segment(first, last, shown, is_reflective(shown, rules.reflection_words)))
+        begin = end
+
+    decoded = raw.decode(errors="replace")
+    answer = raw[thought.answer :].decode(errors="replace")
+    before_answer = raw[: thought.answer].decode(errors="replace")
+    return EncodedTrajectory(
+        id=name,
+        text=tokenizer.decode(response) if text is None else text,
+        thought=raw[thought.start : thought.end].decode(errors="replace"),
+        answer=answer,
+        segments=tuple(segments),
+        contexts=tuple(contexts),
+        full=standalone(prompt + decoded, tokenizer),
+        answer_context=standalone(prompt + before_answer, tokenizer),
+        answer_ids=tokenizer.encode(answer),
+        response_tokens=len(response),
+        flags=thought.flags,
+    )
+
+
+def standalone(text: str, tokenizer: Tokenizer) -> Ids:
+    """Tokenise a whole context as transformers does by default: with the start token of models that have one."""
+    ids = tokenizer.encode(text)
+    return ids if tokenizer.bos_id is None else np.concatenate([as_ids([tokenizer.bos_id]), ids])
