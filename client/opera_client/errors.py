@@ -8,8 +8,10 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── MalformedBody               400 malformed_body
     │   ├── Unauthorized                401 unauthorized
     │   ├── NotFound                    404 not_found
+    │   ├── MethodNotAllowed            405 method_not_allowed
     │   ├── BodyTooLarge                413 body_too_large
-    │   └── WeightVersionMismatch       409 weight_version_mismatch
+    │   ├── WeightVersionMismatch       409 weight_version_mismatch
+    │   └── MemberConflict              409 member_conflict
     ├── ItemError                       one item is wrong; its neighbours are still scored
     │   ├── EmptyReference              422 empty_reference
     │   ├── EmptyResponse               422 empty_response
@@ -20,6 +22,8 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   └── OutcomeUnavailable          422 outcome_unavailable
     ├── ServiceError                    the service could not do it
     │   ├── DeadlineExceeded            504 deadline_exceeded        retryable
+    │   ├── GroupIncomplete             408 group_incomplete         retryable
+    │   ├── Overloaded                  429 overloaded               retryable
     │   ├── Unavailable                 503 unavailable              retryable
     │   ├── EngineOutOfMemory           503 engine_out_of_memory     retryable
     │   ├── EngineFailed                500 engine_failed            retryable
@@ -96,6 +100,12 @@ class NotFound(RequestError):
     code, status = "not_found", 404
 
 
+class MethodNotAllowed(RequestError):
+    """The route exists, but not for this method."""
+
+    code, status = "method_not_allowed", 405
+
+
 class BodyTooLarge(RequestError):
     """The body is over the configured limit."""
 
@@ -106,6 +116,12 @@ class WeightVersionMismatch(RequestError):
     """The request names another weight version than the loaded one."""
 
     code, status = "weight_version_mismatch", 409
+
+
+class MemberConflict(RequestError):
+    """The member contradicts what its group already holds: another text under its id, or no place left."""
+
+    code, status = "member_conflict", 409
 
 
 class ItemError(OperaError):
@@ -164,6 +180,18 @@ class DeadlineExceeded(ServiceError):
     """The request's own deadline passed before it was scored."""
 
     code, status, retryable = "deadline_exceeded", 504, True
+
+
+class GroupIncomplete(ServiceError):
+    """The other members of the group did not come in time; this one keeps its place for a retry."""
+
+    code, status, retryable = "group_incomplete", 408, True
+
+
+class Overloaded(ServiceError):
+    """A limit of work or memory is reached; `retry_after` says when to come back."""
+
+    code, status, retryable = "overloaded", 429, True
 
 
 class Unavailable(ServiceError):
