@@ -1,0 +1,65 @@
+"""Log-prob of the reference after the thought, summed or averaged.
+
+Warning, measured on a small world: trained on alone, an empty thought becomes the safe harbour, because a wrong
+thought costs more than a right one wins. docs/rewards.md has the numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from opera_service.rewards.final_price import (
+    UNGUARDED,
+    FinalPriceConfig,
+    FinalPriceReward,
+    Priced,
+    Worth,
+    as_published,
+)
+
+
+class LogprobConfig(FinalPriceConfig):
+    """Choices of `logprob`."""
+
+    reduction: Literal["sum", "mean"] = Field(
+        "mean", description="Within a group both order alike; they differ by the factor |G| only."
+    )
+    clip: float | None = Field(
+        10.0,
+        gt=0,
+        description="A token counts at least minus this many nats, so that one cannot outweigh the rest.",
+    )
+    invalid: float = Field(
+        -10.0, le=0, description="Mean log-prob taken for a trajectory that fails the format gate."
+    )
+
+
+class Logprob(FinalPriceReward[LogprobConfig]):
+    """Sum or mean log-prob of the reference."""
+
+    name = "logprob"
+    summary = "Log-prob of the reference after the thought, summed or averaged over its tokens."
+    source = (
+        "Likelihood-Based Reward Designs for General LLM Reasoning, arXiv 2602.03979: log-prob, average log-prob"
+    )
+    needs = ("reference",)
+    components = ("sum", "mean")
+    presets = {  # noqa: RUF012 (declared ClassVar by the base)
+        "hardened": LogprobConfig(),
+        "paper": LogprobConfig(context=as_published("</think>\n\n"), guards=UNGUARDED, reduction="sum", clip=None),
+    }
+
+    def worth(self, priced: Priced) -> list[Worth]:
+        """Return the chosen reduction; both are reported."""
+        found: list[Worth] = []
+        for final, valid in zip(priced.finals, priced.valid, strict=True):
+            tokens = final if self.config.clip is None else np.maximum(final, -self.config.clip)
+            components = {"sum": float(tokens.sum()), "mean": float(tokens.mean())}
+            reward = components[self.config.reduction]
+            if self.config.guards.format_gate and not valid:
+                reward = self.config.invalid * (len(final) if self.config.reduction == "sum" else 1)
+            found.append(Worth(reward, components))
+        return found

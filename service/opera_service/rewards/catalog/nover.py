@@ -1,0 +1,91 @@
+"""NOVER: rank by reasoning perplexity among well-formed trajectories, plus efficiency and format."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from opera_service.rewards.final_price import (
+    UNGUARDED,
+    FinalPriceConfig,
+    FinalPriceReward,
+    Priced,
+    Worth,
+    as_published,
+)
+from opera_service.rewards.prices import Logprobs
+from opera_service.rewards.ranks import hard_rank
+
+
+class NoverConfig(FinalPriceConfig):
+    """Choices of `nover`."""
+
+    length_discount: bool = Field(
+        False,
+        description="Divide the negative log-prob by max(1, 1 + log10 of the thought's tokens), as released: it "
+        "pays for length as such.",
+    )
+    single: float = Field(
+        0.5, ge=0, le=1, description="Reasoning reward of the only well-formed trajectory; 1 as released."
+    )
+    reasoning: float = Field(1.0, ge=0, description="Weight of the rank.")
+    efficiency: float = Field(1.0, ge=0, description="Weight of being shorter and better than others.")
+    format: float = Field(1.0, ge=0, description="Weight of being well-formed.")
+
+
+class Nover(FinalPriceReward[NoverConfig]):
+    """Reasoning rank, efficiency and format, weighted; 0 for malformed trajectories."""
+
+    name = "nover"
+    summary = "Rank of the reference's perplexity after the thought, plus efficiency and format."
+    source = "NOVER, arXiv 2505.16022, and its released code"
+    needs = ("reference", "group")
+    components = ("reasoning", "efficiency", "format")
+    presets = {  # noqa: RUF012 (declared ClassVar by the base)
+        "hardened": NoverConfig(),
+        "paper": NoverConfig(
+            context=as_published("</think>\n", prefix="<answer>\n", suffix="\n</answer>"),
+            guards=UNGUARDED,
+            length_discount=True,
+            single=1,
+        ),
+    }
+
+    def worth(self, priced: Priced) -> list[Worth]:
+        """Rank the valid trajectories among each other; the others get 0 in everything."""
+        config, valid = self.config, priced.valid
+        surprise = -priced.means  # log of the reasoning perplexity
+        if config.length_discount:
+            surprise /= np.maximum(1.0, 1.0 + np.log10(np.maximum(1, priced.thought_tokens)))
+        reasoning, efficiency = np.zeros(len(valid)), np.zeros(len(valid))
+        reasoning[valid] = _reasoning(surprise[valid], config.single)
+        efficiency[valid] = _efficiency(surprise[valid], priced.thought_tokens[valid])
+        found: list[Worth] = []
+        for index, well_formed in enumerate(valid):
+            parts = {
+                "reasoning": float(reasoning[index]),
+                "efficiency": float(efficiency[index]),
+                "format": float(well_formed),
+            }
+            weights = (config.reasoning, config.efficiency, config.format)
+            reward = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
+            found.append(Worth(reward, parts))
+        return found
+
+
+def _reasoning(surprise: Logprobs, single: float) -> Logprobs:
+    """Return (V - rank) / V, rank 0 for the least surprise; ties share their mean (sort order as released)."""
+    count = len(surprise)
+    if count < 2:
+        return np.full(count, single)
+    ranks = (1 - hard_rank(-surprise, "average")) * (count - 1)
+    return np.asarray((count - ranks) / count)
+
+
+def _efficiency(surprise: Logprobs, lengths: NDArray[np.int64]) -> Logprobs:
+    """Return the share of the others that are both longer and more surprised."""
+    if len(surprise) < 2:
+        return np.zeros(len(surprise))
+    beaten = (lengths[None, :] > lengths[:, None]) & (surprise[None, :] > surprise[:, None])
+    return np.asarray(beaten.sum(axis=1) / (len(surprise) - 1))

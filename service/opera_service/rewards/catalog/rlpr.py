@@ -1,0 +1,57 @@
+"""RLPR: mean probability of the reference's tokens after the thought, over what they have without any thought."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from opera_service.rewards.final_price import (
+    UNGUARDED,
+    FinalPriceConfig,
+    FinalPriceReward,
+    Priced,
+    Worth,
+    as_published,
+)
+
+
+class RlprConfig(FinalPriceConfig):
+    """Choices of `rlpr`."""
+
+    threshold: float = Field(
+        0.005, ge=0, description="A gain up to this is 0 (released shape `threshold_0`: negatives are)."
+    )
+    format_weight: float = Field(
+        0.0, ge=0, le=1, description="Reward = (1 - w) * shaped gain + w * format; released w = 0.1."
+    )
+
+
+class Rlpr(FinalPriceReward[RlprConfig]):
+    """Gain in mean token probability, with a share for the format."""
+
+    name = "rlpr"
+    summary = "Mean token probability of the reference with the thought minus without it."
+    source = "RLPR, arXiv 2506.18254, and its released code (mean_exp_log_softmax, threshold_0)"
+    needs = ("reference",)
+    components = ("gain", "probability", "baseline", "format")
+    presets = {  # noqa: RUF012 (declared ClassVar by the base)
+        "hardened": RlprConfig(),
+        "paper": RlprConfig(
+            context=as_published("</think>\n<answer>"), guards=UNGUARDED, threshold=0, format_weight=0.1
+        ),
+    }
+
+    def worth(self, priced: Priced) -> list[Worth]:
+        """Return the thresholded gain over the empty thought, mixed with the format."""
+        baseline = float(np.exp(priced.empty).mean())
+        weight = self.config.format_weight
+        found: list[Worth] = []
+        for final, valid in zip(priced.finals, priced.valid, strict=True):
+            probability = float(np.exp(final).mean())
+            gain = probability - baseline if probability - baseline > self.config.threshold else 0.0
+            reward = (1 - weight) * gain + weight * float(valid)
+            if self.config.guards.format_gate and not valid:
+                reward = 0.0
+            components = {"gain": gain, "probability": probability, "baseline": baseline, "format": float(valid)}
+            found.append(Worth(reward, components))
+        return found

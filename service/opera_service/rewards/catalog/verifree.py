@@ -1,0 +1,56 @@
+"""VeriFree: the likelihood of the reference in place of the sampled answer.
+
+It vanishes for long references; a trajectory whose likelihood is below 1e-12 carries the flag `vanishing`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from opera_service.rewards.final_price import (
+    UNGUARDED,
+    FinalPriceConfig,
+    FinalPriceReward,
+    Priced,
+    Worth,
+    as_published,
+)
+from opera_service.rewards.ranks import auto_temperature
+
+VANISHING = 1e-12
+
+
+class VeriFreeConfig(FinalPriceConfig):
+    """Choices of `verifree`."""
+
+    scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto", description="R = exp(scale * sum of log-probs); `auto` is 1 / max(1, sqrt(|G| / 8))."
+    )
+
+
+class VeriFree(FinalPriceReward[VeriFreeConfig]):
+    """Likelihood of the whole reference after the thought; 0 without a closed thought and an answer."""
+
+    name = "verifree"
+    summary = "Likelihood of the whole reference in place of the sampled answer."
+    source = "VeriFree, arXiv 2505.21493, and its released code (reward_source `p`)"
+    needs = ("reference",)
+    components = ("likelihood", "logprob")
+    presets = {  # noqa: RUF012 (declared ClassVar by the base)
+        "hardened": VeriFreeConfig(),
+        "paper": VeriFreeConfig(context=as_published("</think>\n<answer>"), guards=UNGUARDED, scale=1),
+    }
+
+    def worth(self, priced: Priced) -> list[Worth]:
+        """Return exp(scale * sum) for valid trajectories, 0 for others (log R = -inf in the released code)."""
+        found: list[Worth] = []
+        for final, valid in zip(priced.finals, priced.valid, strict=True):
+            scale = 1 / auto_temperature(len(final)) if self.config.scale == "auto" else self.config.scale
+            likelihood = float(np.exp(scale * final.sum()))
+            flags = ("vanishing",) if likelihood < VANISHING else ()
+            components = {"likelihood": likelihood, "logprob": float(final.sum())}
+            found.append(Worth(likelihood if valid else 0.0, components, flags))
+        return found
