@@ -57,7 +57,7 @@ def is_reflective(text: str, rules: ReflectionRules) -> bool:
         lowered = text.lower()
         return any(word.lower() in lowered for word in _listed_words(rules))
     pattern = _pattern(rules)
-    text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).lower()
+    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     if rules.where == "anywhere":
         return pattern.search(text) is not None
     return any(pattern.match(_undecorated(sentence)) for sentence in _SENTENCE_END.split(text))
@@ -77,7 +77,7 @@ def _listed_words(rules: ReflectionRules) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _pattern(rules: ReflectionRules) -> re.Pattern[str]:
-    words = [unicodedata.normalize("NFKC", word).translate(_APOSTROPHES).lower() for word in _listed_words(rules)]
+    words = [_normalised(word) for word in _listed_words(rules)]
     whole = [_literal(word) for word in words if rules.match == "word" and _has_borders(word)]
     bare = [_literal(word) for word in words if not (rules.match == "word" and _has_borders(word))]
     if whole:
