@@ -88,8 +88,6 @@ class _Common:
         tokenizer, context = reader.tokenizer, rules.context
         prompt_ids = reader.prompt(group.prompt, group.prompt_token_ids, f"{field}.prompt")
         prompt_field = given_field(f"{field}.prompt", group.prompt_token_ids)
-        if not len(prompt_ids):
-            raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
         prompt = tokenizer.decode(prompt_ids, skip_special=True)
         opened = opens_thought(tokenizer.to_bytes(prompt_ids), rules.think)
         if context.mode == "text":
@@ -99,6 +97,8 @@ class _Common:
             initial = prompt_ids
         else:
             initial = np.concatenate([prompt_ids, tokenizer.encode(context.opening)])
+        if not len(prompt_ids):
+            raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
         reference, reference_ids = read_reference(group, f"{field}.reference", reader, rules)
         bridge = tokenizer.encode(context.bridge)
         fixed = len(initial) + len(bridge) + len(reference_ids)

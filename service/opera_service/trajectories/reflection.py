@@ -48,7 +48,7 @@ _SENTENCE_END = re.compile(
 )
 _DECORATION = " \t\r\f\v\u00a0\u3000\"'`*_~#>|+()[]{}<«»“”‘’„「」『』《》【】-–—•·.…,，:"
 _LIST_MARKER = re.compile(r"(?:\d{1,3}|[a-z])[.):、]\s*")
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'"})
 
 
 def is_reflective(text: str, rules: ReflectionRules) -> bool:
@@ -57,10 +57,17 @@ def is_reflective(text: str, rules: ReflectionRules) -> bool:
         lowered = text.lower()
         return any(word.lower() in lowered for word in _listed_words(rules))
     pattern = _pattern(rules)
-    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
+    text = _normalised(text)
     if rules.where == "anywhere":
         return pattern.search(text) is not None
     return any(pattern.match(_undecorated(sentence)) for sentence in _SENTENCE_END.split(text))
+
+
+def _normalised(text: str) -> str:
+    """Lower case, compatibility forms unified, every apostrophe straight."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
+    return text.lower()
 
 
 def _undecorated(sentence: str) -> str:
