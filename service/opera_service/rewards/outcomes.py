@@ -26,8 +26,8 @@ class Judged(NamedTuple):
 
     group: EncodedGroup
     """Without the trajectories that are in `errors`; untouched when the reward needs no outcome."""
-    errors: Mapping[str, OutcomeUnavailable]
-    """By trajectory id."""
+    errors: Mapping[int, OutcomeUnavailable]
+    """By position in the group that was given."""
 
 
 def judge(group: EncodedGroup, config: RewardConfig, *, verifier: Verifier | None = None) -> Judged:
@@ -36,12 +36,12 @@ def judge(group: EncodedGroup, config: RewardConfig, *, verifier: Verifier | Non
     if method is None:
         return Judged(group, {})
     judged: list[EncodedTrajectory] = []
-    errors: dict[str, OutcomeUnavailable] = {}
-    for trajectory in group.trajectories:
+    errors: dict[int, OutcomeUnavailable] = {}
+    for position, trajectory in enumerate(group.trajectories):
         try:
             outcome = _outcome(trajectory, group.reference, method, verifier)
         except OutcomeUnavailable as problem:
-            errors[trajectory.id] = problem
+            errors[position] = problem
         else:
             judged.append(replace(trajectory, outcome=outcome))
     return Judged(replace(group, trajectories=tuple(judged)), errors)
