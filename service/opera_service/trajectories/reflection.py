@@ -37,8 +37,10 @@ CHINESE = (
     "咦", "哦不",
 )  # fmt: skip
 
+# Whole words: not in "await", "wait-list" or "wait_for", but in the emphasised "_wait_".
+_BEFORE, _AFTER = r"(?<![^\W_])(?<!\w[_-])", r"(?![^\W_]|[_-]\w)"
 # Hm, hmm, hmmm …
-_ENGLISH_PATTERN = r"(?<!\w)hm+(?!\w)"
+_ENGLISH_PATTERN = rf"{_BEFORE}hm+{_AFTER}"
 # 不对 is "wrong" but 不对称 is "asymmetric"; 但 is "but", 但愿 and 但凡 are not, nor is 不但 "not only".
 _CHINESE_PATTERN = r"不[對对](?![称稱等应應劲勁])|(?<![不非])但(?![愿願凡])"
 
@@ -88,7 +90,7 @@ def _pattern(rules: ReflectionRules) -> re.Pattern[str]:
     whole = [_literal(word) for word in words if rules.match == "word" and _has_borders(word)]
     bare = [_literal(word) for word in words if not (rules.match == "word" and _has_borders(word))]
     if whole:
-        bare.append(rf"(?<!\w)(?<!\w-)(?:{'|'.join(whole)})(?!\w|-\w)")
+        bare.append(rf"{_BEFORE}(?:{'|'.join(whole)}){_AFTER}")
     if "en" in rules.languages:
         bare.append(_ENGLISH_PATTERN)
     if "zh" in rules.languages:

@@ -1,0 +1,118 @@
+"""Small tokenizers of every family, trained here and now: nothing is downloaded."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import PreTrainedTokenizerFast
+
+from opera_service.trajectories.hf_tokenizer import HFTokenizer
+
+PROSE = [
+    "<think>\nLet me add the numbers. Twelve and seven make nineteen.\n\nWait, the second number is eight.\n\n",
+    "So the answer is twenty.\n</think>\n\nThe answer is twenty, because twelve and eight make twenty.",
+    "But the butter is in the kitchen, and the waiter is waiting. However, that is not the point.\r\n\r\n",
+    "等等，让我再想一想。答案是二十。不对，应该是十九。\n\n因此，答案是二十。",
+    "user\nWhat is 12 + 8? Please think aloud!\nassistant\n",
+] * 4
+QWEN_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CHAT = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% if message['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TAGS = [AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")]
+
+
+def byte_level(specials: list[str], *, tags: bool = True) -> Tokenizer:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(PROSE, trainer)
+    if tags:
+        bpe.add_tokens(TAGS)
+    return bpe
+
+
+def saved_and_loaded(fast: PreTrainedTokenizerFast, folder: Path) -> HFTokenizer:
+    fast.save_pretrained(folder)
+    return HFTokenizer.load(str(folder))
+
+
+@pytest.fixture(scope="session")
+def qwen_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
+    """Byte-level BPE, think tags as added tokens, a chat template, no start token."""
+    bpe = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT
+    )
+    return saved_and_loaded(fast, tmp_path_factory.mktemp("qwen"))
+
+
+@pytest.fixture(scope="session")
+def llama_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
+    """Byte-level BPE that puts a start token before every text, with think tags in several tokens."""
+    bpe = byte_level(["<s>", "</s>"], tags=False)
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
+    return saved_and_loaded(fast, tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
+    """BPE over ▁ with byte fallback and a prefix space, the layout of Llama 2 and Mistral."""
+    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False)
+    bpe.train_from_iterator((text.replace(" ", "▁").replace("二", "") for text in PROSE), trainer)
+    bpe.add_tokens(TAGS)
+    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return saved_and_loaded(fast, tmp_path_factory.mktemp("sentencepiece"))
+
+
+@pytest.fixture(scope="session")
+def metaspace_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
+    """Unigram over Metaspace, the layout of T5 and XLM-R; knows no emoji."""
+    unigram = Tokenizer(models.Unigram())
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
+    )
+    unigram.train_from_iterator(PROSE, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=unigram, eos_token="</s>", unk_token="<unk>")
+    return saved_and_loaded(fast, tmp_path_factory.mktemp("metaspace"))
+
+
+@pytest.fixture(params=["qwen_like", "llama_like", "sentencepiece_like", "metaspace_like"])
+def any_tokenizer(request: pytest.FixtureRequest) -> HFTokenizer:
+    return request.getfixturevalue(request.param)

@@ -1,0 +1,120 @@
+import pytest
+from pydantic import ValidationError
+
+from opera_service.trajectories.reflection import AUTHORS, is_reflective
+from opera_service.trajectories.rules import ReflectionRules
+
+HARDENED = ReflectionRules()
+PAPER = ReflectionRules(languages=("authors",), match="substring", where="anywhere")
+ANYWHERE = ReflectionRules(where="anywhere")
+
+
+@pytest.mark.parametrize("text", ["I like butter.", "The waiter contributes.", "an ATTRIBUTE", "awaiting"])
+def test_the_released_rule_is_fooled_by_substrings_and_ours_is_not(text):
+    assert is_reflective(text, PAPER)
+    assert not is_reflective(text, HARDENED)
+    assert not is_reflective(text, ANYWHERE)
+
+
+@pytest.mark.parametrize("word", AUTHORS)
+def test_all_five_words_of_the_released_list_count_in_any_case(word):
+    assert is_reflective(f"so {word.upper()} x", PAPER)
+    assert is_reflective(f"{word.lower()}, x", ReflectionRules(languages=("authors",)))
+
+
+def test_the_released_list_has_nothing_else():
+    assert not is_reflective("Alternatively, let me think. 等等", PAPER)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wait, no.",
+        "wait... no",
+        "It is 5. But is it?",
+        'It is 5."  But is it?',
+        "It is 5!\nHowever, no.",
+        "> **Wait**, no",
+        "- Hmm, no",
+        "* _But_ no",
+        "### Wait",
+        "1. Wait, no",
+        "3.But no",
+        "2) “But no",
+        "(a) But no",
+        "“Hold on,” I think.",
+        "…wait",
+        "Hmmmm.",
+        "Let's double-check the sum.",
+        "Let\u2019s double-check the sum.",
+        "let  me think",
+        "Ｗａｉｔ, no",
+        "Oh, wait. No.",
+        "等等，不是。",
+        "答案是五。不对，重算。",
+        "对吗？不对！",
+        "好！但这里错了",
+        "「等一下」",
+        "讓我再檢查。",
+    ],
+)
+def test_reflection_at_the_start_of_a_sentence(text):
+    assert is_reflective(text, HARDENED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "It is not small but large.",
+        "We wait for the bus.",
+        "Wait-list the user.",
+        "Buttons are blue.",
+        "Waiting is fine.",
+        "Let me write this down.",
+        "不对称的矩阵很难。",
+        "但愿如此。",
+        "不但好，而且便宜。",
+        "苹果、梨等等都行。",
+        "wait_for(x) blocks.",
+    ],
+)
+def test_no_reflection_at_the_start_of_a_sentence(text):
+    assert not is_reflective(text, HARDENED)
+
+
+def test_position_can_be_anywhere():
+    assert is_reflective("It is not small but large.", ANYWHERE)
+    assert is_reflective("这个但那个", ANYWHERE)
+    assert not is_reflective("非但如此", ANYWHERE)
+
+
+def test_languages_choose_the_lists():
+    assert not is_reflective("等等", ReflectionRules(languages=("en",)))
+    assert not is_reflective("Hmm, wait", ReflectionRules(languages=("zh",)))
+    assert not is_reflective("Wait, but hmm. 等等", ReflectionRules(languages=()))
+
+
+def test_added_words_follow_the_same_rules():
+    rules = ReflectionRules(languages=(), words=("  Moment mal ", "待って", "?!"))
+    assert is_reflective("Moment  mal, nein.", rules)
+    assert not is_reflective("Moment malt", rules)
+    assert not is_reflective("Ein Moment mal", rules)
+    assert is_reflective("待ってください", rules)
+    assert is_reflective("?!", rules)
+
+
+def test_substrings_at_the_start():
+    rules = ReflectionRules(match="substring")
+    assert is_reflective("Butter is good.", rules)
+    assert not is_reflective("Good butter.", rules)
+
+
+def test_an_empty_added_word_is_refused():
+    with pytest.raises(ValidationError):
+        ReflectionRules(words=(" ",))
+
+
+@pytest.mark.parametrize("unit", ["。", "!", "\n>", '."', "* ", ". ", "! 等", "- 1. "])
+def test_long_runs_of_marks_are_read_in_linear_time(unit):
+    assert not is_reflective(unit * 200_000, HARDENED)
