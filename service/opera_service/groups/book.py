@@ -1,0 +1,304 @@
+"""The book of groups: pure and synchronous, with an injected clock.
+
+Events go in (join, leave, tick, close), replies and rounds to score come out. A full group is scored at once; when
+somebody's wait is over, the members present are, or that caller is refused. No asyncio, no text, no reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Generic
+
+from opera_client.errors import (
+    GroupIncomplete,
+    InternalError,
+    InvalidRequest,
+    MemberConflict,
+    OperaError,
+    Overloaded,
+)
+from opera_service.groups.deadlines import Deadlines
+from opera_service.groups.group import (
+    Answer,
+    Arrival,
+    Content,
+    Group,
+    GroupKey,
+    Kind,
+    Member,
+    Round,
+    Ticket,
+)
+from opera_service.groups.limits import GroupCounts, GroupLimits
+from opera_service.groups.shelf import Shelf
+
+Clock = Callable[[], float]
+"""Seconds on any monotonic scale."""
+
+RETRY_AFTER_S = 1.0
+"""What a refused caller is asked to wait: about as long as a rollout's members take to follow one another."""
+
+
+class GroupBook(Generic[Content, Answer]):
+    """All groups of one process. After every event, `tick` hands out the rounds that became due."""
+
+    def __init__(self, limits: GroupLimits, clock: Clock) -> None:
+        self.limits = limits
+        self.counts = GroupCounts()
+        self._clock = clock
+        self._open: Shelf[Content, Answer] = Shelf()
+        """Groups with members to answer."""
+        self._kept: Shelf[Content, Answer] = Shelf()
+        """Groups whose members are all answered."""
+        self._deadlines: Deadlines[Content, Answer] = Deadlines()
+        self._ready: dict[GroupKey, Group[Content, Answer]] = {}
+
+    # --- what is held ------------------------------------------------------------------------------------
+
+    @property
+    def waiting_groups(self) -> int:
+        """Groups with members to answer."""
+        return len(self._open)
+
+    @property
+    def waiting_members(self) -> int:
+        """Places in them, empty ones included."""
+        return self._open.members
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that room is kept for in them."""
+        return self._open.tokens
+
+    @property
+    def kept_answers(self) -> int:
+        """Answers remembered for retries."""
+        return self._kept.members
+
+    def find(self, key: GroupKey) -> Group[Content, Answer] | None:
+        """Return the group of `key` as it is now; to look at, not to change."""
+        return self._open.get(key) or self._kept.get(key)
+
+    @property
+    def next_event(self) -> float | None:
+        """When `tick` has something to do, if nothing else happens first."""
+        times = [
+            self._deadlines.next,
+            None if self._open.oldest is None else self._open.oldest.touched + self.limits.idle_s,
+            None if self._kept.oldest is None else self._kept.oldest.touched + self.limits.keep_s,
+        ]
+        return min((time for time in times if time is not None), default=None)
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def join(
+        self, arrival: Arrival[Content], reply: Callable[[Answer | OperaError], None]
+    ) -> Ticket[Content, Answer]:
+        """Give a member its place, or find it again, and let its caller wait.
+
+        `reply` is called once with the answer or an error, perhaps at once, unless `leave` comes first.
+
+        Raises:
+            InvalidRequest: it contradicts the group in the named field.
+            MemberConflict: the member is known with another content, or the group has all its members.
+            Overloaded: no room for another group, or for so large a member.
+        """
+        now = self._clock()
+        self._forget(now)
+        opened = Group[Content, Answer](arrival.key, arrival.size, arrival.on_timeout, arrival.shared, now)
+        group = self.find(arrival.key) or opened
+        _check_agreement(group, arrival)
+        member = group.members.get(arrival.member_id)
+        if member is None:
+            member = self._seat(group, arrival, now)
+        elif member.fingerprint != arrival.fingerprint:
+            raise MemberConflict(
+                f"member {member.id!r} of group {group.key.group_id!r} came before with another content; "
+                "give every sample a member_id of its own",
+                field="member_id",
+            )
+        else:
+            self.counts.duplicates += 1
+        ticket = Ticket(group, member, now + arrival.wait_s, reply)
+        if member.answer is not None:
+            self._answer(ticket, member.answer)
+            return ticket
+        member.tickets.append(ticket)
+        self._deadlines.push(ticket)
+        self._open.touch(group, now)
+        if group.full or group.answered is not None:
+            self._ready[group.key] = group
+        return ticket
+
+    def leave(self, ticket: Ticket[Content, Answer]) -> None:
+        """The caller is gone; its member keeps its place."""
+        if not ticket.done:
+            self._release(ticket)
+            self._open.touch(ticket.group, self._clock())
+
+    def tick(self) -> list[Round[Content, Answer]]:
+        """Let time pass: end waits, forget what is old, and return the rounds to score now."""
+        now = self._clock()
+        for ticket in self._deadlines.pop_due(now):
+            group = ticket.group
+            if group.on_timeout == "partial":
+                self._ready[group.key] = group
+            elif not group.scoring and group.key not in self._ready:
+                self.counts.incomplete += 1
+                self._answer(ticket, _incomplete(group))
+                self._open.touch(group, now)
+        self._forget(now)
+        due = [group for group in self._ready.values() if not group.scoring]
+        self._ready.clear()
+        return [self._start(group) for group in due if group.fresh]
+
+    def close(self, batch: Round[Content, Answer], outcome: Mapping[str, Answer] | OperaError) -> None:
+        """End a round with an answer for each of its fresh members, or with the error that goes to all who wait.
+
+        After an error the members keep their places: the next to come back starts the group's scoring afresh.
+        """
+        now, group = self._clock(), batch.group
+        group.scoring = False
+        if not isinstance(outcome, OperaError) and not batch.fresh <= outcome.keys():
+            outcome = InternalError("the group was scored but not all of its members; report this")
+        if isinstance(outcome, OperaError):
+            self.counts.failed += 1
+            for ticket in group.tickets:
+                self._answer(ticket, outcome)
+            self._open.touch(group, now)
+            return
+        self._count(batch)
+        group.answered = now
+        for name in batch.fresh:
+            member = group.members[name]
+            member.answer = outcome[name]
+            for ticket in list(member.tickets):
+                self._answer(ticket, outcome[name])
+        if group.fresh:
+            self._ready[group.key] = group
+            self._open.touch(group, now)
+        else:
+            self._keep(group, now)
+
+    def refuse_all(self, error: OperaError) -> None:
+        """Send `error` to all who wait for a group that is not being scored; the service is going away."""
+        for group in self._open:
+            if not group.scoring:
+                for ticket in group.tickets:
+                    self._answer(ticket, error)
+
+    # --- rules -------------------------------------------------------------------------------------------
+
+    def _seat(
+        self, group: Group[Content, Answer], arrival: Arrival[Content], now: float
+    ) -> Member[Content, Answer]:
+        """Add a new member to `group`, if the group and the limits have room for it."""
+        if group.full:
+            raise MemberConflict(
+                f"group {group.key.group_id!r} has all its {group.size} members; is group_size right, "
+                "and is group_id new for every prompt and step?",
+                field="member_id",
+            )
+        self._make_room(group, arrival)
+        member = Member[Content, Answer](arrival.member_id, arrival.fingerprint, arrival.tokens, arrival.content)
+        group.members[member.id] = member
+        group.held_tokens += member.tokens
+        group.largest = max(group.largest, member.tokens)
+        self._kept.remove(group.key)
+        self._open.put(group, group.size, group.claim(), now)
+        return member
+
+    def _make_room(self, group: Group[Content, Answer], arrival: Arrival[Content]) -> None:
+        limits, claim = self.limits, group.claim(arrival.tokens)
+        if group.size > limits.max_members or claim > limits.max_tokens:
+            self.counts.refused += 1
+            raise InvalidRequest(
+                f"{group.size} members like this one take {claim} tokens; this service gathers at most "
+                f"{limits.max_members} members and {limits.max_tokens} tokens at a time; use /reward",
+                field="group_size",
+            )
+        groups, members, tokens = self._open.without(group.key)
+        if (
+            groups + 1 > limits.max_groups
+            or members + group.size > limits.max_members
+            or tokens + claim > limits.max_tokens
+        ):
+            self.counts.refused += 1
+            error = Overloaded(
+                f"{len(self._open)} groups are waiting for members, which is all that fits; come back later, "
+                "or send the members of a group closer together"
+            )
+            error.retry_after = RETRY_AFTER_S
+            raise error
+
+    def _start(self, group: Group[Content, Answer]) -> Round[Content, Answer]:
+        group.scoring = True
+        kind: Kind = "late" if group.answered is not None else "complete" if group.full else "partial"
+        contents = {member.id: member.content for member in group.members.values() if member.content is not None}
+        return Round(group, kind, contents, frozenset(member.id for member in group.fresh))
+
+    def _count(self, batch: Round[Content, Answer]) -> None:
+        if batch.kind == "complete":
+            self.counts.complete += 1
+        elif batch.kind == "partial":
+            self.counts.partial += 1
+        else:
+            self.counts.late += len(batch.fresh)
+
+    def _keep(self, group: Group[Content, Answer], now: float) -> None:
+        """Remember the answers; of a full group nothing else can be needed again."""
+        self._open.remove(group.key)
+        if group.full:
+            group.shared, group.held_tokens = {}, 0
+            for member in group.members.values():
+                member.content = None
+        self._kept.put(group, len(group.members), group.held_tokens, now)
+        while self._kept.members > self.limits.max_answers or self._kept.tokens > self.limits.max_tokens:
+            self._kept.remove_oldest()
+
+    def _forget(self, now: float) -> None:
+        """Drop answers kept long enough, and groups that nobody has waited for in a while."""
+        while (kept := self._kept.oldest) is not None and kept.touched + self.limits.keep_s <= now:
+            self._kept.remove(kept.key)
+        while (group := self._open.oldest) is not None and group.touched + self.limits.idle_s <= now:
+            if group.scoring or group.tickets:
+                self._open.touch(group, now)
+            else:
+                self._open.remove(group.key)
+                self._ready.pop(group.key, None)
+                self.counts.expired += 1
+
+    def _answer(self, ticket: Ticket[Content, Answer], outcome: Answer | OperaError) -> None:
+        self._release(ticket)
+        ticket.member.delivered |= not isinstance(outcome, OperaError)
+        ticket.reply(outcome)
+
+    @staticmethod
+    def _release(ticket: Ticket[Content, Answer]) -> None:
+        ticket.done = True
+        if ticket in ticket.member.tickets:
+            ticket.member.tickets.remove(ticket)
+
+
+def _check_agreement(group: Group[Content, Answer], arrival: Arrival[Content]) -> None:
+    """Refuse a member that describes its group in another way than the first one did."""
+    told: dict[str, tuple[object, object]] = {
+        "group_size": (group.size, arrival.size),
+        "on_timeout": (group.on_timeout, arrival.on_timeout),
+    }
+    told |= {name: (value, arrival.shared.get(name)) for name, value in group.shared.items()}
+    for name, (first, now) in told.items():
+        if first != now:
+            shown = f" ({first!r}, now {now!r})" if isinstance(first, int) else ""
+            raise InvalidRequest(
+                f"differs from what the first member of group {group.key.group_id!r} said{shown}; "
+                "all members of a group share it",
+                field=name,
+            )
+
+
+def _incomplete(group: Group[Content, Answer]) -> GroupIncomplete:
+    return GroupIncomplete(
+        f"{len(group.members)} of {group.size} members of group {group.key.group_id!r} came in time; send this "
+        "member again to go on waiting (it keeps its place), wait longer, or use on_timeout=partial"
+    )

@@ -1,0 +1,192 @@
+"""Every bound of the book, at its smallest, and what refused members may do next."""
+
+import pytest
+
+from opera_client.errors import EngineFailed, InvalidRequest, MemberConflict, Overloaded
+from opera_service.groups.limits import GroupLimits
+
+from .conftest import Desk
+
+
+def test_one_group_at_a_time():
+    desk = Desk(GroupLimits(max_groups=1))
+    desk.join("a", "g1")
+    with pytest.raises(Overloaded) as raised:
+        desk.join("a", "g2")
+    assert (raised.value.status, raised.value.retryable) == (429, True)
+    assert raised.value.retry_after > 0
+    desk.join("b", "g1")
+    assert desk.score() == ["complete"]
+    desk.join("a", "g2")
+    assert desk.book.counts.refused == 1
+
+
+def test_one_member_at_a_time():
+    desk = Desk(GroupLimits(max_members=1))
+    desk.join("a", "g1", size=1)
+    with pytest.raises(Overloaded):
+        desk.join("a", "g2", size=1)
+    desk.score()
+    desk.join("a", "g2", size=1)
+    with pytest.raises(InvalidRequest) as raised:
+        desk.join("a", "g3", size=2)
+    assert raised.value.field == "group_size"
+
+
+def test_one_token_at_a_time():
+    desk = Desk(GroupLimits(max_tokens=1))
+    desk.join("a", "g1", size=1)
+    with pytest.raises(Overloaded):
+        desk.join("a", "g2", size=1)
+    desk.score()
+    desk.join("a", "g2", size=1)
+    with pytest.raises(InvalidRequest):
+        desk.join("a", "g3", size=1, tokens=2)
+
+
+def test_a_group_that_was_let_in_can_complete():
+    """Places are taken when a group opens, so that half-full groups never lock each other out."""
+    desk = Desk(GroupLimits(max_members=5, max_tokens=35))
+    for group in ("g1", "g2"):
+        desk.join("a", group, tokens=7)
+    with pytest.raises(Overloaded):
+        desk.join("a", "g3", tokens=7)
+    for group in ("g1", "g2"):
+        desk.join("b", group, tokens=7)
+    assert desk.score() == ["complete", "complete"]
+
+
+def test_a_member_larger_than_expected_is_refused_only_when_it_does_not_fit():
+    desk = Desk(GroupLimits(max_tokens=10))
+    desk.join("a", "g1", tokens=2), desk.join("a", "g2", tokens=2)
+    assert desk.book.waiting_tokens == 8
+    with pytest.raises(Overloaded):
+        desk.join("b", "g1", tokens=5)
+    desk.join("b", "g1", tokens=4)
+    assert desk.score() == ["complete"]
+    assert desk.book.waiting_tokens == 4
+
+
+def test_a_refused_member_leaves_nothing_behind():
+    desk = Desk(GroupLimits(max_groups=1))
+    desk.join("a", "g1")
+    for group in ("g2", "g3"):
+        with pytest.raises(Overloaded):
+            desk.join("a", group)
+    assert (desk.book.waiting_groups, desk.book.waiting_members, desk.book.waiting_tokens) == (1, 2, 2)
+
+
+def test_retries_are_never_refused():
+    desk = Desk(GroupLimits(max_groups=1, max_members=2, max_tokens=2))
+    desk.join("a"), desk.join("a"), desk.join("b"), desk.join("b")
+    assert desk.score() == ["complete"]
+
+
+def test_one_answer_is_remembered():
+    desk = Desk(GroupLimits(max_answers=1))
+    desk.join("a", "g1", size=1), desk.join("a", "g2", size=1)
+    desk.score()
+    assert desk.book.kept_answers == 1
+    with pytest.raises(MemberConflict):
+        desk.join("b", "g2", size=1)
+    desk.join("b", "g1", size=1)  # forgotten: the first group opens anew
+    assert desk.score() == ["complete"]
+
+
+def test_no_answer_is_remembered_when_told_so():
+    desk = Desk(GroupLimits(max_answers=0))
+    ticket = desk.join("a", size=1)
+    desk.score()
+    assert desk.heard[ticket] == "a of a"
+    assert desk.book.kept_answers == 0
+
+
+def test_answers_are_forgotten_after_their_time():
+    desk = Desk(GroupLimits(keep_s=1.0))
+    desk.join("a", size=1)
+    desk.score()
+    assert desk.book.next_event == desk.now + 1
+    desk.tick(0.9)
+    assert desk.book.kept_answers == 1
+    desk.tick(0.1)
+    assert (desk.book.kept_answers, desk.book.next_event) == (0, None)
+
+
+def test_contents_are_dropped_as_soon_as_a_group_is_full_and_answered():
+    desk = Desk()
+    first = desk.join("a")
+    assert desk.score(10) == ["partial"]
+    assert first.member.content == "a"
+    desk.join("b")
+    assert desk.score() == ["late"]
+    assert (first.member.content, first.group.shared) == (None, {})
+
+
+def test_partly_answered_groups_are_forgotten_when_their_tokens_do_not_fit():
+    desk = Desk(GroupLimits(max_tokens=4))
+    first = desk.join("a", "g1", tokens=2)
+    desk.score(10)
+    assert desk.heard[first] == "a of a"
+    desk.join("a", "g2", tokens=2), desk.join("b", "g2", tokens=2)
+    desk.score()
+    assert desk.book.kept_answers == 3  # a full group keeps no tokens
+    for group in ("g3", "g4"):
+        desk.join("a", group, tokens=2)
+        desk.score(10)
+    assert desk.book.find(first.group.key) is None
+    assert desk.book.kept_answers == 4
+
+
+def test_a_group_nobody_comes_back_for_expires():
+    desk = Desk(GroupLimits(idle_s=1.0))
+    ticket = desk.join("a", on_timeout="error")
+    desk.tick(10)  # refused, and from now on nobody waits
+    desk.tick(0.9)
+    assert desk.book.waiting_groups == 1
+    desk.tick(0.1)
+    assert (desk.book.waiting_groups, desk.book.waiting_members, desk.book.waiting_tokens) == (0, 0, 0)
+    assert (desk.book.counts.expired, desk.book.next_event) == (1, None)
+    assert ticket.done
+
+
+def test_a_group_somebody_waits_for_does_not_expire():
+    desk = Desk(GroupLimits(idle_s=1.0))
+    desk.join("a", wait_s=100.0)
+    for _ in range(50):
+        desk.tick(1)
+    desk.join("b")
+    assert desk.score() == ["complete"]
+    assert desk.book.counts.expired == 0
+
+
+def test_a_group_that_is_being_scored_does_not_expire():
+    desk = Desk(GroupLimits(idle_s=1.0))
+    tickets = [desk.join("a"), desk.join("b")]
+    (batch,) = desk.tick()
+    for ticket in tickets:
+        desk.book.leave(ticket)
+    desk.tick(50)
+    desk.book.close(batch, EngineFailed("no"))
+    desk.tick(0.9)
+    again = desk.join("a")
+    assert desk.score() == ["complete"]
+    assert desk.heard[again] == "a of a b"
+
+
+def test_a_caller_that_left_before_its_full_group_started_does_not_revive_an_expired_one():
+    desk = Desk(GroupLimits(idle_s=1.0))
+    desk.book.leave(desk.join("a", size=1))
+    assert desk.tick(1) == []
+    assert desk.book.waiting_groups == 0
+
+
+@pytest.mark.parametrize("name", ["max_groups", "max_members", "max_tokens", "idle_s"])
+def test_limits_that_would_stop_everything_are_refused(name):
+    with pytest.raises(ValueError, match=name):
+        GroupLimits(**{name: 0})
+
+
+@pytest.mark.parametrize("name", ["max_answers", "keep_s"])
+def test_limits_below_zero_are_refused(name):
+    with pytest.raises(ValueError, match=name):
+        GroupLimits(**{name: -1})
