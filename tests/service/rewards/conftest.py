@@ -1,0 +1,168 @@
+"""Groups made by hand and a price list that answers a reward's queries, so that every number is exact."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from opera_service.rewards.base import GroupOutcome
+from opera_service.rewards.outcomes import judge
+from opera_service.rewards.registry import AnyReward, resolve
+from opera_service.scoring.tree import TreeBuilder, TreeScores, as_ids
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Segment
+
+PROMPT, THINK, CLOSE, END = 1, 2, 3, 4
+
+settings.register_profile("untimed", deadline=None)  # the machine may be busy
+settings.load_profile("untimed")
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A segment of a thought, with the mean log-prob of the reference after it."""
+
+    text: str
+    after: float
+    reflective: bool = False
+    tokens: int = 10
+
+
+@dataclass(frozen=True)
+class Response:
+    """A trajectory by its prices: mean log-probs per reference token."""
+
+    paragraphs: tuple[Paragraph, ...] = ()
+    hybrid: float | None = None
+    """After the whole response; the price after the thought when not given."""
+    answer: str = "the answer"
+    own: float = -0.5
+    """Mean log-prob of the own answer."""
+    flags: tuple[str, ...] = ()
+    outcome: bool | None = None
+
+
+@dataclass
+class PriceList:
+    """Contexts as ids -> mean log-prob of what is priced there; equal for all target tokens."""
+
+    prices: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+    def answer(self, builder: TreeBuilder, shape: Callable[[int], np.ndarray] | None = None) -> TreeScores:
+        tree = builder.build()
+        found = []
+        for query in range(tree.num_queries):
+            path, context = tree.query_path(query)
+            mean = self.prices[tuple(path[:context].tolist())]
+            tokens = len(path) - context
+            found.append(mean + (shape(tokens) if shape else np.zeros(tokens)))
+        return TreeScores(np.concatenate(found), tree.query_start, "0", tree.num_tokens)
+
+
+@dataclass
+class Bench:
+    """Prices responses with a reward. Mean log-probs are exact; `shape` may spread them over the tokens."""
+
+    initial: float = -2.0
+    reference: str = "the known good answer"
+    reference_tokens: int = 8
+    prompt: str = "a question"
+    task: str = "open"
+    controls: Sequence[float] = ()
+    """Mean log-probs after each contentless control paragraph."""
+    bridge: tuple[int, ...] = (CLOSE,)
+    shape: Callable[[int], np.ndarray] | None = None
+
+    def group(self, responses: Sequence[Response]) -> tuple[EncodedGroup, PriceList]:
+        fresh = count(100)
+        prices: dict[tuple[int, ...], float] = {}
+        initial = (PROMPT, THINK)
+        for bridge in (self.bridge, ()):
+            prices[initial + bridge] = self.initial
+        controls = []
+        for level in self.controls:
+            control = (next(fresh), next(fresh))
+            controls.append(as_ids(control))
+            prices[initial + control + self.bridge] = level
+        trajectories = []
+        for number, response in enumerate(responses):
+            contexts, segments, at = [initial], [], 1
+            for paragraph in response.paragraphs:
+                tokens = tuple(next(fresh) for _ in range(paragraph.tokens))
+                contexts.append(contexts[-1] + tokens)
+                segments.append(Segment(at, at + len(tokens), paragraph.text, paragraph.reflective))
+                at += len(tokens)
+                for bridge in (self.bridge, ()):
+                    prices[contexts[-1] + bridge] = paragraph.after
+            answer_context = (*contexts[-1], CLOSE, next(fresh))
+            answer_ids = (next(fresh), END) if response.answer else ()
+            full = answer_context + answer_ids
+            last = response.paragraphs[-1].after if response.paragraphs else self.initial
+            prices[answer_context] = response.own
+            prices[full] = last if response.hybrid is None else response.hybrid
+            thought = "\n\n".join(paragraph.text for paragraph in response.paragraphs)
+            trajectories.append(
+                EncodedTrajectory(
+                    id=str(number),
+                    text=f"<think>{thought}</think>{response.answer}",
+                    thought=thought,
+                    answer=response.answer,
+                    segments=tuple(segments),
+                    contexts=tuple(as_ids(context) for context in contexts),
+                    full=as_ids(full),
+                    answer_context=as_ids(answer_context),
+                    answer_ids=as_ids(answer_ids),
+                    response_tokens=at + 1 + len(answer_ids),
+                    flags=response.flags,
+                    outcome=response.outcome,
+                )
+            )
+        group = EncodedGroup(
+            id="g",
+            task=self.task,
+            prompt_ids=as_ids([PROMPT]),
+            initial=as_ids(initial),
+            bridge=as_ids(self.bridge),
+            reference_ids=as_ids(range(10, 10 + self.reference_tokens)),
+            reference=self.reference,
+            trajectories=tuple(trajectories),
+            controls=tuple(controls),
+            prompt=self.prompt,
+        )
+        return group, PriceList(prices)
+
+    def price(self, reward: AnyReward, responses: Sequence[Response]) -> GroupOutcome:
+        group, prices = self.group(responses)
+        group = judge(group, reward.config).group if responses[0].outcome is None else group
+        tree = TreeBuilder()
+        plan = reward.plan(group, tree)
+        return reward.read(group, plan, prices.answer(tree, self.shape))
+
+    def rewards(
+        self,
+        name: str,
+        preset: str,
+        responses: Sequence[Response],
+        config: Mapping[str, object] | None = None,
+    ) -> list[float]:
+        bench = replace(self, bridge=()) if preset == "paper" and name == "opera" else self
+        outcome = bench.price(resolve(name, preset, config or {}), responses)
+        return [one.reward for one in outcome.trajectories]
+
+
+@pytest.fixture(scope="session")
+def hand() -> SimpleNamespace:
+    """What tests build by hand; importlib mode has no sibling imports."""
+    return SimpleNamespace(Bench=Bench, Response=Response, Paragraph=Paragraph, thought=thought)
+
+
+def thought(*levels: float, reflective: Sequence[int] = (), **more: object) -> Response:
+    """A response whose paragraphs, all different in words, lead to `levels`."""
+    paragraphs = tuple(
+        Paragraph(f"paragraph{n} says thing{n} about matter{n}", level, n in reflective)
+        for n, level in enumerate(levels)
+    )
+    return Response(paragraphs, **more)  # type: ignore[arg-type]
