@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -123,9 +123,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see `{self.prog} --help`")
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     """Build one flag per field; argparse only collects text, pydantic judges it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description="Serve rewards over HTTP until interrupted.",
         epilog="Each flag is also a variable (--max-body-mb: OPERA_MAX_BODY_MB) and a key of the config file.",

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_client.errors import EmptyReference, EmptyResponse, OperaError
-from opera_client.wire import Candidate, CandidateResult, RankItem, RankItemResult, RankRequest, RankResult
+from opera_client.errors import OperaError
+from opera_client.wire import CandidateResult, RankItem, RankItemResult, RankRequest, RankResult
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
-from opera_service.pipelines.tokens import check_length, ids_of
 from opera_service.scoring.tree import ROOT, Ids, TokenTree, TreeBuilder, TreeScores
+from opera_service.trajectories.encode_rank import EncodedRank, encode_rank
 
 
 @dataclass(frozen=True)
@@ -42,51 +42,32 @@ def _plan_all(service: Service, items: Sequence[RankItem]) -> list[_Planned]:
     plans = []
     for index, item in enumerate(items):
         try:
-            plans.append(_plan(service, item, f"items.{index}"))
+            plans.append(_plan(service, item, index))
         except OperaError as error:
             plans.append(_Planned(None, [error] * len(item.candidates)))
     return plans
 
 
-def _plan(service: Service, item: RankItem, field: str) -> _Planned:
-    tokenizer, info = service.tokenizer, service.engine.info
-    prompt = ids_of(tokenizer, item.prompt, item.prompt_token_ids, info, field=f"{field}.prompt")
-    prefix = ids_of(tokenizer, item.prefix, item.prefix_token_ids, info, field=f"{field}.prefix")
-    reference = None
-    if item.by == "reference":
-        reference = ids_of(tokenizer, item.reference, item.reference_token_ids, info, field=f"{field}.reference")
-        if len(reference) == 0:
-            raise EmptyReference("the reference has no tokens; give one", field=f"{field}.reference")
+def _plan(service: Service, item: RankItem, index: int) -> _Planned:
+    encoded = encode_rank(item, index, service.reader)
     builder = TreeBuilder()
     queries: list[int | OperaError] = []
-    for number, candidate in enumerate(item.candidates):
-        where = f"{field}.candidates.{number}"
-        try:
-            branch = _branch(service, candidate, where)
-            context, target = _query(item, prompt, prefix, branch, reference)
-            check_length(len(context), len(target), info, field=where)
+    for position in range(len(item.candidates)):
+        if position in encoded.errors:
+            queries.append(encoded.errors[position])
+        else:
+            context, target = _query(encoded, encoded.candidates[position])
             queries.append(builder.score(builder.extend(ROOT, context), target))
-        except OperaError as error:
-            queries.append(error)
-    scorable = any(isinstance(query, int) for query in queries)
-    return _Planned(builder.build() if scorable else None, queries)
+    return _Planned(builder.build() if encoded.candidates else None, queries)
 
 
-def _branch(service: Service, candidate: str | Candidate, field: str) -> Ids:
-    text, ids = (candidate, None) if isinstance(candidate, str) else (None, candidate.token_ids)
-    branch = ids_of(service.tokenizer, text, ids, service.engine.info, field=field)
-    if len(branch) == 0:
-        raise EmptyResponse("the candidate has no tokens; give at least one", field=field)
-    return branch
-
-
-def _query(item: RankItem, prompt: Ids, prefix: Ids, branch: Ids, reference: Ids | None) -> tuple[Ids, Ids]:
+def _query(item: EncodedRank, branch: Ids) -> tuple[Ids, Ids]:
     """Return the context and the target whose log-probability orders the branch."""
-    if reference is not None:
-        return np.concatenate([prompt, prefix, branch]), reference
+    if item.by == "reference":
+        return np.concatenate([item.prompt_ids, item.prefix_ids, branch]), item.reference_ids
     if item.by == "sequence":
-        return prompt, np.concatenate([prefix, branch])
-    return np.concatenate([prompt, prefix]), branch
+        return item.prompt_ids, np.concatenate([item.prefix_ids, branch])
+    return np.concatenate([item.prompt_ids, item.prefix_ids]), branch
 
 
 def _read_all(

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from opera_client.errors import EmptyResponse, OperaError
+from opera_client.errors import OperaError
 from opera_client.wire import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
-from opera_service.pipelines.tokens import check_length, ids_of
 from opera_service.scoring.planner import Place, Planner
 from opera_service.scoring.tree import Ids, TokenTree, TreeScores
+from opera_service.trajectories.encode_score import encode_score
 
 
 class _Planned(NamedTuple):
@@ -32,25 +32,15 @@ async def score(service: Service, request: ScoreRequest, *, deadline: float | No
 
 
 def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree], list[_Planned | OperaError]]:
-    planner = Planner(service.engine.info.max_batch_tokens)
+    planner = Planner(service.max_batch_tokens)
     plans: list[_Planned | OperaError] = []
     for index, item in enumerate(items):
         try:
-            context, target = _encode(service, item, f"items.{index}")
-            plans.append(_Planned(planner.add(context, target), target))
+            encoded = encode_score(item, index, service.reader)
+            plans.append(_Planned(planner.add(encoded.context, encoded.target), encoded.target))
         except OperaError as error:
             plans.append(error)
     return planner.build(want_entropy=any(item.entropy for item in items)), plans
-
-
-def _encode(service: Service, item: ScoreItem, field: str) -> tuple[Ids, Ids]:
-    tokenizer, info = service.tokenizer, service.engine.info
-    context = ids_of(tokenizer, item.context, item.context_token_ids, info, field=f"{field}.context")
-    target = ids_of(tokenizer, item.target, item.target_token_ids, info, field=f"{field}.target")
-    if len(target) == 0:
-        raise EmptyResponse("the target has no tokens; give at least one", field=f"{field}.target")
-    check_length(len(context), len(target), info, field=f"{field}.context")
-    return context, target
 
 
 def _read(

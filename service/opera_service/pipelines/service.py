@@ -18,6 +18,7 @@ from opera_service.engines.base import Engine
 from opera_service.pipelines.baselines import Baselines
 from opera_service.scoring.scheduler import Scheduler
 from opera_service.telemetry import Telemetry
+from opera_service.trajectories.reader import Reader
 from opera_service.trajectories.tokenizer import Tokenizer
 
 P = ParamSpec("P")
@@ -32,23 +33,24 @@ class Service:
         engine: Engine,
         tokenizer: Tokenizer,
         *,
-        name: str | None = None,
+        telemetry: Telemetry | None = None,
         max_batch_tokens: int | None = None,
         encode_threads: int = 2,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
-        self.telemetry = Telemetry()
+        self.reader = Reader(tokenizer, engine.info.vocab_size, engine.info.max_context)
+        self.telemetry = telemetry or Telemetry()
         self.clock = time.monotonic
         self.baselines = Baselines()
+        self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
         self.scheduler = Scheduler(
             engine.score,
-            max_batch_tokens or engine.info.max_batch_tokens,
+            self.max_batch_tokens,
             clock=self.clock,
             on_batch=self.telemetry.batch,
             on_drop=self.telemetry.dropped,
         )
-        self._name = name
         self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
         self.telemetry.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
 
@@ -56,7 +58,7 @@ class Service:
         """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""
         info = self.engine.info
         return ModelInfo(
-            name=self._name or info.model,
+            name=info.model,
             revision=info.revision,
             weight_version=weight_version or info.weight_version,
             dtype=info.dtype,
@@ -71,7 +73,7 @@ class Service:
             route=info.route,
             vocab_size=info.vocab_size,
             max_context=info.max_context,
-            max_batch_tokens=info.max_batch_tokens,
+            max_batch_tokens=self.max_batch_tokens,
         )
 
     def require_weights(self, wanted: str | None, *, scored: str | None = None) -> None:

@@ -1,0 +1,69 @@
+"""The HTTP app: routes, envelope, lifespan, docs.
+
+In process, without a port: `app = create_app(Settings(engine="dummy"))`, then either
+`async with app.router.lifespan_context(app):` around calls through `httpx.ASGITransport(app)`, or any ASGI server.
+Entering the lifespan loads the model and waits for it; leaving it finishes queued work and frees the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from opera_service.api.describing import error_table, install_openapi
+from opera_service.api.envelope import Envelope, Keys, on_http_exception
+from opera_service.api.routes import completions, health, model, rank, reward, score, tokenizer
+from opera_service.lifecycle import Lifecycle
+from opera_service.pipelines.service import Service
+from opera_service.settings import Settings
+
+_ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
+
+Every answer carries `X-Request-Id`; scoring answers also `X-Queue-Ms`, `X-Engine-Ms` and `X-Tokens-Computed`.
+A scoring request may carry `X-Request-Deadline`, in unix seconds. Errors have one form everywhere:
+`{"error": {"code", "message", "retryable", "field", "request_id"}}`, with these codes:
+
+"""
+
+
+def create_app(settings: Settings | None = None, *, service: Service | None = None, wait: bool = True) -> FastAPI:
+    """Return the ASGI app.
+
+    `settings` default to the environment's. `service` is served instead of a newly loaded one; the app closes
+    it. With `wait=False` the lifespan begins before the model is loaded, and until then requests get 503.
+    """
+    settings = settings or Settings()
+    lifecycle = Lifecycle(settings, service)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        lifecycle.start()
+        try:
+            if wait:
+                await lifecycle.ready()
+            yield
+        finally:
+            await lifecycle.stop()
+
+    # Swagger UI comes from the package, not from a CDN: /docs works without the internet.
+    app = FastAPIOffline(
+        title="opera-reward",
+        version=version("opera-reward"),
+        description=_ABOUT + error_table(),
+        lifespan=lifespan,
+        static_url="/docs-assets",
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    app.state.lifecycle = lifecycle
+    for family in (reward, rank, score, completions, tokenizer, model, health):
+        app.include_router(family.router)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_middleware(Envelope, lifecycle=lifecycle, keys=Keys(settings.keys))
+    install_openapi(app)
+    return app

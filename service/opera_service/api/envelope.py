@@ -1,0 +1,135 @@
+"""What every request passes through: request id, keys, metrics, and errors as bodies. Plain ASGI.
+
+Nothing leaves as HTML or as a bare traceback. It knows no route's content.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from hashlib import sha256
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opera_client.errors import (
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    OperaError,
+    Unauthorized,
+)
+from opera_service.lifecycle import Lifecycle
+
+logger = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/startupz", "/livez", "/readyz", "/health", "/docs", "/openapi.json"})
+OPEN_PREFIX = "/docs-assets"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Keys:
+    """The accepted API keys, kept and compared as digests, so that comparing takes the same time for any key."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [sha256(key.encode()).digest() for key in keys]
+
+    def check(self, headers: Headers) -> None:
+        """Raise `Unauthorized` unless a key is given as Bearer token or X-API-Key; no keys: all are let in."""
+        if not self._digests:
+            return
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        given = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = sha256(given.encode()).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not given or not any(matches):
+            raise Unauthorized(
+                "the API key is missing or wrong; send it as `Authorization: Bearer …` or `X-API-Key`"
+            )
+
+
+class Envelope:
+    """Wraps the app; `scope["state"]["request_id"]` is the id inside."""
+
+    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle, keys: Keys) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; everything else passes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status, started = 0, time.monotonic()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_PREFIX):
+                self._keys.check(headers)
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # nobody is left to answer
+        except Exception as error:
+            if not isinstance(error, OperaError):
+                logger.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+                error = InternalError(
+                    "a defect of the service; report it with the request id and the server's log"
+                )
+            if status:  # the answer had begun: all that is left is to cut it off
+                raise
+            await error_response(error, request_id)(scope, receive, send_with_id)
+        finally:
+            self._count(scope, status, time.monotonic() - started)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        # 499 as in nginx's log: the client went away before the answer.
+        self._lifecycle.telemetry.request(route, status or 499, seconds)
+
+
+def error_response(error: OperaError, request_id: str | None) -> Response:
+    """Return `{"error": …}` with the error's status."""
+    body = {**error.body(), "request_id": request_id}
+    headers: dict[str, str] = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return JSONResponse({"error": body}, status_code=error.status, headers=headers)
+
+
+def on_http_exception(request: Request, raised: Exception) -> Response:
+    """Turn the framework's own exceptions (no such route, wrong method) into error bodies."""
+    assert isinstance(raised, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    if raised.status_code == 404:
+        error: OperaError = NotFound(f"no route {where}; the routes are listed at /docs")
+    elif raised.status_code == 405:
+        allowed = (raised.headers or {}).get("Allow", "another method")
+        error = MethodNotAllowed(f"{where} is not allowed; use {allowed}")
+    else:
+        error = InvalidRequest(f"{where}: {raised.detail}")
+    response = error_response(error, request.state.request_id)
+    response.headers.update(raised.headers or {})
+    return response

@@ -1,0 +1,52 @@
+"""OpenAI's form: POST /v1/completions for scoring, GET /v1/models."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from opera_client.errors import NotFound, NotSupported
+from opera_service.api import examples
+from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
+from opera_service.api.describing import COMMON_ERRORS, SCORING_ERRORS, described
+from opera_service.pipelines.completions import CompletionRequest, CompletionResult, complete
+
+router = APIRouter(prefix="/v1", tags=["OpenAI form"])
+
+
+@router.post(
+    "/completions",
+    **described(
+        "Log-probabilities of prompts, in OpenAI's form",
+        body=CompletionRequest,
+        answer=CompletionResult,
+        ask=examples.COMPLETION_REQUEST,
+        errors=(*SCORING_ERRORS, NotFound, NotSupported),
+    ),
+)
+async def post_completions(request: Request) -> Response:
+    """Score prompts, given as text(s) or token-id list(s), with `echo` and `logprobs`.
+
+    `max_tokens` is 0, or 1 for one greedy token; more is `not_supported`. This is what lm-evaluation-harness'
+    `local-completions` needs, with `tokenizer_backend=remote`. There are no errors per prompt in this form: the
+    first bad prompt fails the request.
+    """
+    service = service_of(request)
+    body = await read(request, CompletionRequest)
+    answer, run = await until_gone(request, complete(service, body, deadline=deadline_of(request, None)))
+    answer.id = f"cmpl-{request.state.request_id}"
+    return await respond(request, answer, run.usage, run.timing)
+
+
+@router.get("/models", **described("The served model, in OpenAI's form", errors=COMMON_ERRORS))
+async def get_models(request: Request) -> Response:
+    """List the one model there is."""
+    model = service_of(request).served_model()
+    entry = {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "opera-reward",
+        "max_model_len": model.max_context,
+    }
+    return JSONResponse({"object": "list", "data": [entry]})

@@ -1,0 +1,88 @@
+"""The served model's tokenizer: /tokenizer_info, /tokenize, /detokenize, as vLLM serves them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import JSONResponse, Response
+
+from opera_client.wire import TokenIds
+from opera_service.api.answering import read, service_of
+from opera_service.api.describing import BODY_ERRORS, COMMON_ERRORS, described
+from opera_service.pipelines.service import Service
+from opera_service.scoring.tree import as_ids
+
+router = APIRouter(tags=["tokenizer"])
+
+
+class TokenizeRequest(BaseModel):
+    """Text to turn into ids."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    prompt: str
+    add_special_tokens: bool = False
+    """Put the model's start token first, if its tokenizer has one."""
+    model: str | None = None
+
+
+class DetokenizeRequest(BaseModel):
+    """Ids to turn into text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tokens: TokenIds
+    model: str | None = None
+
+
+@router.get("/tokenizer_info", **described("Special tokens and chat template", errors=COMMON_ERRORS))
+async def get_tokenizer_info(request: Request) -> Response:
+    """Return the texts of the special tokens; null where the model has none."""
+    tokenizer = service_of(request).tokenizer
+
+    def text(token: int | None) -> str | None:
+        return None if token is None else tokenizer.decode([token])
+
+    info = {
+        "tokenizer_class": type(tokenizer).__name__,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_token": text(tokenizer.eos_id),
+        "bos_token": text(tokenizer.bos_id),
+        "pad_token": None,
+        "chat_template": tokenizer.chat_template,
+    }
+    return JSONResponse(info)
+
+
+@router.post(
+    "/tokenize",
+    **described("Text to token ids", body=TokenizeRequest, ask={"prompt": "Wait, no."}, errors=BODY_ERRORS),
+)
+async def post_tokenize(request: Request) -> Response:
+    """Return the ids of `prompt`, tokenised alone, as the other routes do."""
+    service = service_of(request)
+    body = await read(request, TokenizeRequest)
+    return JSONResponse(await service.in_thread(_tokenize, service, body))
+
+
+def _tokenize(service: Service, body: TokenizeRequest) -> dict[str, Any]:
+    ids = service.tokenizer.encode(body.prompt).tolist()
+    start = service.tokenizer.bos_id
+    if body.add_special_tokens and start is not None:
+        ids = [start, *ids]
+    return {"tokens": ids, "count": len(ids), "max_model_len": service.reader.max_context}
+
+
+@router.post(
+    "/detokenize",
+    **described("Token ids to text", body=DetokenizeRequest, ask={"tokens": [87, 97]}, errors=BODY_ERRORS),
+)
+async def post_detokenize(request: Request) -> Response:
+    """Return the text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
+    service = service_of(request)
+    body = await read(request, DetokenizeRequest)
+    return JSONResponse({"prompt": await service.in_thread(_detokenize, service, body)})
+
+
+def _detokenize(service: Service, body: DetokenizeRequest) -> str:
+    return service.tokenizer.decode(service.reader.checked(as_ids(body.tokens), "tokens"))

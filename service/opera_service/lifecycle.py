@@ -1,0 +1,140 @@
+"""From settings to a running service and back: load, ready, drain.
+
+It knows which engine goes with which tokenizer; no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+
+from opera_client.errors import EngineFailed, OperaError, Unavailable
+from opera_client.wire import Health
+from opera_service.pipelines.service import Service
+from opera_service.rewards.registry import rewards
+from opera_service.settings import Settings
+from opera_service.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+
+def build_service(settings: Settings, telemetry: Telemetry | None = None) -> Service:
+    """Load engine and tokenizer; blocks until the weights are in memory. Raises `OperaError`, saying why."""
+    rewards()  # find and import them now, not on the event loop during the first request
+    if settings.engine == "dummy":
+        from opera_service.engines.dummy import DummyEngine
+        from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+        tokenizer = ByteTokenizer()
+        engine = DummyEngine(
+            tokenizer.vocab_size,
+            seconds_per_token=settings.dummy_token_seconds,
+            weight_version=settings.weight_version,
+        )
+        return Service(
+            engine,
+            tokenizer,
+            telemetry=telemetry,
+            max_batch_tokens=settings.max_batch_tokens,
+            encode_threads=settings.encode_threads,
+        )
+    # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
+    from opera_service.engines.torch.engine import TorchEngine
+    from opera_service.trajectories.hf_tokenizer import HFTokenizer
+
+    return Service(
+        TorchEngine.load(
+            settings.model_path,
+            route=settings.route,
+            dtype=settings.dtype,
+            device=settings.device,
+            max_batch_tokens=settings.max_batch_tokens,
+            name=None if settings.model else "demo",
+            weight_version=settings.weight_version,
+        ),
+        HFTokenizer.load(settings.model_path),
+        telemetry=telemetry,
+        encode_threads=settings.encode_threads,
+    )
+
+
+class Lifecycle:
+    """Where the service stands: starting, ok, failed or draining. Used from one event loop."""
+
+    def __init__(self, settings: Settings, service: Service | None = None) -> None:
+        self.settings = settings
+        self.telemetry = service.telemetry if service else Telemetry()
+        self._service = service
+        self._draining = False
+        self._failure: OperaError | None = None
+        self._loaded = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to load in a thread, unless a service was given."""
+        if self._service is not None:
+            self._loaded.set()
+            return
+        loop = asyncio.get_running_loop()
+        # A daemon: whoever interrupts a long load wants to leave now.
+        threading.Thread(target=self._load, args=(loop,), name="opera-load", daemon=True).start()
+
+    async def ready(self) -> Service:
+        """Wait until the service can score. Raises what loading raised."""
+        await self._loaded.wait()
+        return self.service
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            service: Service | OperaError = build_service(self.settings, self.telemetry)
+        except OperaError as error:
+            service = error
+        except Exception as error:
+            logger.exception("the service could not be started")
+            service = EngineFailed(f"the service could not be started: {type(error).__name__}: {error}")
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._finish, service)
+
+    def _finish(self, service: Service | OperaError) -> None:
+        if isinstance(service, OperaError):
+            self._failure = service
+        else:
+            self._service = service
+        self._loaded.set()
+
+    @property
+    def service(self) -> Service:
+        """The service. Raises `Unavailable` while it is loading, or what made loading fail."""
+        if self._failure is not None:
+            raise self._failure
+        if self._service is None:
+            raise Unavailable("the model is still loading; retry in a few seconds")
+        return self._service
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._service is not None
+
+    def health(self) -> Health:
+        """Say whether requests can be served now."""
+        if self._failure is not None:
+            return Health(status="failed", detail=self._failure.message)
+        if self._service is None:
+            return Health(status="starting", detail="the model is loading")
+        scheduler, engine = self._service.scheduler, self._service.engine.health()
+        queue = {"queued_trees": scheduler.queued_trees, "queued_tokens": scheduler.queued_tokens}
+        if self._draining:
+            return Health(status="draining", detail="finishing the requests in hand", **queue)
+        return Health(status="ok" if engine.ok else "failed", detail=engine.detail, **queue)
+
+    def drain(self) -> None:
+        """Tell probes that no new work is wanted; requests in hand go on."""
+        self._draining = True
+
+    async def stop(self) -> None:
+        """Finish queued work and free the engine; a load that is under way is left behind."""
+        self.drain()
+        if self._service is not None:
+            await self._service.aclose()

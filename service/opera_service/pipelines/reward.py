@@ -1,0 +1,197 @@
+"""POST /reward: whole groups of trajectories become rewards, with every number they were computed from.
+
+Encode, judge and plan in a worker thread; one tree a group; read in a worker thread. A trajectory that cannot
+be scored has its own error, and its neighbours are ranked without it. It knows no reward by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opera_client.errors import InvalidRequest, OperaError
+from opera_client.wire import (
+    Detail,
+    Group,
+    GroupResult,
+    RewardRequest,
+    RewardResult,
+    SegmentResult,
+    TrajectoryResult,
+)
+from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
+from opera_service.pipelines.service import Service
+from opera_service.rewards.base import GroupOutcome, Outcome
+from opera_service.rewards.outcomes import judge
+from opera_service.rewards.registry import AnyReward, config_hash, resolve
+from opera_service.scoring.tree import TokenTree, TreeBuilder, TreeScores
+from opera_service.trajectories.encode import encode_group
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One group on its way."""
+
+    errors: dict[int, OperaError]
+    """By position in the request."""
+    group: EncodedGroup | None = None
+    """The trajectories without errors, in order; None when there is none."""
+    tree: TokenTree | None = None
+    plan: Any = None
+
+
+@dataclass
+class _Read:
+    """All groups of a request, read."""
+
+    results: list[GroupResult] = field(default_factory=list)
+    outcomes: list[GroupOutcome] = field(default_factory=list)
+
+
+async def reward(service: Service, request: RewardRequest, *, deadline: float | None = None) -> RewardResult:
+    """Score every trajectory that can be scored. `deadline` is a time of the service's clock.
+
+    Raises `InvalidRequest` for an unknown reward, preset or configuration, and when a group appears twice;
+    `WeightVersionMismatch`; the first group's error when no group could be scored at all.
+    """
+    run = Run(service, weight_version=request.weight_version, deadline=deadline)
+    chosen = resolve(request.reward, request.preset, request.config)
+    _refuse_repeated_groups(request.groups)
+    plans = await run.encode(_plan_all, service, chosen, request.groups)
+    scores = await run.score([plan.tree for plan in plans])
+    read = await service.in_thread(_read_all, run, chosen, request, plans, scores)
+    rules = chosen.config.ema
+    baseline = service.baselines.update(request.run_id, rules, read.outcomes) if rules and request.run_id else None
+    return RewardResult(
+        model=run.model,
+        reward=request.reward,
+        preset=request.preset,
+        config_hash=config_hash(chosen),
+        groups=read.results,
+        usage=run.usage,
+        timing_ms=run.timing,
+        ema_baseline=baseline,
+    )
+
+
+def _refuse_repeated_groups(groups: Sequence[Group]) -> None:
+    """A group that comes in pieces would be ranked piece by piece, silently (defect D10)."""
+    seen: set[str] = set()
+    for index, group in enumerate(groups):
+        if group.group_id in seen:
+            raise InvalidRequest(
+                f"group {group.group_id!r} appears twice; put all its trajectories into one group",
+                field=f"groups.{index}.group_id",
+            )
+        if group.group_id is not None:
+            seen.add(group.group_id)
+
+
+def _plan_all(service: Service, chosen: AnyReward, groups: Sequence[Group]) -> list[_Planned]:
+    return [_plan(service, chosen, group, index) for index, group in enumerate(groups)]
+
+
+def _plan(service: Service, chosen: AnyReward, group: Group, index: int) -> _Planned:
+    encoding = encode_group(group, index, service.reader, chosen.config)
+    errors = dict(encoding.errors)
+    if encoding.group is None:
+        return _Planned(errors)
+    positions = [at for at in range(len(group.trajectories)) if at not in errors]
+    judged = judge(encoding.group, chosen.config)
+    errors |= {positions[at]: error for at, error in judged.errors.items()}
+    if not judged.group.trajectories:
+        return _Planned(errors)
+    builder = TreeBuilder()
+    plan = chosen.plan(judged.group, builder)
+    return _Planned(errors, judged.group, builder.build(), plan)
+
+
+def _read_all(
+    run: Run,
+    chosen: AnyReward,
+    request: RewardRequest,
+    plans: Sequence[_Planned],
+    scores: Sequence[TreeScores | OperaError],
+) -> _Read:
+    read = _Read()
+    for index, (group, plan, answer) in enumerate(zip(request.groups, plans, scores, strict=True)):
+        outcome: GroupOutcome | None = None
+        errors = dict(plan.errors)
+        if plan.group is not None:
+            try:
+                outcome = chosen.read(plan.group, plan.plan, or_raise(answer))
+                read.outcomes.append(outcome)
+            except OperaError as error:
+                errors = {at: plan.errors.get(at, error) for at in range(len(group.trajectories))}
+        read.results.append(_group_result(run, request, index, plan.group, outcome, errors))
+    return read
+
+
+def _group_result(
+    run: Run,
+    request: RewardRequest,
+    index: int,
+    encoded: EncodedGroup | None,
+    outcome: GroupOutcome | None,
+    errors: dict[int, OperaError],
+) -> GroupResult:
+    group = request.groups[index]
+    scored = iter(zip(encoded.trajectories, outcome.trajectories, strict=True) if encoded and outcome else ())
+    results = []
+    for at, trajectory in enumerate(group.trajectories):
+        name = str(at) if trajectory.id is None else trajectory.id
+        if at in errors:
+            error = run.error(errors[at], f"groups.{index}.trajectories.{at}")
+            results.append(TrajectoryResult(id=name, status="error", error=error))
+        else:
+            results.append(_trajectory_result(name, *next(scored), request.detail))
+    rewards = [one.reward for one in results if one.reward is not None]
+    run.service.telemetry.group(request.reward, request.preset, rewards)
+    return GroupResult(
+        group_id=str(index) if group.group_id is None else group.group_id,
+        size=len(results),
+        scored=len(rewards),
+        initial_mean_logprob=total_and_mean(outcome.initial_logprobs)[1] if outcome else None,
+        reference_tokens=len(encoded.reference_ids) if encoded else 0,
+        trajectories=results,
+    )
+
+
+def _trajectory_result(
+    name: str, trajectory: EncodedTrajectory, outcome: Outcome, detail: Detail
+) -> TrajectoryResult:
+    total, mean = total_and_mean(outcome.token_logprobs)
+    return TrajectoryResult(
+        id=name,
+        status="ok",
+        reward=outcome.reward,
+        components=dict(outcome.components),
+        mean_logprob=mean,
+        sum_logprob=total,
+        perplexity=perplexity(mean),
+        segments=None if detail == "reward" else _segments(trajectory, outcome, tokens=detail == "tokens"),
+        token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
+        flags=list(outcome.flags),
+    )
+
+
+def _segments(trajectory: EncodedTrajectory, outcome: Outcome, *, tokens: bool) -> list[SegmentResult]:
+    """Return the priced segments; rewards that price only the end of a trajectory have none."""
+    if not outcome.segments:
+        return []
+    return [
+        SegmentResult(
+            index=index,
+            start=segment.start,
+            end=segment.end,
+            text=segment.text,
+            reflective=segment.reflective,
+            mean_logprob=priced.mean_logprob,
+            gain=priced.gain,
+            credited=priced.credited,
+            token_logprobs=priced.token_logprobs.tolist() if tokens else None,
+        )
+        for index, (segment, priced) in enumerate(zip(trajectory.segments, outcome.segments, strict=True))
+    ]

@@ -1,0 +1,124 @@
+"""`opera-reward serve`: the service in this one process, until Ctrl-C or SIGTERM.
+
+It knows uvicorn, sockets and exit codes; no route. Heavy imports wait until the settings are known to be good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from opera_client.errors import OperaError
+from opera_service.lifecycle import Lifecycle
+from opera_service.settings import Settings, SettingsError, load_settings
+
+
+def run(argv: list[str]) -> int:
+    """Serve rewards over HTTP until interrupted."""
+    try:
+        settings = load_settings(argv)
+        listener = _listen(settings.host, settings.port)
+    except SettingsError as error:
+        return _refuse(str(error))
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with listener:
+        return asyncio.run(_serve(settings, listener))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; taken before the model is loaded, so that a taken port is known at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {reason}; choose another --host or --port (0 picks a free port)"
+        ) from None
+    return listener
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    from opera_service.api.app import create_app
+
+    app = create_app(settings, wait=False)
+    lifecycle: Lifecycle = app.state.lifecycle
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        ),
+        lifecycle,
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    loading = asyncio.create_task(lifecycle.ready())
+    await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+    failure: OperaError | None = None
+    if loading.done():
+        try:
+            service = loading.result()
+            model = service.served_model()
+            url = _url(listener)
+            print(
+                f"opera-reward serves {model.name} ({model.engine}, {model.route}, {model.dtype}) at {url}",
+                flush=True,
+            )
+            _warn_if_open(settings, listener)
+        except OperaError as error:
+            failure, server.should_exit = error, True
+    loading.cancel()
+    await serving
+    return 0 if failure is None else _refuse(" ".join(failure.message.split()))
+
+
+class _Server(uvicorn.Server):
+    """Takes SIGINT and SIGTERM as a wish to drain; uvicorn itself would die of them after draining."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._leave, number)
+        yield
+
+    def _leave(self, number: int) -> None:
+        self._lifecycle.drain()
+        self.handle_exit(number, None)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _warn_if_open(settings: Settings, listener: socket.socket) -> None:
+    host = listener.getsockname()[0]
+    if not settings.keys and host not in ("127.0.0.1", "::1"):
+        print(
+            f"opera-reward serve: anybody who reaches {host} can use this service; set --api-key-file",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _refuse(reason: str) -> int:
+    print(f"opera-reward serve: {reason}", file=sys.stderr, flush=True)
+    return 2
