@@ -1,0 +1,92 @@
+"""Plans: every query finds its own rows again, equal prompts are asked once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opera_client.errors import ContextTooLong, EngineFailed, NotSupported, TokenOutOfVocabulary
+from opera_service.engines.vllm.plan import Plan, Prompt, Rows
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
+
+tokens = st.lists(st.integers(0, 2), min_size=1, max_size=6)
+queries = st.lists(st.tuples(tokens, tokens), min_size=1, max_size=8)
+
+
+def tree_of(pairs: list[tuple[list[int], list[int]]], *, want_top: int = 0) -> TokenTree:
+    builder = TreeBuilder()
+    for context, target in pairs:
+        builder.score(builder.extend(ROOT, context), target)
+    return builder.build(want_top=want_top)
+
+
+def rows_of(prompt: Prompt) -> Rows:
+    """A stand-in for the engine: each row is a number that depends on the whole path before it."""
+    logprobs = [_number(prompt.ids[: at + 1]) for at in range(prompt.start, len(prompt.ids))]
+    top = np.asarray([[at + k for k in range(prompt.top)] for at in range(prompt.start, len(prompt.ids))])
+    shape = (prompt.rows, prompt.top)
+    return Rows(np.float32(logprobs), len(prompt.ids), top.reshape(shape).astype(np.int32), top.reshape(shape))
+
+
+def _number(path: np.ndarray) -> float:
+    return -1.0 - float(sum((token + 1) * 4.0**-depth for depth, token in enumerate(path[::-1].tolist())))
+
+
+@settings(deadline=None)
+@given(st.lists(queries, min_size=1, max_size=3))
+def test_every_query_gets_the_rows_of_its_own_path(groups):
+    trees = [tree_of(pairs) for pairs in groups]
+    plan = Plan(trees)
+    for tree, scores in zip(trees, plan.scores([rows_of(prompt) for prompt in plan.prompts], "v"), strict=True):
+        for query in range(tree.num_queries):
+            ids, context = tree.query_path(query)
+            expected = [_number(ids[: at + 1]) for at in range(context, len(ids))]
+            np.testing.assert_array_equal(scores.of(query), np.float32(expected))
+
+
+@settings(deadline=None)
+@given(queries)
+def test_no_path_is_asked_twice_and_longest_go_first(pairs):
+    plan = Plan([tree_of(pairs)])
+    assert len(plan.prompts) == len({tuple(context + target) for context, target in pairs})
+    lengths = [len(plan.prompts[index].ids) for index in plan.order]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_the_first_tree_pays_for_what_is_shared():
+    tree = tree_of([([1, 2], [3, 4])])
+    plan = Plan([tree, tree])
+    first, second = plan.scores([rows_of(prompt) for prompt in plan.prompts], "v")
+    assert (first.tokens_computed, second.tokens_computed) == (4, 0)
+
+
+def test_top_tokens_are_cut_to_what_each_tree_asked():
+    pairs = [([1], [2, 0])]
+    plan = Plan([tree_of(pairs), tree_of(pairs, want_top=2), tree_of(pairs, want_top=1)])
+    none, two, one = plan.scores([rows_of(prompt) for prompt in plan.prompts], "v")
+    assert none.top_ids is None
+    assert two.top_ids is not None
+    assert one.top_ids is not None
+    np.testing.assert_array_equal(two.top_ids, [[1, 2], [2, 3]])
+    np.testing.assert_array_equal(one.top_ids, [[1], [2]])
+
+
+def test_a_number_that_is_none_is_an_error():
+    plan = Plan([tree_of([([1], [2])])])
+    with pytest.raises(EngineFailed, match="not finite"):
+        plan.scores([Rows(np.float32([np.nan]), 2)], "v")
+
+
+def test_what_the_model_cannot_take():
+    plan = Plan([tree_of([([1, 2], [9])])])
+    plan.check(vocab_size=10, max_context=3)
+    with pytest.raises(TokenOutOfVocabulary, match="9"):
+        plan.check(vocab_size=9, max_context=3)
+    with pytest.raises(ContextTooLong, match="3 tokens"):
+        plan.check(vocab_size=10, max_context=2)
+    builder = TreeBuilder()
+    builder.score(builder.extend(ROOT, [1]), [2])
+    with pytest.raises(NotSupported, match="entropies"):
+        Plan([builder.build(want_entropy=True)])
