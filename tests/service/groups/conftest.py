@@ -42,8 +42,11 @@ class Desk:
         self.book: GroupBook[str, str] = GroupBook(self.limits, lambda: self.now)
 
     def join(self, *args: Any, **fields: Any) -> Ticket[str, str]:
+        return self.enter(arrival(*args, **fields))
+
+    def enter(self, one: Arrival[str]) -> Ticket[str, str]:
         replies: list[str | OperaError] = []
-        ticket = self.book.join(arrival(*args, **fields), replies.append)
+        ticket = self.book.join(one, replies.append)
 
         def hear(outcome: str | OperaError) -> None:
             assert ticket not in self.heard, "answered twice"
