@@ -53,7 +53,7 @@ def encode_text(
     before_answer = raw[: thought.answer].decode(errors="replace")
     return EncodedTrajectory(
         id=name,
-        text=tokenizer.decode(response) if text is None else text,
+        text=decoded if text is None else text,
         thought=raw[thought.start : thought.end].decode(errors="replace"),
         answer=answer,
         segments=tuple(segments),

@@ -8,7 +8,7 @@ from opera_client.errors import EmptyReference
 from opera_client.wire import Group
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.encode_ids import answer_start, without_end
-from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.reader import Reader, given_field
 from opera_service.trajectories.rules import EncodingRules
 from opera_service.trajectories.think import find_thought, is_blank
 
@@ -21,6 +21,7 @@ def read_reference(group: Group, field: str, reader: Reader, rules: EncodingRule
     """
     tokenizer, context = reader.tokenizer, rules.context
     text, ids = group.reference, reader.tokens(group.reference, group.reference_token_ids, field)
+    field = given_field(field, group.reference_token_ids)
     ids = ids[: without_end(ids, tokenizer.eos_id)]
     raw = tokenizer.to_bytes(ids)
     if context.reference_part == "answer" and _starts_with_thought(raw, rules.think.open.encode()):

@@ -16,7 +16,9 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
+from opera_service.trajectories.reader import Reader
 
 PROSE = [
     "<think>\nLet me add the numbers. Twelve and seven make nineteen.\n\nWait, the second number is eight.\n\n",
@@ -116,3 +118,15 @@ def metaspace_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
 @pytest.fixture(params=["qwen_like", "llama_like", "sentencepiece_like", "metaspace_like"])
 def any_tokenizer(request: pytest.FixtureRequest) -> HFTokenizer:
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def byte_reader() -> Reader:
+    """The byte tokenizer with a model of exactly its vocabulary and a long context."""
+    tokenizer = ByteTokenizer()
+    return Reader(tokenizer, vocab_size=tokenizer.vocab_size, max_context=100_000)
+
+
+@pytest.fixture(scope="session")
+def qwen_reader(qwen_like: HFTokenizer) -> Reader:
+    return Reader(qwen_like, vocab_size=512, max_context=100_000)

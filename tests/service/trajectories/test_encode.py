@@ -1,0 +1,172 @@
+import pytest
+
+from opera_client.errors import (
+    ContextTooLong,
+    EmptyContext,
+    EmptyReference,
+    EmptyResponse,
+    InvalidRequest,
+    OperaError,
+    TokenOutOfVocabulary,
+)
+from opera_client.wire import Group, Trajectory
+from opera_service.rewards.config import RewardConfig
+from opera_service.trajectories.byte_tokenizer import END_ID, ByteTokenizer
+from opera_service.trajectories.encode import encode_group
+from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.rules import ContextRules
+
+RULES = RewardConfig()
+TEXT = RewardConfig(context=ContextRules(mode="text"))
+
+
+def group_of(*responses: str, **fields: object) -> Group:
+    given = {"prompt": "Q:", "reference": "R", "trajectories": [Trajectory(response=text) for text in responses]}
+    return Group.model_validate(given | fields)
+
+
+def encoded(group: Group, reader: Reader, rules: RewardConfig = RULES) -> EncodedGroup:
+    encoding = encode_group(group, 0, reader, rules)
+    assert encoding.errors == {}
+    assert encoding.group is not None
+    return encoding.group
+
+
+def errors(group: Group, reader: Reader, rules: RewardConfig = RULES, index: int = 0) -> dict[int, OperaError]:
+    return encode_group(group, index, reader, rules).errors
+
+
+def test_names_default_to_positions(byte_reader):
+    group = group_of("a", "b")
+    encoding = encode_group(group, 3, byte_reader, RULES)
+    assert encoding.group.id == "3"
+    assert [one.id for one in encoding.group.trajectories] == ["0", "1"]
+    named = group_of(group_id="q", task="math", trajectories=[Trajectory(id="x", response="a")])
+    assert (encoded(named, byte_reader).id, encoded(named, byte_reader).task) == ("q", "math")
+    assert encoded(named, byte_reader).trajectories[0].id == "x"
+    assert encoded(named, byte_reader).trajectories[0].outcome is None
+
+
+def test_the_initial_context_and_the_bridge_are_fixed_ids(byte_reader):
+    group = encoded(group_of("a"), byte_reader)
+    decode = byte_reader.tokenizer.decode
+    assert decode(group.initial) == "Q:<think>\n"
+    assert decode(group.bridge) == "</think>\n\n"
+    assert decode(group.reference_ids) == "R<|end|>"
+    assert group.prompt == "Q:"
+
+
+def test_prompts_as_messages_text_and_ids_are_the_same(byte_reader):
+    messages = [{"role": "user", "content": "hi"}]
+    text = "user: hi<|end|>\nassistant: "
+    ids = ByteTokenizer().encode(text).tolist()
+    prompts = [{"prompt": messages}, {"prompt": text}, {"prompt": None, "prompt_token_ids": ids}]
+    found = [encoded(group_of("a", **prompt), byte_reader).prompt_ids.tolist() for prompt in prompts]
+    assert found == [ids, ids, ids]
+
+
+def test_prompt_ids_come_before_messages(byte_reader):
+    both = group_of("a", prompt=[{"role": "user", "content": "hi"}], prompt_token_ids=[1, 2])
+    assert encoded(both, byte_reader).prompt_ids.tolist() == [1, 2]
+
+
+def test_a_bad_trajectory_spoils_no_other(byte_reader):
+    group = Group(
+        prompt="Q", reference="R",
+        trajectories=[
+            Trajectory(id="ok", response="<think>a</think>b"),
+            Trajectory(response=""),
+            Trajectory(response_token_ids=[]),
+            Trajectory(response_token_ids=[1, 259, 7]),
+            Trajectory(id="fine", response_token_ids=[98]),
+        ],
+    )  # fmt: skip
+    encoding = encode_group(group, 2, byte_reader, RULES)
+    assert [one.id for one in encoding.group.trajectories] == ["ok", "fine"]
+    assert {i: (type(error), error.field) for i, error in encoding.errors.items()} == {
+        1: (EmptyResponse, "groups.2.trajectories.1.response"),
+        2: (EmptyResponse, "groups.2.trajectories.2.response_token_ids"),
+        3: (TokenOutOfVocabulary, "groups.2.trajectories.3.response_token_ids"),
+    }
+    assert "token id 259 at position 1" in encoding.errors[3].message
+    assert "vocabulary of 259" in encoding.errors[3].message
+
+
+@pytest.mark.parametrize("rules", [RULES, TEXT], ids=["ids", "text"])
+@pytest.mark.parametrize(
+    ("fields", "kind", "field"),
+    [
+        ({"prompt": ""}, EmptyContext, "groups.1.prompt"),
+        ({"prompt": None, "prompt_token_ids": []}, EmptyContext, "groups.1.prompt_token_ids"),
+        ({"prompt_token_ids": [400]}, TokenOutOfVocabulary, "groups.1.prompt_token_ids"),
+        ({"reference": " \n"}, EmptyReference, "groups.1.reference"),
+        ({"reference_token_ids": []}, EmptyReference, "groups.1.reference_token_ids"),
+        ({"reference_token_ids": [END_ID]}, EmptyReference, "groups.1.reference_token_ids"),
+        ({"reference_token_ids": [400]}, TokenOutOfVocabulary, "groups.1.reference_token_ids"),
+        ({"reference": "<think>a"}, EmptyReference, "groups.1.reference"),
+    ],
+)
+def test_a_bad_prompt_or_reference_is_every_trajectorys_error(byte_reader, rules, fields, kind, field):
+    encoding = encode_group(group_of("a", "b", **fields), 1, byte_reader, rules)
+    assert encoding.group is None
+    assert [(type(error), error.field) for error in encoding.errors.values()] == [(kind, field)] * 2
+
+
+def test_a_prompt_of_special_tokens_only_is_empty_in_text_mode(byte_reader):
+    assert isinstance(errors(group_of("a", prompt="<|end|>"), byte_reader, TEXT)[0], EmptyContext)
+
+
+def test_messages_the_template_refuses(llama_like):
+    group = group_of("a", prompt=[{"role": "user", "content": "hi"}])
+    error = errors(group, Reader(llama_like, 500, 1000))[0]
+    assert isinstance(error, InvalidRequest)
+    assert error.field == "groups.0.prompt"
+
+
+@pytest.mark.parametrize("mode", ["ids", "text"])
+def test_the_longest_context_with_bridge_and_reference_must_fit(mode):
+    tokenizer = ByteTokenizer()
+    rules = RewardConfig(context=ContextRules(mode=mode, bridge="\n\n"))
+    # prompt 2, response 10, bridge 2, reference and end of turn 2
+    group = group_of("<think>ab\n\nc</think>def")
+    assert len(tokenizer.encode(group.trajectories[0].response)) == 10
+    assert errors(group, Reader(tokenizer, 259, 16), rules) == {}
+    error = errors(group, Reader(tokenizer, 259, 15), rules)[0]
+    assert isinstance(error, ContextTooLong)
+    assert error.field == "groups.0.trajectories.0.response"
+    assert "prompt 2 + response 10 + bridge 2 + reference 2 = 16 tokens exceed the model's 15" in error.message
+
+
+def test_a_prompt_and_reference_that_do_not_fit_alone(byte_reader):
+    error = errors(group_of("a", "b", reference="R" * 90), Reader(byte_reader.tokenizer, 259, 80))
+    assert {type(one) for one in error.values()} == {ContextTooLong}
+    assert error[1].field == "groups.0.prompt"
+
+
+def test_controls_that_do_not_fit_are_left_out(byte_reader):
+    assert len(encoded(group_of("a"), byte_reader).controls) == 4
+    assert encoded(group_of("a"), Reader(byte_reader.tokenizer, 259, 40)).controls == ()
+    without = RewardConfig(context=ContextRules(controls=False))
+    assert encoded(group_of("a"), byte_reader, without).controls == ()
+
+
+def test_controls_speak_the_language_of_the_prompt(byte_reader):
+    decode = byte_reader.tokenizer.decode
+    english, chinese = (encoded(group_of("a", prompt=text), byte_reader).controls for text in ("Why?", "为什么？"))
+    assert decode(english[0]).startswith("Wait")
+    assert decode(chinese[0]).startswith("等等")
+
+
+def test_text_that_the_model_has_no_rows_for(byte_reader):
+    small = Reader(byte_reader.tokenizer, vocab_size=256, max_context=1000)
+    assert isinstance(errors(group_of("a"), small)[0], TokenOutOfVocabulary)
+
+
+@pytest.mark.parametrize("mode", ["ids", "text"])
+def test_any_error_names_a_field_and_a_remedy(mode, byte_reader):
+    rules = RewardConfig(context=ContextRules(mode=mode))
+    for fields in ({"prompt": ""}, {"reference": ""}, {"reference_token_ids": [999]}):
+        error = errors(group_of("a", **fields), byte_reader, rules)[0]
+        assert error.field is not None
+        assert ";" in error.message or ", or " in error.message

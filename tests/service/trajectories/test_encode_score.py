@@ -1,0 +1,42 @@
+import pytest
+
+from opera_client.errors import ContextTooLong, EmptyContext, EmptyResponse, OperaError, TokenOutOfVocabulary
+from opera_client.wire import ScoreItem
+from opera_service.trajectories.encode_score import encode_score
+from opera_service.trajectories.reader import Reader
+
+
+def item(**fields: object) -> ScoreItem:
+    return ScoreItem.model_validate({"context": "ab", "target": "c"} | fields)
+
+
+def test_context_and_target_are_tokenised_alone(llama_like):
+    encoded = encode_score(item(context="a.", target="\n\nb"), 7, Reader(llama_like, 450, 99))
+    assert encoded.id == "7"
+    assert encoded.context.tolist() == llama_like.encode("a.").tolist()
+    assert encoded.target.tolist() == llama_like.encode("\n\nb").tolist()
+
+
+def test_ids_come_before_text(byte_reader):
+    encoded = encode_score(item(id="x", context_token_ids=[1], target_token_ids=[2, 3]), 0, byte_reader)
+    assert (encoded.id, encoded.context.tolist(), encoded.target.tolist()) == ("x", [1], [2, 3])
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "field"),
+    [
+        ({"context": ""}, EmptyContext, "items.0.context"),
+        ({"context_token_ids": []}, EmptyContext, "items.0.context_token_ids"),
+        ({"target": ""}, EmptyResponse, "items.0.target"),
+        ({"target_token_ids": [259]}, TokenOutOfVocabulary, "items.0.target_token_ids"),
+        ({"target": "cd" * 5}, ContextTooLong, "items.0.target"),
+    ],
+)
+def test_errors(byte_reader, fields, kind, field):
+    with pytest.raises(OperaError) as caught:
+        encode_score(item(**fields), 0, Reader(byte_reader.tokenizer, 259, 11))
+    assert (type(caught.value), caught.value.field) == (kind, field)
+
+
+def test_context_and_target_may_fill_the_model(byte_reader):
+    assert len(encode_score(item(), 0, Reader(byte_reader.tokenizer, 259, 3)).target) == 1

@@ -1,0 +1,69 @@
+import pytest
+
+from opera_client.errors import EmptyReference
+from opera_client.wire import Group, Trajectory
+from opera_service.rewards.config import RewardConfig
+from opera_service.trajectories.byte_tokenizer import END_ID
+from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.reference import read_reference
+from opera_service.trajectories.rules import ContextRules
+
+
+def priced(reader: Reader, *, text: str | None = None, ids: list[int] | None = None, **context: object):
+    """Return the shown text and the priced ids, decoded."""
+    group = Group(prompt="Q", reference=text, reference_token_ids=ids, trajectories=[Trajectory(response="a")])
+    shown, priced_ids = read_reference(group, "f", reader, RewardConfig(context=ContextRules(**context)))
+    return shown, reader.tokenizer.decode(priced_ids)
+
+
+def test_a_leading_think_block_is_not_priced_unless_asked(byte_reader):
+    text = "\n<think>r\n</think>\n\nR"
+    assert priced(byte_reader, text=text) == ("R", "R<|end|>")
+    assert priced(byte_reader, text=text, reference_part="full", score_end=False) == (text, text)
+    ids = byte_reader.tokenizer.encode(text).tolist()
+    assert priced(byte_reader, ids=ids) == ("R", "R<|end|>")
+    assert priced(byte_reader, ids=ids, text="shown") == ("R", "R<|end|>")
+
+
+def test_a_block_that_does_not_lead_stays(byte_reader):
+    assert priced(byte_reader, text="R <think>r</think>")[0] == "R <think>r</think>"
+
+
+def test_ids_are_priced_and_text_is_shown_when_both_are_given(byte_reader):
+    assert priced(byte_reader, text="shown", ids=[97]) == ("shown", "a<|end|>")
+    assert priced(byte_reader, ids=[97]) == ("a", "a<|end|>")
+
+
+def test_the_end_of_turn_is_priced_once_or_not_at_all(byte_reader):
+    assert priced(byte_reader, ids=[97, END_ID, END_ID]) == ("a", "a<|end|>")
+    assert priced(byte_reader, ids=[97, END_ID], score_end=False) == ("a", "a")
+
+
+def test_what_the_rules_put_around_it_is_tokenised_on_its_own(qwen_like):
+    reader = Reader(qwen_like, 512, 1000)
+    shown, ids = read_reference(
+        Group(prompt="Q", reference="\n\nR", trajectories=[Trajectory(response="a")]),
+        "f",
+        reader,
+        RewardConfig(context=ContextRules(reference_prefix="So.\n", reference_suffix="\n")),
+    )
+    parts = [qwen_like.encode(part).tolist() for part in ("So.\n", "\n\nR", "\n")]
+    assert shown == "\n\nR"
+    assert ids.tolist() == [*parts[0], *parts[1], *parts[2], qwen_like.eos_id]
+
+
+@pytest.mark.parametrize("text", ["", " \n\u3000", "<think>r</think>", "<think>r</think>\n", "<think>r"])
+def test_nothing_to_price(byte_reader, text):
+    with pytest.raises(EmptyReference):
+        priced(byte_reader, text=text)
+
+
+def test_a_start_token_in_the_middle_is_never_priced(llama_like):
+    _, ids = priced_ids(llama_like)
+    assert llama_like.bos_id not in ids
+
+
+def priced_ids(tokenizer):
+    group = Group(prompt="Q", reference="The answer", trajectories=[Trajectory(response="a")])
+    shown, ids = read_reference(group, "f", Reader(tokenizer, 500, 1000), RewardConfig())
+    return shown, ids.tolist()
