@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from opera_client.errors import InvalidRequest
 from opera_client.wire import Group, RankItem, RankRequest, RewardRequest, ScoreItem, ScoreRequest
@@ -54,16 +55,28 @@ def items_of(
     Raises:
         InvalidRequest: with a field such as `groups.3.reference`.
     """
-    items = [
-        item if isinstance(item, kind) else validated(kind, item, f"{where}.{position}")
-        for position, item in enumerate(given)
-    ]
+    items = [item_of(kind, item, f"{where}.{position}") for position, item in enumerate(given)]
     if not items:
         raise InvalidRequest("is empty; give at least one", field=where)
     return [
         item if getattr(item, id_field) is not None else item.model_copy(update={id_field: str(position)})
         for position, item in enumerate(items)
     ]
+
+
+def item_of(kind: type[Item], given: Item | Mapping[str, Any], where: str) -> Item:
+    """Return one typed item.
+
+    Raises:
+        InvalidRequest: it does not fit, or holds text that UTF-8 cannot carry.
+    """
+    item = given if isinstance(given, kind) else validated(kind, given, where)
+    try:
+        item.model_dump_json()
+    except PydanticSerializationError as error:
+        reason = str(error).partition(": ")[2]
+        raise InvalidRequest(f"holds text that cannot travel: {reason}", field=where or None) from None
+    return item
 
 
 def request_of(kind: type[Request], fields: Mapping[str, Any]) -> Request:

@@ -71,10 +71,11 @@ def toy_rank_answer(request: dict) -> dict:
 
 
 class Service:
-    """An ASGI app. `script` holds what to do instead of answering, one entry a request."""
+    """An ASGI app. `script` holds what to do instead of answering, one entry a request; `fail` decides by it."""
 
     def __init__(self) -> None:
         self.script: list[tuple[int, dict, bytes] | Callable] = []
+        self.fail: Callable[[dict], tuple[int, dict, bytes] | None] = lambda request: None
         self.seen: list[dict] = []
         self.headers: list[dict[str, str]] = []
         self.events: list[str] = []
@@ -87,6 +88,8 @@ class Service:
             return toy_reward_answer(request)
         if path == "/rank":
             return toy_rank_answer(request)
+        if path == "/model":
+            return {**MODEL, "route": "", "vocab_size": 9, "max_context": 99, "max_batch_tokens": 99}
         if path == "/health":
             return {"status": "ok"}
         raise AssertionError(path)
@@ -115,7 +118,7 @@ class Service:
         request = json.loads(body) if body else {}
         self.seen.append(request)
         self.headers.append({k.decode().lower(): v.decode() for k, v in scope["headers"]})
-        step = self.script.pop(0) if self.script else None
+        step = self.script.pop(0) if self.script else self.fail(request)
         await asyncio.sleep(self.delay())
         if callable(step):
             raise step()
