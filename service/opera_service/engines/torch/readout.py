@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import MoeModelOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from opera_client.errors import NotSupported
 from opera_service.scoring.tree import TokenTree
 
 _CPU_CHUNK, _CUDA_CHUNK = 2**22, 2**28
@@ -35,15 +36,26 @@ class Head:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return logits [n, V] of hidden states [n, H]: the model's forward with its backbone's answer given."""
-        with _answering(self._model.base_model, hidden[None]):
+        backbone = self._model.base_model
+        if backbone is self._model:
+            raise NotSupported(f"{type(self._model).__name__} has no separate head; use --route naive")
+        with _answering(backbone, hidden[None]):
             logits: Tensor = self._model(input_ids=self._dummy, use_cache=False).logits
         return logits[0]
 
 
+class _Answer(BaseModelOutputWithPast):
+    """A backbone's answer; what an architecture may ask of it besides (router logits, …) is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
 @contextmanager
 def _answering(backbone: torch.nn.Module, hidden: Tensor) -> Iterator[None]:
-    def forward(*_: Any, **__: Any) -> MoeModelOutputWithPast:
-        return MoeModelOutputWithPast(last_hidden_state=hidden)  # type: ignore[arg-type]
+    def forward(*_: Any, **__: Any) -> _Answer:
+        return _Answer(last_hidden_state=hidden)  # type: ignore[arg-type]
 
     backbone.forward = forward
     try:

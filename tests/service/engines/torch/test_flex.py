@@ -1,0 +1,91 @@
+"""The block mask against a dense mask made token by token, and against a compiled kernel."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from opera_service.engines.torch.flex import BLOCK, block_kinds, block_mask, padded
+from opera_service.engines.torch.forest import join, plan_steps
+from opera_service.scoring.tree import TokenTree
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def forest(lab) -> TokenTree:
+    # Runs longer than a block, branches shorter than one, several roots.
+    long = lab.group_tree(prompt=60, responses=(300, 170), cuts=6, reference=40)
+    return join([long, lab.edge_tree(), lab.group_tree(seed=5)])
+
+
+def dense(tree: TokenTree, step, window: int | None) -> np.ndarray:
+    """bool [queries, slots], unpadded: the definition of what a query may see."""
+    slots = np.concatenate([step.kept, np.arange(step.start, step.stop)])
+    place = {int(token): slot for slot, token in enumerate(slots)}
+    seen = np.zeros((step.num_tokens, step.num_keys), dtype=bool)
+    for query in range(step.start, step.stop):
+        path = [token for start, stop in tree.intervals(query) for token in range(start, stop)]
+        for token in path[-(window or len(path)) :]:
+            seen[query - step.start, place[token]] = True
+    return seen
+
+
+@pytest.mark.parametrize("window", [None, 9, 150])
+@pytest.mark.parametrize("max_tokens", [4096, 300])
+def test_the_mask_shows_a_query_its_path_within_the_window(forest, window, max_tokens):
+    for step in plan_steps(forest, max_tokens):
+        mask = block_mask(forest, step, window, CPU)
+        queries, keys = mask.seq_lengths
+        whole = np.zeros((queries, keys), dtype=bool)
+        whole[: step.num_tokens, : step.num_keys] = dense(forest, step, window)
+        rows, columns = torch.arange(queries)[:, None], torch.arange(keys)[None]
+        assert (mask.mask_mod(None, None, rows, columns).numpy() == whole).all()
+        blocks = whole.reshape(queries // BLOCK, BLOCK, keys // BLOCK, BLOCK)
+        some, full = block_kinds(forest, step, window)
+        assert not (blocks.any(axis=(1, 3)) & ~some).any()
+        assert not (full & ~blocks.all(axis=(1, 3))).any()
+        if window is None:
+            assert (some == blocks.any(axis=(1, 3))).all()
+            assert (full == blocks.all(axis=(1, 3))).all()
+
+
+def test_the_block_mask_is_the_one_that_create_block_mask_finds(forest):
+    (step,) = plan_steps(forest, 4096)
+    mine = block_mask(forest, step, None, CPU)
+    theirs = create_block_mask(mine.mask_mod, 1, 1, *mine.seq_lengths, device="cpu")
+    for name in ("kv_num_blocks", "full_kv_num_blocks"):
+        assert getattr(mine, name).tolist() == getattr(theirs, name).tolist()
+    for indices, counts in (("kv_indices", "kv_num_blocks"), ("full_kv_indices", "full_kv_num_blocks")):
+        for row, count in enumerate(getattr(mine, counts)[0, 0].tolist()):
+            first, second = (getattr(mask, indices)[0, 0, row, :count].tolist() for mask in (mine, theirs))
+            assert first == second
+
+
+def test_a_compiled_kernel_agrees_with_a_dense_mask(forest):
+    (step,) = plan_steps(forest, 4096)
+    mask = block_mask(forest, step, None, CPU)
+    torch.manual_seed(0)
+    lengths = (mask.seq_lengths[0], mask.seq_lengths[1], mask.seq_lengths[1])
+    query, key, value = (torch.randn(1, heads, size, 16) for heads, size in zip((4, 2, 2), lengths, strict=True))
+    with torch.inference_mode():
+        kernel = torch.compile(flex_attention, dynamic=False)
+        mine = kernel(query, key, value, block_mask=mask, enable_gqa=True)[:, :, : step.num_tokens]
+        seen = torch.as_tensor(dense(forest, step, None))
+        theirs = scaled_dot_product_attention(
+            query[:, :, : step.num_tokens],
+            key[:, :, : step.num_keys],
+            value[:, :, : step.num_keys],
+            attn_mask=seen,
+            enable_gqa=True,
+        )
+    assert torch.allclose(mine, theirs, atol=2e-6)
+
+
+def test_padded_lengths_are_few_and_close():
+    lengths = {padded(length) for length in range(1, 65537)}
+    assert len(lengths) <= 45
+    for length in (1, 128, 129, 1000, 1025, 5000, 65536):
+        assert length <= padded(length) <= max(BLOCK, 1.26 * length + BLOCK)
+        assert padded(length) % BLOCK == 0

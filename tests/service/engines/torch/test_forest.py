@@ -1,0 +1,92 @@
+"""Steps, pieces and preorder numbers against the intervals of the tree itself."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opera_service.engines.torch.forest import cut, join, last_descendant, plan_steps, preorder
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
+
+ids = st.lists(st.integers(0, 2), min_size=1, max_size=7)
+queries = st.lists(st.tuples(ids, ids), min_size=1, max_size=8)
+forests = st.lists(queries, min_size=1, max_size=3)
+
+
+def build(questions: list[tuple[list[int], list[int]]]) -> TokenTree:
+    builder = TreeBuilder()
+    for context, target in questions:
+        builder.score(builder.extend(ROOT, context), target)
+    return builder.build()
+
+
+def path(tree: TokenTree, token: int) -> list[int]:
+    return [index for start, stop in tree.intervals(token) for index in range(start, stop)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(forests)
+def test_a_forest_is_its_trees_side_by_side(questions):
+    trees = [build(each) for each in questions]
+    forest = join(trees)
+    query = base = 0
+    for tree in trees:
+        for own in range(tree.num_queries):
+            assert [list(each) for each in forest.query_path(query)[:1]] == [list(tree.query_path(own)[0])]
+            query += 1
+        for token in range(tree.num_tokens):
+            assert path(forest, base + token) == [base + index for index in path(tree, token)]
+        base += tree.num_tokens
+    assert (forest.num_queries, forest.num_tokens) == (query, base)
+    assert forest.positions.tolist() == [len(path(forest, token)) - 1 for token in range(base)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(forests, st.integers(1, 9), st.integers(1, 4))
+def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max_tokens, block):
+    forest = join([build(each) for each in questions])
+    seen = []
+    for step in plan_steps(forest, max_tokens):
+        slots = [*step.kept.tolist(), *range(step.start, step.stop)]
+        assert step.num_tokens <= max_tokens
+        assert len(slots) == step.num_keys
+        for piece in step.pieces:
+            parts = list(cut(piece, block))
+            assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+            for part in parts:
+                assert part.start // block == (part.stop - 1) // block
+                keys = [slots[slot] for start, stop in part.keys for slot in range(start, stop)]
+                for back, query in enumerate(range(part.stop - 1, part.start - 1, -1)):
+                    token = step.start + query
+                    assert keys[: len(keys) - back] == path(forest, token)
+                    seen.append(token)
+    assert sorted(seen) == list(range(forest.num_tokens))
+
+
+@settings(max_examples=100, deadline=None)
+@given(forests, st.integers(1, 9))
+def test_a_step_keeps_exactly_what_later_steps_see(questions, max_tokens):
+    forest = join([build(each) for each in questions])
+    kept = None
+    for step in plan_steps(forest, max_tokens):
+        slots = np.concatenate([step.kept, np.arange(step.start, step.stop)])
+        if kept is not None:
+            assert step.kept.tolist() == kept
+        later = {token for query in range(step.stop, forest.num_tokens) for token in path(forest, query)}
+        kept = slots[step.keep].tolist()
+        assert kept == sorted(token for token in later if token < step.stop)
+    assert kept == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(forests)
+def test_preorder_numbers_tell_ancestors_from_strangers(questions):
+    forest = join([build(each) for each in questions])
+    number, below = preorder(forest)
+    assert sorted(number.tolist()) == list(range(forest.num_tokens))
+    for query in range(forest.num_tokens):
+        visible = (number <= number[query]) & (number[query] < below)
+        assert np.flatnonzero(visible).tolist() == path(forest, query)
+    last = last_descendant(forest)
+    for token in range(forest.num_tokens):
+        through = [query for query in range(forest.num_tokens) if token in path(forest, query)]
+        assert last[token] == max(through)
