@@ -69,6 +69,11 @@ def test_half_of_the_five_grams_is_the_limit(hand):
     assert first_copy(hand, guard(hand, copy_share=None), "hm", some(28, 40), some(13, 24), some(0, 12)) is None
 
 
+def test_a_copy_starts_at_the_earliest_sign_of_it(hand):
+    # The run of 13 is in the third paragraph; together with the first one it is most of the reference.
+    assert first_copy(hand, guard(hand), some(0, 6), "hm", some(10, 36)) == 0
+
+
 def test_what_stands_in_the_prompt_is_not_counted(hand):
     finder = guard(hand, prompt="quote this: " + some(0, 20))
     assert first_copy(hand, finder, some(0, 20)) is None

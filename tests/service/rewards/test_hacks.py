@@ -133,6 +133,13 @@ def test_copying_the_reference_into_the_answer(hand):
     assert hardened[0].reward < hardened[1].reward
 
 
+def test_pricing_after_the_response_needs_no_bridge_and_still_minds_copies(hand):
+    reward = resolve("opera", "hardened", {"final": "response"})
+    group = [hand.thought(-1.5, hybrid=-0.25), replace(copying(hand, 1), hybrid=-0.05)]
+    found = hand.Bench(reference=REFERENCE).price(reward, group).trajectories
+    assert [one.token_logprobs.mean() for one in found] == pytest.approx([-0.25, -1.8])
+
+
 @pytest.mark.parametrize("flags", [("think_missing",), ("think_unclosed",), ("empty_answer",)])
 def test_broken_format(hand, flags):
     broken = hand.thought(hybrid=-0.1, flags=flags)

@@ -94,6 +94,39 @@ def test_a_preset_survives_its_own_json(name, preset):
     assert config_hash(resolve(name, preset, json.loads(json.dumps(listed.config)))) == listed.config_hash
 
 
+PLUGIN = """
+from opera_service.rewards.catalog.logprob import Logprob
+
+class Mine(Logprob):
+    name = "{name}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "printed"),
+    [
+        ("mine", "plugin:Mine", "sum"),
+        ("opera", "plugin:Mine", "reward name 'opera' of entry point mine = plugin:Mine is taken"),
+        ("mine", "plugin:PLUGIN", "reward plugin mine = plugin:PLUGIN cannot be loaded"),
+        ("mine", "plugin:Logprob.name", "is not a subclass"),
+    ],
+)
+def test_packages_add_rewards_by_entry_point(tmp_path, name, target, printed):
+    (tmp_path / "plugin.py").write_text(PLUGIN.format(name=name))
+    info = tmp_path / "plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[opera_reward.rewards]\nmine = {target}\n")
+    code = "from opera_service.rewards.registry import resolve; print(resolve('mine', 'paper', {}).components)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert printed in done.stdout + done.stderr
+
+
 def undocumented(schema) -> Iterator[str]:
     sections = {"": schema, **schema.get("$defs", {})}
     for section, body in sections.items():
