@@ -9,11 +9,12 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
+from pydantic import ValidationError
 
-from opera_client.errors import NotSupported, Unavailable
+from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
 
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -25,6 +26,7 @@ def service_app(settings: Mapping[str, Any]) -> App:
 
     Raises:
         NotSupported: the service's dependencies are not installed.
+        InvalidRequest: there is no such setting, or it cannot have this value.
     """
     try:
         api = importlib.import_module("opera_service.api.app")
@@ -34,7 +36,12 @@ def service_app(settings: Mapping[str, Any]) -> App:
             f"running in process needs the service ({error.name} is missing); "
             "pip install 'opera-reward[server]', or give the url of a running one"
         ) from None
-    app: App = api.create_app(config.Settings(**settings))
+    try:
+        app: App = api.create_app(config.Settings(**settings))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InvalidRequest(f"{first['msg']}, got {first['input']!r}", field=field) from None
     return app
 
 
@@ -46,34 +53,35 @@ async def running(app: App) -> AsyncIterator[httpx.AsyncBaseTransport]:
         Unavailable: the app refused to start.
     """
     inbox: asyncio.Queue[Message] = asyncio.Queue()
-    started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    stopped = asyncio.Event()
+    news: asyncio.Queue[str] = asyncio.Queue()
 
     async def send(message: Message) -> None:
-        if message["type"] == "lifespan.startup.complete" and not started.done():
-            started.set_result(None)
-        elif message["type"] == "lifespan.startup.failed" and not started.done():
-            started.set_exception(Unavailable(f"the service did not start: {message.get('message', '')}"))
-        elif message["type"].startswith("lifespan.shutdown"):
-            stopped.set()
+        await news.put(message["type"])
 
     async def live() -> None:
         try:
             await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, inbox.get, send)
         finally:
-            stopped.set()
+            await news.put("ended")
 
     life = asyncio.create_task(live())
     await inbox.put({"type": "lifespan.startup"})
-    await asyncio.wait({life, started}, return_when=asyncio.FIRST_COMPLETED)
-    if not started.done():
-        life.result()  # an app without lifespan raises here, as does one that fails while starting
-        started.set_result(None)
-    started.result()
+    if await news.get() != "lifespan.startup.complete":
+        await _explain(life)
     try:
         # An exception inside the app becomes a 500 answer, as it would behind a port.
         yield httpx.ASGITransport(app, raise_app_exceptions=False)
     finally:
         await inbox.put({"type": "lifespan.shutdown"})
-        await stopped.wait()
         await asyncio.gather(life, return_exceptions=True)
+
+
+async def _explain(life: asyncio.Task[None]) -> NoReturn:
+    """Raise what kept the app from starting: its own typed error where it has one."""
+    try:
+        await life
+    except OperaError:
+        raise
+    except Exception as error:
+        raise Unavailable(f"the service did not start: {type(error).__name__}: {error}") from error
+    raise Unavailable("the service did not start, and did not say why")

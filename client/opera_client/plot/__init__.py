@@ -1,0 +1,5 @@
+"""One self-contained HTML page about scored groups; needs the `plot` extra (plotly), works offline."""
+
+from opera_client.plot.page import write_page
+
+__all__ = ["write_page"]
