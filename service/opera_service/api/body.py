@@ -60,16 +60,18 @@ def parse(data: bytes, model: type[Model]) -> Model:
 
 
 def _invalid(value: object, error: ValidationError) -> InvalidRequest:
-    """Say which field is wrong, first the one found first, with all that was said about it."""
+    """Name the first wrong field, with all that was said about it."""
     details = error.errors(include_url=False)
     fields = [field_path(value, detail) for detail in details]
-    about = [detail["msg"] for detail, field in zip(details, fields, strict=True) if field == fields[0]]
-    message = "; or ".join(dict.fromkeys(text.removeprefix("Value error, ") for text in about))
-    if details[0]["type"] == "extra_forbidden":
+    # A value that fits one branch of a union up to a field of its own is told about that field.
+    field = next((deeper for deeper in fields if deeper.startswith(f"{fields[0]}.")), fields[0])
+    about = [detail for detail, name in zip(details, fields, strict=True) if name == field]
+    message = "; or ".join(dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in about))
+    if about[0]["type"] == "extra_forbidden":
         message = "unknown field; leave it out (see /docs for the accepted ones)"
-    others = len(set(fields)) - 1
+    others = len({name for name in fields if not field.startswith(name)})
     more = f" ({others} more field{'s are' if others > 1 else ' is'} wrong)" if others else ""
-    return InvalidRequest(f"{message}{more}", field=fields[0] or None)
+    return InvalidRequest(f"{message}{more}", field=field or None)
 
 
 def field_path(value: object, detail: ErrorDetails) -> str:
