@@ -80,8 +80,7 @@ class Bench:
         fresh = count(100)
         prices: dict[tuple[int, ...], float] = {}
         initial = (PROMPT, THINK)
-        for bridge in (self.bridge, ()):
-            prices[initial + bridge] = self.initial
+        prices[initial + self.bridge] = self.initial
         controls = []
         for level in self.controls:
             control = (next(fresh), next(fresh))
@@ -95,8 +94,7 @@ class Bench:
                 contexts.append(contexts[-1] + tokens)
                 segments.append(Segment(at, at + len(tokens), paragraph.text, paragraph.reflective))
                 at += len(tokens)
-                for bridge in (self.bridge, ()):
-                    prices[contexts[-1] + bridge] = paragraph.after
+                prices[contexts[-1] + self.bridge] = paragraph.after
             answer_context = (*contexts[-1], CLOSE, next(fresh))
             answer_ids = (next(fresh), END) if response.answer else ()
             full = answer_context + answer_ids

@@ -110,6 +110,7 @@ def test_copying_the_reference_into_the_thought(hand, pieces):
     assert hardened[0].components["reflection"] == 0
     assert hardened[0].flags == ("reference_copy",)
     assert len(hardened[0].segments) == 1 + pieces  # still reported
+    assert not any(segment.credited for segment in hardened[0].segments)
 
 
 def test_what_the_prompt_says_is_no_copy(hand):
