@@ -1,0 +1,108 @@
+"""The demo's report on the terminal, for somebody who has read nothing yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.text import Text
+
+from opera_client.cli.table import REFLECTIVE, component_names, group_table, remarks, segment_table
+from opera_client.wire import GroupResult, RewardResult, TrajectoryResult
+from opera_service.demo.rollouts import Rollout
+
+COLUMNS = {
+    "reward": "what a trainer gets; here relative + ½ reflection + ½ consistency",
+    "relative": "how likely the reference is after this thinking, against the best of the group (1 is the best)",
+    "reflection": f"earned by second thoughts ({REFLECTIVE}) that made the reference likelier than ever before",
+    "consistency": "how well the answer that was given follows from the thinking",
+    "level": "probability per word piece of the reference after the thinking (shown only, not paid)",
+    "ppl": "perplexity of the reference after the thinking: 1 is certain, higher is more surprised",
+    "gains": "thought by thought: surprise about the reference taken away (+) or added (-), in nats per token",
+    "answer": "what it answered, and whether that is right by an exact check: evaluation only, no reward sees it",
+}
+
+
+def explanation(result: RewardResult) -> Iterator[Text]:
+    """Yield one line per column of the tables."""
+    present = {"reward", "ppl", "gains", "answer", *component_names(result.groups[0])}
+    for name, meaning in COLUMNS.items():
+        if name in present:
+            yield Text.assemble("  ", (f"{name:<12}", "bold"), meaning)
+
+
+def group_report(rollout: Rollout, result: GroupResult) -> Group:
+    """Return one question with its table."""
+    answers = [
+        Text.assemble(_answer(t.response or ""), "  ", ("right", "green") if right else ("wrong", "red"))
+        for t, right in zip(rollout.group.trajectories, _rightness(rollout), strict=True)
+    ]
+    title = Text.assemble((f"{result.group_id}  ".capitalize(), "bold"), rollout.task.question)
+    reference = Text.assemble(("Reference   ", "bold"), rollout.task.reference)
+    table = group_table(result, more={"answer": answers})
+    return Group(title, reference, table, *remarks(result))
+
+
+def closer_look(rollouts: Sequence[Rollout], result: RewardResult) -> Group:
+    """Return the response whose second thoughts did most, segment by segment."""
+    found = [
+        (rollout, group, trajectory)
+        for rollout, group in zip(rollouts, result.groups, strict=True)
+        for trajectory in group.trajectories
+        if trajectory.status == "ok"
+    ]
+    rollout, group, trajectory = max(found, key=lambda one: _interest(one[2]))
+    place = group.trajectories.index(trajectory)
+    title = f"One response thought by thought: {group.group_id}, response {trajectory.id}"
+    answer = Text.assemble(
+        ("Answer: ", "bold"), (rollout.group.trajectories[place].response or "").rpartition("</think>")[2].strip()
+    )
+    return Group(
+        segment_table(trajectory, group.initial_mean_logprob, title=title),
+        Text(
+            "log-prob: mean log-probability of the reference's tokens after this thought; gain: the change.",
+            style="dim",
+        ),
+        answer,
+    )
+
+
+def verdict(rollouts: Sequence[Rollout], result: RewardResult) -> str:
+    """Return how rewards and right answers go together, in one line."""
+    paid: dict[bool, list[float]] = {True: [], False: []}
+    for rollout, group in zip(rollouts, result.groups, strict=True):
+        for right, trajectory in zip(_rightness(rollout), group.trajectories, strict=True):
+            if trajectory.reward is not None:
+                paid[right].append(trajectory.reward)
+    parts = [
+        f"{len(rewards)} {'right' if right else 'wrong'} answers earned {fmean(rewards):+.3f} on average"
+        for right, rewards in paid.items()
+        if rewards
+    ]
+    return "Evaluation only: " + ", ".join(parts) + "."
+
+
+def console() -> Console:
+    """Return stdout, wide enough for the tables where it is not a terminal."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=max(found.width, 110))
+
+
+def indented(what: Group) -> Padding:
+    """Return a report with a blank line above."""
+    return Padding(what, (1, 0, 0, 0))
+
+
+def _rightness(rollout: Rollout) -> list[bool]:
+    return [rollout.is_right(place) for place in range(len(rollout.group.trajectories))]
+
+
+def _interest(trajectory: TrajectoryResult) -> float:
+    return sum(abs(segment.gain) for segment in trajectory.segments or () if segment.reflective)
+
+
+def _answer(response: str) -> str:
+    text = response.rpartition("</think>")[2].strip()
+    return next((word for word in text.split() if word.isdigit()), "-") if text else "-"
