@@ -12,6 +12,8 @@ import threading
 
 from opera_client.errors import EngineFailed, OperaError, Unavailable
 from opera_client.wire import Health
+from opera_service.groups.limits import GroupLimits
+from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
 from opera_service.rewards.registry import rewards
 from opera_service.settings import Settings
@@ -66,10 +68,13 @@ class Lifecycle:
     def __init__(self, settings: Settings, service: Service | None = None) -> None:
         self.settings = settings
         self.telemetry = service.telemetry if service else Telemetry()
-        self._service = service
+        self._service: Service | None = None
+        self._members: Members | None = None
         self._draining = False
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
+        if service is not None:
+            self._open(service)
 
     def start(self) -> None:
         """Begin to load in a thread, unless a service was given."""
@@ -100,17 +105,38 @@ class Lifecycle:
         if isinstance(service, OperaError):
             self._failure = service
         else:
-            self._service = service
+            self._open(service)
         self._loaded.set()
+
+    def _open(self, service: Service) -> None:
+        settings = self.settings
+        limits = GroupLimits(
+            max_groups=settings.max_waiting_groups,
+            max_members=settings.max_waiting_members,
+            max_tokens=settings.max_waiting_tokens,
+            max_answers=settings.max_kept_answers,
+            keep_s=settings.keep_answers_s,
+            idle_s=settings.keep_members_s,
+        )
+        self._service, self._members = service, Members(service, limits)
+        self.telemetry.watch_groups(self._members.gauges, self._members.counters)
 
     @property
     def service(self) -> Service:
         """The service. Raises `Unavailable` while it is loading, or what made loading fail."""
-        if self._failure is not None:
-            raise self._failure
         if self._service is None:
-            raise Unavailable("the model is still loading; retry in a few seconds")
+            raise self._absence()
         return self._service
+
+    @property
+    def members(self) -> Members:
+        """Where groups gather member by member. Raises like `service`."""
+        if self._members is None:
+            raise self._absence()
+        return self._members
+
+    def _absence(self) -> OperaError:
+        return self._failure or Unavailable("the model is still loading; retry in a few seconds")
 
     @property
     def loaded(self) -> bool:
@@ -130,11 +156,15 @@ class Lifecycle:
         return Health(status="ok" if engine.ok else "failed", detail=engine.detail, **queue)
 
     def drain(self) -> None:
-        """Tell probes that no new work is wanted; requests in hand go on."""
+        """Tell probes that no new work is wanted. Requests in hand go on, but for members of unfinished groups."""
         self._draining = True
+        if self._members is not None:
+            self._members.drain()
 
     async def stop(self) -> None:
         """Finish queued work and free the engine; a load that is under way is left behind."""
         self.drain()
+        if self._members is not None:
+            await self._members.aclose()
         if self._service is not None:
             await self._service.aclose()

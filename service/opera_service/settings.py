@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     api_key_file: Path | None = Field(None, description="File with one accepted key a line.")
     max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
     encode_threads: int = Field(2, ge=1, description="Worker threads for tokenising and reading scores.")
+    max_waiting_groups: int = Field(4096, ge=1, description="Groups that gather member by member, at a time.")
+    max_waiting_members: int = Field(65_536, ge=1, description="Places in them, taken when a group opens.")
+    max_waiting_tokens: int = Field(64 * 2**20, ge=1, description="Tokens in them; a character counts as one.")
+    max_kept_answers: int = Field(65_536, ge=0, description="Answers remembered for members that come again.")
+    keep_answers_s: float = Field(600.0, ge=0, description="How long they are remembered.")
+    keep_members_s: float = Field(600.0, gt=0, description="How long a member keeps its place while nobody waits.")
     drain_s: float = Field(30.0, ge=0, description="On SIGTERM, seconds to let running requests finish.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Log to stderr.")
     dummy_token_seconds: float = Field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from opera_service.scoring.scheduler import BatchReport
 
@@ -89,6 +89,12 @@ class Telemetry:
         """Show live numbers, and the model's labels as `opera_model_info`, on every scrape."""
         self.registry.register(_Live(gauges, info))
 
+    def watch_groups(
+        self, gauges: Callable[[], Mapping[str, float]], counters: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Show what gathers and what became of it on every scrape."""
+        self.registry.register(_Counted(gauges, counters))
+
     def render(self) -> bytes:
         """Return everything in the Prometheus text format."""
         return generate_latest(self.registry)
@@ -102,8 +108,27 @@ class _Live:
 
     def collect(self) -> Iterable[Metric]:
         for name, value in self._gauges().items():
-            yield GaugeMetricFamily(f"opera_{name}", name.replace("_", " ").capitalize() + ".", value)
+            yield GaugeMetricFamily(f"opera_{name}", _text(name), value)
         labels = self._info()
         info = GaugeMetricFamily("opera_model_info", "The served model; always 1.", labels=list(labels))
         info.add_metric(list(labels.values()), 1.0)
         yield info
+
+
+class _Counted:
+    """Reads gauges and counters that somebody else keeps."""
+
+    def __init__(
+        self, gauges: Callable[[], Mapping[str, float]], counters: Callable[[], Mapping[str, float]]
+    ) -> None:
+        self._gauges, self._counters = gauges, counters
+
+    def collect(self) -> Iterable[Metric]:
+        for name, value in self._gauges().items():
+            yield GaugeMetricFamily(f"opera_{name}", _text(name), value)
+        for name, value in self._counters().items():
+            yield CounterMetricFamily(f"opera_{name}", _text(name), value)
+
+
+def _text(name: str) -> str:
+    return name.replace("_", " ").capitalize() + "."

@@ -19,6 +19,7 @@ from opera_client.errors import InvalidRequest
 from opera_client.wire import Timing, Usage
 from opera_service.api.body import SMALL, dump, read_body
 from opera_service.lifecycle import Lifecycle
+from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
 
 T = TypeVar("T")
@@ -37,6 +38,11 @@ def lifecycle_of(request: Request) -> Lifecycle:
 def service_of(request: Request) -> Service:
     """Return the app's service. Raises `Unavailable` while it is starting."""
     return lifecycle_of(request).service
+
+
+def members_of(request: Request) -> Members:
+    """Return where the app's groups gather. Raises `Unavailable` while it is starting."""
+    return lifecycle_of(request).members
 
 
 async def read(request: Request, model: type[Body]) -> Body:

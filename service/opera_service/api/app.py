@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from opera_service.api.describing import error_table, install_openapi
 from opera_service.api.envelope import Envelope, Keys, on_http_exception
-from opera_service.api.routes import completions, health, model, rank, reward, score, tokenizer
+from opera_service.api.routes import completions, health, member, model, openrlhf, rank, reward, score, tokenizer
 from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
 from opera_service.settings import Settings
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
         redoc_url=None,
     )
     app.state.lifecycle = lifecycle
-    for family in (reward, rank, score, completions, tokenizer, model, health):
+    for family in (reward, member, openrlhf, rank, score, completions, tokenizer, model, health):
         app.include_router(family.router)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(Envelope, lifecycle=lifecycle, keys=Keys(settings.keys))

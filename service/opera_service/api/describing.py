@@ -18,11 +18,14 @@ from opera_client.errors import (
     DeadlineExceeded,
     EngineFailed,
     EngineOutOfMemory,
+    GroupIncomplete,
     InternalError,
     InvalidRequest,
     ItemError,
     MalformedBody,
+    MemberConflict,
     OperaError,
+    Overloaded,
     Unauthorized,
     Unavailable,
     WeightVersionMismatch,
@@ -33,6 +36,8 @@ from opera_client.wire import ErrorBody
 COMMON_ERRORS = (Unauthorized, Unavailable, InternalError)
 BODY_ERRORS = (*COMMON_ERRORS, MalformedBody, InvalidRequest, BodyTooLarge)
 SCORING_ERRORS = (*BODY_ERRORS, WeightVersionMismatch, DeadlineExceeded, EngineOutOfMemory, EngineFailed)
+MEMBER_ERRORS = (*SCORING_ERRORS, Overloaded, MemberConflict)
+GROUP_ERRORS = (*MEMBER_ERRORS, GroupIncomplete)
 
 _REF = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = []
@@ -45,6 +50,7 @@ def described(
     answer: type[BaseModel] | None = None,
     ask: Any = None,
     get: Any = None,
+    query: type[BaseModel] | None = None,
     errors: tuple[type[OperaError], ...] = (),
 ) -> dict[str, Any]:
     """Return the keyword arguments of a route: `ask` and `get` are example body and answer."""
@@ -61,7 +67,17 @@ def described(
         if ask is not None:
             content["example"] = ask
         extra = {"requestBody": {"required": True, "content": {"application/json": content}}}
+    if query is not None:
+        extra["parameters"] = _parameters(query)
     return {"summary": summary, "responses": responses, "openapi_extra": extra, "response_model": None}
+
+
+def _parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = query.model_json_schema()
+    return [
+        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": field}
+        for name, field in schema["properties"].items()
+    ]
 
 
 def _error_responses(errors: tuple[type[OperaError], ...]) -> dict[int | str, dict[str, Any]]:

@@ -35,3 +35,19 @@ COMPLETION_REQUEST = {
     "max_tokens": 1,
     "temperature": 0,
 }
+MEMBER_REQUEST = {
+    "run_id": "my-run",
+    "step": 12,
+    "group_id": "q1",
+    "group_size": 1,
+    "member_id": "q1-0",
+    "wait_s": 60,
+    "prompt": "What is 17 + 25?\n",
+    "reference": "42",
+    "response": "<think>\n17 + 25 is 32.\n\nWait, 7 + 5 carries: 42.\n\n</think>\n\n42",
+}
+OPENRLHF_REQUEST = {
+    "query": ["What is 17 + 25?\n<think>\n7 + 5 carries.\n\n</think>\n\n42"],
+    "prompts": ["What is 17 + 25?\n"],
+    "labels": ["42"],
+}

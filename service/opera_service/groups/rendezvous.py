@@ -65,10 +65,14 @@ class Rendezvous(Generic[Content, Answer]):
         finally:
             self.book.leave(ticket)
 
-    async def aclose(self) -> None:
-        """Finish the rounds that are out; all others, now and later, get `Unavailable`."""
+    def drain(self) -> None:
+        """Refuse all who wait for others and all who come, with `Unavailable`; rounds that are out go on."""
         self._closing = True
         self.book.refuse_all(_going())
+
+    async def aclose(self) -> None:
+        """Drain, and wait for the rounds that are out."""
+        self.drain()
         while self._rounds:
             await asyncio.wait(set(self._rounds))
         if self._timer is not None:

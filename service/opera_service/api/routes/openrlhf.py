@@ -1,0 +1,51 @@
+"""POST /openrlhf/reward."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from opera_client.errors import InvalidRequest
+from opera_service.api import examples
+from opera_service.api.answering import members_of, read, until_gone
+from opera_service.api.body import dump
+from opera_service.api.describing import MEMBER_ERRORS, described
+from opera_service.pipelines.openrlhf import OpenRLHFQuery, OpenRLHFRequest, OpenRLHFResult, reward_samples
+
+router = APIRouter(tags=["rewards"])
+
+
+@router.post(
+    "/openrlhf/reward",
+    **described(
+        "Reward samples for OpenRLHF's --reward.remote_url",
+        body=OpenRLHFRequest,
+        answer=OpenRLHFResult,
+        ask=examples.OPENRLHF_REQUEST,
+        query=OpenRLHFQuery,
+        errors=MEMBER_ERRORS,
+    ),
+)
+async def post_openrlhf(request: Request) -> Response:
+    """Gather `group_size` samples of equal prompt and label, score them as one group, answer each with scalars.
+
+    Samples carry no ids: the n+1-th of a prompt opens its next group, and a retry is recognised by its text. After
+    `wait_s` (below the trainer's 180 s) the samples present are rewarded. A sample that cannot be scored gets its
+    group's mean, a group that cannot be scored one constant; `extra_logs` has `opera_failed` then. Give the
+    trainer one URL: members of a group must reach the same process.
+    """
+    members = members_of(request)
+    query = _query(request)
+    body = await read(request, OpenRLHFRequest)
+    answer = await until_gone(request, reward_samples(members, query, body))
+    return Response(await dump(answer, large=False), media_type="application/json")
+
+
+def _query(request: Request) -> OpenRLHFQuery:
+    try:
+        return OpenRLHFQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        raise InvalidRequest(f"{first['msg']}; it belongs to the URL, as in ?group_size=8", field=name) from None

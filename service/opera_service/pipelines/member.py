@@ -1,0 +1,128 @@
+"""POST /reward/member: trajectories that come one by one are ranked with their group.
+
+Knows what a member is to the rendezvous: its key, what it shares, what it weighs; not who waits for whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from hashlib import sha256
+
+from opera_client.errors import DeadlineExceeded, Overloaded
+from opera_client.wire import MemberRequest, Trajectory
+from opera_service.groups.arrivals import Arrivals
+from opera_service.groups.group import Arrival, GroupKey
+from opera_service.groups.limits import GroupLimits
+from opera_service.groups.rendezvous import Rendezvous
+from opera_service.pipelines.round import ASKED, GIVEN, Gathered, Rewarded, score, score_or_explain
+from opera_service.pipelines.service import Service
+from opera_service.rewards.registry import config_hash, resolve
+
+UNNAMED = "unnamed"
+
+
+class Members:
+    """The groups of one service that gather member by member. Used from one event loop."""
+
+    def __init__(self, service: Service, limits: GroupLimits) -> None:
+        self._service = service
+        self.rendezvous: Rendezvous[Trajectory, Rewarded] = Rendezvous(self._score, limits, clock=service.clock)
+        self._arrivals = Arrivals(self.rendezvous.book, service.clock)
+
+    async def reward(self, request: MemberRequest, *, deadline: float | None = None) -> Rewarded:
+        """Return the member's answer once its group is scored. `deadline` is a time of the service's clock.
+
+        Raises `InvalidRequest` for an unknown reward, preset or configuration, or for a field that contradicts
+        the group; `WeightVersionMismatch`; `MemberConflict`; `Overloaded`; `GroupIncomplete`; `DeadlineExceeded`
+        (the member keeps its place, as after a lost connection); and what scoring the group raised.
+        """
+        self._service.require_weights(request.weight_version)
+        arrival = arrival_of(request)
+        async with self._until(deadline):
+            return await self.rendezvous.join(arrival)
+
+    async def reward_unnamed(self, request: MemberRequest, *, within_s: float) -> Rewarded:
+        """Like `reward`, for a caller that sends no ids and needs an answer; `member_id` is ignored.
+
+        Members with one group id fill groups in order of arrival (see `Arrivals`). A group that cannot be scored
+        is answered with `status: error` for all its members, and a lack of room is waited out.
+        """
+        arrival = arrival_of(request)
+        arrival = replace(arrival, shared={**arrival.shared, UNNAMED: True})
+        deadline = self._service.clock() + within_s
+        async with self._until(deadline):
+            while True:
+                try:
+                    return await self.rendezvous.join(self._arrivals.place(arrival))
+                except Overloaded as error:
+                    wait = error.retry_after or 1.0
+                    if self._service.clock() + wait >= deadline:
+                        raise
+                    await asyncio.sleep(wait)
+
+    def gauges(self) -> dict[str, float]:
+        """Return what is held now, for metrics."""
+        book = self.rendezvous.book
+        return {
+            "groups_waiting": book.waiting_groups,
+            "group_places_waiting": book.waiting_members,
+            "group_tokens_waiting": book.waiting_tokens,
+            "group_answers_kept": book.kept_answers,
+        }
+
+    def counters(self) -> dict[str, float]:
+        """Return what has happened so far, for metrics; `GroupCounts` says what each means."""
+        return {f"groups_{name}": count for name, count in asdict(self.rendezvous.book.counts).items()}
+
+    def drain(self) -> None:
+        """Refuse members from now on, and those who wait for others; groups in hand are finished."""
+        self.rendezvous.drain()
+
+    async def aclose(self) -> None:
+        """Drain, and wait for the groups in hand."""
+        await self.rendezvous.aclose()
+
+    async def _score(self, batch: Gathered) -> dict[str, Rewarded]:
+        scored = score_or_explain if batch.group.shared.get(UNNAMED) else score
+        return await scored(self._service, batch)
+
+    @asynccontextmanager
+    async def _until(self, deadline: float | None) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - self._service.clock()):
+                yield
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the deadline passed before the group was scored; send the member again (it keeps its place)"
+            ) from None
+
+
+def arrival_of(request: MemberRequest) -> Arrival[Trajectory]:
+    """Return `request` as the rendezvous knows it. Raises `InvalidRequest` as `registry.resolve` does."""
+    chosen = resolve(request.reward, request.preset, request.config)
+    said = request.model_dump_json(exclude={"wait_s", "timeout_s"})
+    return Arrival(
+        key=GroupKey(request.run_id, request.step, request.group_id, request.reward, config_hash(chosen)),
+        size=request.group_size,
+        member_id=request.member_id,
+        fingerprint=sha256(said.encode()).digest(),
+        content=Trajectory(
+            id=request.id, response=request.response, response_token_ids=request.response_token_ids
+        ),
+        tokens=_tokens(request),
+        wait_s=request.wait_s,
+        on_timeout=request.on_timeout,
+        shared={name: getattr(request, name) for name in ASKED + GIVEN},
+    )
+
+
+def _tokens(request: MemberRequest) -> int:
+    """Return what a member may come to; tokens are not known yet, so a character counts as one."""
+    prompt = request.prompt or ""
+    texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
+    texts += [request.reference or "", request.response or ""]
+    ids = (request.prompt_token_ids, request.reference_token_ids, request.response_token_ids)
+    return sum(map(len, texts)) + sum(len(one) for one in ids if one)

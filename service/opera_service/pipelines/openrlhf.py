@@ -1,0 +1,161 @@
+"""POST /openrlhf/reward: OpenRLHF's remote reward protocol, spoken on top of the rendezvous.
+
+The trainer sends single samples without ids and needs a number for each, or it stops. So a sample that cannot be
+scored gets its group's mean, which teaches nothing, a group of such samples gets 0 for all, and both say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from statistics import fmean
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from opera_client.errors import InvalidRequest
+from opera_client.wire import MemberRequest
+from opera_service.pipelines.member import Members
+from opera_service.pipelines.round import Rewarded
+from opera_service.rewards.registry import resolve
+
+ANSWER_WITHIN_S = 175.0
+"""The trainer's client hangs up after 180 s, and cannot be told otherwise."""
+MAX_WAIT_S = 170.0
+START_TOKEN_CHARS = 64
+"""A start token that the tokenizer put before the prompt is shorter than this."""
+LEAST_OVERLAP = 8
+"""Characters of the prompt that even a cut one must have left, lest a chance match passes for it."""
+
+
+class OpenRLHFQuery(BaseModel):
+    """What the URL says; the trainer's body has no room for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    group_size: int = Field(ge=1, description="`--rollout.n_samples_per_prompt`.")
+    wait_s: float = Field(60.0, gt=0, le=MAX_WAIT_S, description="How long a sample waits for the others.")
+    reward: str = "opera"
+    preset: str = "hardened"
+    task: Literal["open", "math"] = "open"
+
+
+class OpenRLHFRequest(BaseModel):
+    """The trainer's body: lists of equal length, in practice 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    query: list[str]
+    """Prompt and response in one; the prompt may be cut on the left."""
+    prompts: list[str]
+    labels: list[str]
+    """The reference answers (`--data.label_key`)."""
+
+
+class OpenRLHFResult(BaseModel):
+    """Numbers for one sample, lists of numbers otherwise; `extra_logs` always has the same keys."""
+
+    rewards: float | list[float]
+    scores: float | list[float]
+    """In [0, 1], for dynamic filtering: the reward's place between its group's lowest and highest. 0 for everybody
+    where those are equal, so that a group without signal is filtered out."""
+    extra_logs: dict[str, float | list[float]]
+
+
+async def reward_samples(members: Members, query: OpenRLHFQuery, request: OpenRLHFRequest) -> OpenRLHFResult:
+    """Reward every sample with its group. Raises like `Members.reward_unnamed`, and `InvalidRequest`."""
+    if not len(request.query) == len(request.prompts) == len(request.labels):
+        raise InvalidRequest("query, prompts and labels must have equal lengths", field="labels")
+    components = resolve(query.reward, query.preset, {}).components
+    asked = [_member(query, request, index) for index in range(len(request.query))]
+    try:
+        async with asyncio.TaskGroup() as together:
+            waits = [together.create_task(members.reward_unnamed(one, within_s=ANSWER_WITHIN_S)) for one in asked]
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
+    samples = [sample_of(wait.result(), components) for wait in waits]
+    names = ("rewards", "scores", *components, *_FLAGS)
+    columns = {name: [sample[name] for sample in samples] for name in names}
+    scalars = {name: column[0] if len(column) == 1 else column for name, column in columns.items()}
+    return OpenRLHFResult(rewards=scalars.pop("rewards"), scores=scalars.pop("scores"), extra_logs=scalars)
+
+
+def sample_of(rewarded: Rewarded, components: Sequence[str]) -> dict[str, float]:
+    """Return every number of one sample's answer by name."""
+    result, group = rewarded.result, rewarded.group
+    reward = result.reward
+    if reward is None:
+        reward = fmean(group) if group else 0.0
+    low, high = min(group, default=0.0), max(group, default=0.0)
+    return {
+        "rewards": reward,
+        "scores": (reward - low) / (high - low) if high > low else 0.0,
+        **dict.fromkeys(components, 0.0),
+        **(result.components or {}),
+        "group_size_seen": float(result.group_size_seen),
+        "opera_failed": float(result.reward is None),
+        "opera_partial": float("group_partial" in result.flags),
+        "opera_late": float("late_member" in result.flags),
+    }
+
+
+_FLAGS = ("group_size_seen", "opera_failed", "opera_partial", "opera_late")
+
+
+def response_of(query: str, prompt: str) -> str | None:
+    """Return what follows the prompt in `query`; None when neither the prompt nor its end is there.
+
+    A start token may stand before the prompt, and a long prompt has lost its beginning, perhaps in the middle of a
+    character. Where its end could be matched in two lengths, the longer one counts.
+    """
+    start = query.find(prompt, 0, len(prompt) + START_TOKEN_CHARS)
+    if start >= 0:
+        return query[start + len(prompt) :]
+    cut = query.lstrip("\ufffd")
+    shared = _overlap(prompt, cut)
+    return cut[shared:] if shared >= LEAST_OVERLAP else None
+
+
+def _overlap(text: str, then: str) -> int:
+    """Return the length of the longest end of `text` that `then` starts with, after Knuth, Morris, Pratt."""
+    text = text[-len(then) :] if then else ""
+    border = [0] * (len(then) + 1)  # border[k]: the longest proper prefix of then[:k] that is its end, too
+    length = 0
+    for index in range(1, len(then)):
+        while length and then[index] != then[length]:
+            length = border[length]
+        length += then[index] == then[length]
+        border[index + 1] = length
+    matched = 0
+    for character in text:
+        while matched and (matched == len(then) or character != then[matched]):
+            matched = border[matched]
+        matched += character == then[matched]
+    return matched
+
+
+def _member(query: OpenRLHFQuery, request: OpenRLHFRequest, index: int) -> MemberRequest:
+    prompt, label = request.prompts[index], request.labels[index]
+    response = response_of(request.query[index], prompt)
+    if response is None:
+        raise InvalidRequest(
+            "does not begin with its prompt, nor with the end of it; the service takes the response to be what "
+            "follows the prompt",
+            field=f"query.{index}",
+        )
+    return MemberRequest(
+        run_id="openrlhf",
+        group_id=sha256(json.dumps([prompt, label]).encode()).hexdigest(),
+        group_size=query.group_size,
+        member_id="-",  # there is none: places are given by order of arrival
+        wait_s=query.wait_s,
+        reward=query.reward,
+        preset=query.preset,
+        task=query.task,
+        detail="reward",
+        prompt=prompt,
+        reference=label,
+        response=response,
+    )
