@@ -59,7 +59,8 @@ class HFTokenizer:
 
     def encode(self, text: str) -> Ids:
         """Tokenise `text` alone: special tokens written in it are recognised, none are added."""
-        return as_ids(self._raw.encode(text, add_special_tokens=False).ids)
+        # A batch of one: this call computes no offsets, and lets other threads run.
+        return as_ids(self._raw.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
     def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
