@@ -148,6 +148,16 @@ def test_nover_ranks_among_valid_trajectories_and_rewards_efficiency(hand):
     assert [one.reward for one in hardened] == pytest.approx([2.5, 5 / 3, 4 / 3, 0])
 
 
+def test_nover_discounts_by_the_tokens_of_the_thought_alone(hand):
+    # 1.98 / 4 is below 1.00 / 2; with the two tokens of the prompt counted it would be above.
+    group = [
+        hand.Response((hand.Paragraph("words", mean, tokens=tokens),))
+        for mean, tokens in ((-1, 10), (-1.98, 1000))
+    ]
+    found = price(hand, "nover", "paper", group)
+    assert [one.components["reasoning"] for one in found] == [0.5, 1]
+
+
 def test_nover_shares_ranks_and_has_a_word_for_a_single_one(hand):
     group = [hand.thought(-1.0), hand.thought(-1.0)]
     assert [one.components["reasoning"] for one in price(hand, "nover", "paper", group)] == [0.75, 0.75]
@@ -194,3 +204,4 @@ def test_a_copied_reference_pays_in_paper_only(hand, name):
     assert hardened[0].reward < hardened[1].reward
     assert hardened[0].flags == ("reference_copy",)
     assert hardened[0].token_logprobs == pytest.approx(-1.5)
+    assert not any(segment.credited for segment in hardened[0].segments[1:])
