@@ -6,9 +6,11 @@ Knows what a member is to the rendezvous: its key, what it shares, what it weigh
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
+from functools import lru_cache
 from hashlib import sha256
 
 from opera_client.errors import DeadlineExceeded, Overloaded
@@ -102,10 +104,10 @@ class Members:
 
 def arrival_of(request: MemberRequest) -> Arrival[Trajectory]:
     """Return `request` as the rendezvous knows it. Raises `InvalidRequest` as `registry.resolve` does."""
-    chosen = resolve(request.reward, request.preset, request.config)
+    chosen = _hash_of(request.reward, request.preset, json.dumps(request.config, sort_keys=True))
     said = request.model_dump_json(exclude={"wait_s", "timeout_s"})
     return Arrival(
-        key=GroupKey(request.run_id, request.step, request.group_id, request.reward, config_hash(chosen)),
+        key=GroupKey(request.run_id, request.step, request.group_id, request.reward, chosen),
         size=request.group_size,
         member_id=request.member_id,
         fingerprint=sha256(said.encode()).digest(),
@@ -117,6 +119,12 @@ def arrival_of(request: MemberRequest) -> Arrival[Trajectory]:
         on_timeout=request.on_timeout,
         shared={name: getattr(request, name) for name in ASKED + GIVEN},
     )
+
+
+@lru_cache(1024)
+def _hash_of(reward: str, preset: str, config: str) -> str:
+    """Return the hash of a configuration; the same few come with every member."""
+    return config_hash(resolve(reward, preset, json.loads(config)))
 
 
 def _tokens(request: MemberRequest) -> int:
