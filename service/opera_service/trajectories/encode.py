@@ -13,7 +13,7 @@ from opera_client.errors import EmptyContext, EmptyResponse, OperaError
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.controls import control_paragraphs
-from opera_service.trajectories.encode_ids import encode_ids
+from opera_service.trajectories.encode_ids import encode_ids, without_end
 from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.reader import Reader, given_field
@@ -126,23 +126,25 @@ class _Common:
             raise EmptyResponse("the response has no tokens; leave it out, or send what was written", field=field)
         tokenizer, text = self.reader.tokenizer, trajectory.response
         if self.rules.context.mode == "text":
-            encoded = encode_text(
+            return encode_text(
                 name, response, text,
                 prompt=self.prompt, initial=self.initial, tokenizer=tokenizer, rules=self.rules,
+                check=lambda context: self.check_fits(len(self.reader.checked(context, field)), field),
             )  # fmt: skip
-            for ids in (encoded.full, *encoded.contexts):  # tokenised again: not the ids checked above
-                self.reader.checked(ids, field)
-        else:
-            encoded = encode_ids(
-                name, response, text,
-                prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
-                tokenizer=tokenizer, rules=self.rules,
-            )  # fmt: skip
+        self.check_fits(len(self.prompt_ids) + without_end(response, tokenizer.eos_id), field)
+        return encode_ids(
+            name, response, text,
+            prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
+            tokenizer=tokenizer, rules=self.rules,
+        )  # fmt: skip
+
+    def check_fits(self, context: int, field: str) -> None:
+        """Raise `ContextTooLong` when bridge and reference do not fit after `context` tokens."""
+        prompt = min(len(self.prompt_ids), context)
         self.reader.check_length(
             field,
-            prompt=len(self.prompt_ids),
-            response=max(map(len, (encoded.full, *encoded.contexts))) - len(self.prompt_ids),
+            prompt=prompt,
+            response=context - prompt,
             bridge=len(self.bridge),
             reference=len(self.reference_ids),
         )
-        return encoded

@@ -6,6 +6,8 @@ segments (D19), and every context is tokenised from its start.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from opera_service.scoring.tree import Ids, as_ids
@@ -28,11 +30,19 @@ def encode_text(
     initial: Ids,
     tokenizer: Tokenizer,
     rules: EncodingRules,
+    check: Callable[[Ids], None],
 ) -> EncodedTrajectory:
-    """Encode one response after the prompt's text; segments are placed in the response's own tokens."""
+    """Encode one response after the prompt's text; segments are placed in the response's own tokens.
+
+    `check` raises when a context is not fit for the model. The whole response is checked first: what is too
+    long for the model must not be tokenised again for each of its paragraphs.
+    """
     raw = tokenizer.to_bytes(response, skip_special=True)
     ends = tokenizer.byte_ends(response, skip_special=True)
     thought = find_thought(raw, rules.think, opened=False)
+    decoded = raw.decode(errors="replace")
+    full = standalone(prompt + decoded, tokenizer)
+    check(full)
     segments: list[Segment] = []
     contexts = [initial]
     joined = prompt + rules.think.open
@@ -44,11 +54,11 @@ def encode_text(
         if shown:
             joined += shown + SEPARATOR
             contexts.append(standalone(joined, tokenizer))
+            check(contexts[-1])
             first, last = (min(first_at_least(ends, offset), limit) for offset in (begin, end))
             segments.append(Segment(first, last, shown, is_reflective(shown, rules.reflection_words)))
         begin = end
 
-    decoded = raw.decode(errors="replace")
     answer = raw[thought.answer :].decode(errors="replace")
     before_answer = raw[: thought.answer].decode(errors="replace")
     return EncodedTrajectory(
@@ -58,7 +68,7 @@ def encode_text(
         answer=answer,
         segments=tuple(segments),
         contexts=tuple(contexts),
-        full=standalone(prompt + decoded, tokenizer),
+        full=full,
         answer_context=standalone(prompt + before_answer, tokenizer),
         answer_ids=tokenizer.encode(answer),
         response_tokens=len(response),

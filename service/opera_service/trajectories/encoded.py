@@ -36,13 +36,15 @@ class EncodedTrajectory:
     """Text after the think block; the whole response when there is none."""
     segments: tuple[Segment, ...]
     contexts: tuple[Ids, ...]
-    """S + 1 contexts: [0] before any thought (the group's `initial`), [k] after segment k - 1."""
+    """S + 1 contexts: [0] before any thought (the group's `initial`), [k] after segment k - 1. Views of one
+    array, not to be written to."""
     full: Ids
-    """Prompt + whole response."""
+    """Prompt + whole response, without the end-of-turn tokens at its end."""
     answer_context: Ids
     """Prompt + response up to where the answer starts."""
     answer_ids: Ids
-    """The response's own answer tokens; empty when it has none."""
+    """The response's own answer tokens, its end-of-turn token included when the reference's is priced, too;
+    empty when it has none."""
     response_tokens: int
     flags: tuple[str, ...] = ()
     """`think_missing`, `think_unclosed`, `think_repeated`, `empty_think`, `empty_answer`, …"""

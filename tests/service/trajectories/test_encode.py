@@ -170,3 +170,12 @@ def test_any_error_names_a_field_and_a_remedy(mode, byte_reader):
         error = errors(group_of("a", **fields), byte_reader, rules)[0]
         assert error.field is not None
         assert ";" in error.message or ", or " in error.message
+
+
+@pytest.mark.parametrize("rules", [RULES, TEXT], ids=["ids", "text"])
+def test_megabytes_of_tiny_paragraphs_are_refused_not_chewed(rules):
+    reader = Reader(ByteTokenizer(), 259, 4096)
+    long = "<think>" + "a\n\n" * 200_000 + "</think>b"
+    encoding = encode_group(group_of(long, "<think>a</think>b"), 0, reader, rules)
+    assert isinstance(encoding.errors[0], ContextTooLong)
+    assert [one.id for one in encoding.group.trajectories] == ["1"]
