@@ -11,6 +11,8 @@ from opera_client.errors import ClientError, ItemError, OperaError, RequestError
 from opera_client.wire import (
     Candidate,
     Group,
+    MemberRequest,
+    MemberResult,
     Message,
     RankItem,
     RankResult,
@@ -28,6 +30,8 @@ __all__ = [
     "ClientOptions",
     "Group",
     "ItemError",
+    "MemberRequest",
+    "MemberResult",
     "Message",
     "OperaError",
     "RankItem",

@@ -18,14 +18,17 @@ from opera_client._chunks import cut, in_order, merge
 from opera_client._connection import Connection
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
-from opera_client._parse import Item, Request, address, items_of, plain_json, request_of
+from opera_client._parse import Item, Request, address, item_of, items_of, plain_json, request_of
 from opera_client._progress import progress_bar
 from opera_client._retry import Backoff, Deadline
+from opera_client._routing import GROUP_HEADER, group_route
 from opera_client.errors import InvalidRequest
 from opera_client.wire import (
     Detail,
     Group,
     Health,
+    MemberRequest,
+    MemberResult,
     RankItem,
     RankRequest,
     RankResult,
@@ -107,7 +110,9 @@ class AsyncRewardClient:
             self._headers.setdefault("Authorization", f"Bearer {key}")
         self._timeout, self._backoff = timeout, Backoff(retries=retries)
         self._max_items, self._max_bytes, self._concurrency = max_items, max_bytes, concurrency
-        self._connection = Connection(lambda: self._connected(transport), movable=True)
+        self._connection = Connection(lambda: self._connected(transport, concurrency + 1), movable=True)
+        # Members wait for one another: a limit on how many may wait would keep the last of a group out for ever.
+        self._crowd = Connection(lambda: self._connected(transport, None), movable=True)
 
     @classmethod
     def in_process(
@@ -129,10 +134,13 @@ class AsyncRewardClient:
 
         @asynccontextmanager
         async def connect() -> AsyncIterator[httpx.AsyncClient]:
-            async with running(app or service_app(settings)) as transport, client._connected(transport) as http:
+            async with (
+                running(app or service_app(settings)) as transport,
+                client._connected(transport, None) as http,
+            ):
                 yield http
 
-        client._connection = Connection(connect, movable=False)
+        client._connection = client._crowd = Connection(connect, movable=False)
         return client
 
     async def reward(
@@ -176,6 +184,27 @@ class AsyncRewardClient:
             return request_of(RewardRequest, {**fields, "timeout_s": timeout_s, "groups": part})
 
         return await self._batch("/reward", batch, question, RewardResult, check_reward, request_id, progress)
+
+    async def member(
+        self, member: MemberRequest | Mapping[str, Any], *, request_id: str | None = None
+    ) -> MemberResult:
+        """Reward one trajectory with its group, as soon as the group's other members have been sent, too.
+
+        Any number of members may wait at a time. A retry is the same member again and counts once. All members of a
+        group carry the same `X-Opera-Group` header, by which a router leads them to the same replica.
+
+        Raises:
+            OperaError: `GroupIncomplete` when the others did not come and `on_timeout` is `error`, or as for `reward`.
+        """
+        deadline = Deadline(self._timeout)
+        asked = item_of(MemberRequest, member, "")
+        if asked.timeout_s is None and deadline.remaining is not None:
+            asked = asked.model_copy(update={"timeout_s": deadline.remaining})
+        http = await self._crowd.open()
+        return await ask(
+            http, MemberResult, "POST", "/reward/member", body=asked, deadline=deadline, backoff=self._backoff,
+            request_id=request_id, headers={GROUP_HEADER: group_route(asked.run_id, asked.step, asked.group_id)},
+        )  # fmt: skip
 
     async def rank(
         self,
@@ -229,6 +258,7 @@ class AsyncRewardClient:
     async def aclose(self) -> None:
         """Close the connections, stop an in-process app; a further call would open afresh."""
         await self._connection.aclose()
+        await self._crowd.aclose()
 
     async def __aenter__(self) -> Self:
         """Open the connection; an in-process app starts here."""
@@ -240,9 +270,11 @@ class AsyncRewardClient:
         await self.aclose()
 
     @asynccontextmanager
-    async def _connected(self, transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[httpx.AsyncClient]:
+    async def _connected(
+        self, transport: httpx.AsyncBaseTransport | None, connections: int | None
+    ) -> AsyncIterator[httpx.AsyncClient]:
         # Only connecting has a limit of its own: how long an answer may take is the deadline's business.
-        limits = httpx.Limits(max_connections=self._concurrency + 1)
+        limits = httpx.Limits(max_connections=connections)
         timeout = httpx.Timeout(None, connect=10.0)
         async with httpx.AsyncClient(
             base_url=self.url, headers=self._headers, timeout=timeout, limits=limits, transport=transport

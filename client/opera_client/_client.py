@@ -58,6 +58,7 @@ class RewardClient:
         return self._client.url
 
     reward = _plain(AsyncRewardClient.reward)
+    member = _plain(AsyncRewardClient.member)
     rank = _plain(AsyncRewardClient.rank)
     score = _plain(AsyncRewardClient.score)
     rewards = _plain(AsyncRewardClient.rewards)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from typing import TypeVar
 
 import httpx
@@ -37,6 +38,7 @@ async def ask(
     backoff: Backoff,
     request_id: str | None = None,
     accept: frozenset[int] = frozenset({200}),
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Send and return the parsed answer. Retries keep the same `X-Request-Id`.
 
@@ -47,7 +49,7 @@ async def ask(
         UnexpectedAnswer: something answered, but not this service.
     """
     name = request_id or uuid.uuid4().hex
-    headers = {"X-Request-Id": name, "Content-Type": "application/json"}
+    headers = {**(headers or {}), "X-Request-Id": name, "Content-Type": "application/json"}
     content = None if body is None else body.model_dump_json(exclude_none=True)
     failures = 0
     while True:

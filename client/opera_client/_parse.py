@@ -14,6 +14,7 @@ from opera_client.errors import InvalidRequest
 from opera_client.wire import Group, RankItem, RankRequest, RewardRequest, ScoreItem, ScoreRequest
 
 Item = TypeVar("Item", Group, RankItem, ScoreItem)
+Sent = TypeVar("Sent", bound=BaseModel)
 Request = TypeVar("Request", RewardRequest, RankRequest, ScoreRequest)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,7 +65,7 @@ def items_of(
     ]
 
 
-def item_of(kind: type[Item], given: Item | Mapping[str, Any], where: str) -> Item:
+def item_of(kind: type[Sent], given: Sent | Mapping[str, Any], where: str) -> Sent:
     """Return one typed item.
 
     Raises:

@@ -105,21 +105,30 @@ def test_an_async_client_may_move_to_another_loop():
         assert asyncio.run(client.reward([group("a")])).rewards == [[0.01]]
 
 
-def test_an_app_that_refuses_to_start_says_why():
+def test_an_app_that_crashes_while_starting_says_why():
     async def app(scope, receive, send):
         await receive()
-        await send({"type": "lifespan.startup.failed", "message": "no such model"})
+        await send({"type": "lifespan.startup.failed", "message": "a long traceback"})
+        raise RuntimeError("no weights")
 
-    with pytest.raises(Unavailable, match="no such model"), RewardClient.in_process(app):
+    with pytest.raises(Unavailable, match="no weights"), RewardClient.in_process(app):
         pass
 
 
-def test_an_app_that_crashes_while_starting_raises():
+def test_an_app_that_has_its_own_error_keeps_it():
     async def app(scope, receive, send):
         await receive()
-        raise RuntimeError("no weights")
+        raise NotSupported("this model is too new")
 
-    with pytest.raises(RuntimeError, match="no weights"), RewardClient.in_process(app):
+    with pytest.raises(NotSupported, match="too new"), RewardClient.in_process(app):
+        pass
+
+
+def test_an_app_that_ends_instead_of_starting_is_an_error():
+    async def app(scope, receive, send):
+        return
+
+    with pytest.raises(Unavailable), RewardClient.in_process(app):
         pass
 
 

@@ -30,7 +30,7 @@ Timeout = Annotated[float, typer.Option(help="Seconds that one item may take wit
 def parse_config(given: list[str]) -> dict[str, Any]:
     """Return the overrides of `--config key=value` and `--config '{"key": value}'`, later ones winning.
 
-    A value is JSON where it can be read as such, else text.
+    A value is JSON where it can be read as such, else text; dots in a key lead inwards: `relative.margin=0.1`.
 
     Raises:
         BadInput: neither form.
@@ -39,12 +39,23 @@ def parse_config(given: list[str]) -> dict[str, Any]:
     for part in given:
         name, equals, value = part.partition("=")
         if part.lstrip().startswith("{"):
-            config |= _object(part)
+            _merge(config, _object(part))
         elif equals and name.strip():
-            config[name.strip()] = _value(value)
+            inner: Any = _value(value)
+            for key in reversed(name.strip().split(".")):
+                inner = {key: inner}
+            _merge(config, inner)
         else:
             raise BadInput(f"--config {part!r} is neither key=value nor a JSON object")
     return config
+
+
+def _merge(config: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _merge(config[key], value)
+        else:
+            config[key] = value
 
 
 def _object(text: str) -> dict[str, Any]:

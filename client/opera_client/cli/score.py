@@ -34,7 +34,9 @@ def score(
     ] = "hardened",
     config: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Override a field of the preset, or several as JSON. Repeatable."),
+        typer.Option(
+            metavar="KEY=VALUE", help="Override a field (a.b=1) of the preset, or several as JSON. Repeatable."
+        ),
     ] = None,
     detail: Annotated[Detail, typer.Option(help="How much of the way to the number to keep.")] = "segments",
     url: Url = None,

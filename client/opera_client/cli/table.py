@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,49 +13,48 @@ from opera_client.cli.journal import Record
 from opera_client.wire import GroupResult, SegmentResult, TrajectoryResult
 
 REFLECTIVE = "↺"
-LEGEND = (
-    "perplexity: how surprising the reference still is after the whole response (lower is better). "
-    "gains: what each thought took away from that surprise (+) or added to it (-), in nats per reference token; "
-    f"{REFLECTIVE} marks a reflection."
-)
 
 
 def show_record(record: Record) -> None:
     """Print one record of `score` on the terminal."""
     group = GroupResult.model_validate(record)
-    Console().print(group_table(group, title=f"group {group.group_id}"))
+    console = Console(highlight=False)
+    console.print(Text(f"group {group.group_id}", style="bold"))
+    console.print(group_table(group), *remarks(group), sep="\n")
 
 
-def group_table(
-    group: GroupResult, *, title: str = "", more: Mapping[str, Sequence[Text | str]] | None = None
-) -> Table:
-    """Return one row a trajectory: id, reward, components, perplexity, gains, remarks.
+def group_table(group: GroupResult, *, more: Mapping[str, Sequence[Text | str]] | None = None) -> Table:
+    """Return one row a trajectory: id, reward, components, perplexity, gains of its segments.
 
-    Args:
-        group: the scored group.
-        title: printed above.
-        more: further columns by heading, one cell a trajectory.
+    `more` holds further columns by heading, one cell a trajectory.
     """
-    table = Table(title=Text(title), title_justify="left", title_style="bold", expand=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     names = component_names(group)
-    table.add_column("id")
-    table.add_column("reward", justify="right")
-    for name in names:
-        table.add_column(name, justify="right", style="dim")
-    table.add_column("perplexity", justify="right")
-    table.add_column("gains", overflow="fold")
+    table.add_column("id", no_wrap=True)
+    for name in ("reward", *names, "ppl"):
+        table.add_column(name, justify="right", no_wrap=True, style="dim" if name in names else "")
     for heading in more or {}:
-        table.add_column(heading, overflow="fold")
-    remarks = any(t.flags or t.error for t in group.trajectories)
-    if remarks:
-        table.add_column("remarks", overflow="fold")
+        table.add_column(heading, no_wrap=True)
+    table.add_column("gains")
     for place, trajectory in enumerate(group.trajectories):
         cells: list[Text | str] = [Text(trajectory.id), _number(trajectory.reward, "+.3f", bold=True)]
         cells += [_number((trajectory.components or {}).get(name), "+.3f") for name in names]
-        cells += [_number(trajectory.perplexity, ".2f"), gains(trajectory.segments)]
+        cells += [_perplexity(trajectory.perplexity)]
         cells += [column[place] for column in (more or {}).values()]
-        table.add_row(*cells, *([_remark(trajectory)] if remarks else []))
+        table.add_row(*cells, gains(trajectory.segments))
     return table
+
+
+def remarks(group: GroupResult) -> list[Text]:
+    """Return one line for every trajectory with an error or a flag."""
+    return [
+        Text.assemble(
+            f"remark on {t.id}: ",
+            (f"{t.error.code}: {t.error.message}", "red") if t.error else (", ".join(t.flags), "yellow"),
+        )
+        for t in group.trajectories
+        if t.error or t.flags
+    ]
 
 
 def segment_table(trajectory: TrajectoryResult, initial: float | None, *, title: str = "") -> Table:
@@ -62,9 +62,9 @@ def segment_table(trajectory: TrajectoryResult, initial: float | None, *, title:
 
     `initial` is the mean log-prob of the reference before any thought.
     """
-    table = Table(title=Text(title), title_justify="left", title_style="bold", expand=False)
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", justify="right", style="dim")
-    table.add_column("thought", overflow="fold", max_width=68)
+    table.add_column("thought", overflow="fold", max_width=72)
     table.add_column("log-prob", justify="right")
     table.add_column("gain", justify="right")
     table.add_column("credited")
@@ -89,7 +89,7 @@ def gains(segments: Sequence[SegmentResult] | None) -> Text:
     line = Text()
     for segment in segments or ():
         if line:
-            line.append("  ")
+            line.append(" ")
         if segment.reflective:
             line.append(REFLECTIVE, style="magenta")
         line.append_text(_gain(segment))
@@ -101,13 +101,11 @@ def _gain(segment: SegmentResult) -> Text:
     return Text(f"{segment.gain:+.2f}", style=colour)
 
 
+def _perplexity(value: float | None) -> Text:
+    return _number(value, ".2f" if value is None or value < 1000 else ".1e")
+
+
 def _number(value: float | None, form: str, *, bold: bool = False) -> Text:
     if value is None:
         return Text("-", style="dim")
     return Text(format(value, form), style="bold" if bold else "")
-
-
-def _remark(trajectory: TrajectoryResult) -> Text:
-    if trajectory.error:
-        return Text(f"{trajectory.error.code}: {trajectory.error.message}", style="red")
-    return Text(", ".join(trajectory.flags), style="yellow")

@@ -29,7 +29,7 @@ function label(text) {
 function layout(more) {
   const axis = { gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), automargin: true };
   return {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), size: 12.5 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: css("--ink"), size: 12.5, family: getComputedStyle(document.body).fontFamily },
     margin: { l: 54, r: 14, t: 12, b: 40 }, hovermode: "closest",
     hoverlabel: { align: "left", bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink"), size: 13 } },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },

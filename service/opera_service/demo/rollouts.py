@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opera_client.wire import Group, Message, Trajectory
-from opera_service.demo.world import Task, tasks
-from opera_service.engines.base import Engine, GenerationRequest
+from opera_service.demo.world import Task
+from opera_service.engines.base import Engine, Generation, GenerationRequest
 from opera_service.trajectories.tokenizer import Tokenizer
 
 MAX_TOKENS = 200
-NAMES = "abcdefghijklmnopqrstuvwxyz"
+TEMPERATURE = 0.8
+"""At 1 the embedded model mostly stops thinking too soon; at 0 all responses to a question are the same."""
+DRAWS = 4
+"""Responses drawn for each one that is wanted, since repetitions are left out."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +30,18 @@ class Rollout:
         return self.task.is_right(self.group.trajectories[place].response or "")
 
 
-def held_out(standard: int, harder: int, seed: int) -> list[Task]:
-    """Return tasks the model never trained on; the harder ones are longer than any it trained on."""
-    return [*tasks("test", standard, seed=seed), *tasks("test", harder, seed=seed, tier="harder")]
-
-
 async def sample(
     engine: Engine, tokenizer: Tokenizer, asked: Sequence[Task], *, count: int, seed: int
 ) -> list[Rollout]:
-    """Sample `count` responses to each task at temperature 1; the same seed gives the same responses."""
+    """Sample at most `count` different responses to each task; the same seed gives the same responses."""
     messages = [Message(role="user", content=task.question) for task in asked]
     stop = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
     requests = [
         GenerationRequest(
             tokenizer.chat([message.model_dump()]),
-            n=count,
+            n=DRAWS * count,
             max_tokens=MAX_TOKENS,
+            temperature=TEMPERATURE,
             seed=seed + number,
             stop_ids=stop,
         )
@@ -50,21 +49,26 @@ async def sample(
     ]
     written = await engine.generate(requests)
     return [
-        Rollout(
-            task,
-            Group(
-                group_id=f"question {number}",
-                prompt=[message],
-                reference=task.reference,
-                trajectories=[
-                    Trajectory(
-                        id=name,
-                        response=tokenizer.decode(one.token_ids, skip_special=True),
-                        response_token_ids=[int(token) for token in one.token_ids],
-                    )
-                    for name, one in zip(NAMES, generations, strict=False)
-                ],
-            ),
-        )
+        Rollout(task, _group(f"question {number}", task, message, _different(generations)[:count], tokenizer))
         for number, (task, message, generations) in enumerate(zip(asked, messages, written, strict=True), start=1)
     ]
+
+
+def _different(generations: Sequence[Generation]) -> list[list[int]]:
+    return [list(ids) for ids in dict.fromkeys(tuple(map(int, one.token_ids)) for one in generations)]
+
+
+def _group(name: str, task: Task, message: Message, responses: Sequence[list[int]], tokenizer: Tokenizer) -> Group:
+    return Group(
+        group_id=name,
+        prompt=[message],
+        reference=task.reference,
+        trajectories=[
+            Trajectory(
+                id=chr(ord("a") + place),
+                response=tokenizer.decode(ids, skip_special=True),
+                response_token_ids=ids,
+            )
+            for place, ids in enumerate(responses)
+        ],
+    )

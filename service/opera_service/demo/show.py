@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from rich.console import Console, Group
-from rich.padding import Padding
 from rich.text import Text
 
 from opera_client.cli.table import REFLECTIVE, component_names, group_table, remarks, segment_table
 from opera_client.wire import GroupResult, RewardResult, TrajectoryResult
 from opera_service.demo.rollouts import Rollout
 
+INTRODUCTION = (
+    "A small language model thinks about word problems, in several paragraphs, and answers. OPERA rewards the\n"
+    "thinking by how much less surprising it makes the known right answer (the reference) to the model itself.\n"
+)
 COLUMNS = {
     "reward": "what a trainer gets; here relative + ½ reflection + ½ consistency",
     "relative": "how likely the reference is after this thinking, against the best of the group (1 is the best)",
@@ -20,8 +23,8 @@ COLUMNS = {
     "consistency": "how well the answer that was given follows from the thinking",
     "level": "probability per word piece of the reference after the thinking (shown only, not paid)",
     "ppl": "perplexity of the reference after the thinking: 1 is certain, higher is more surprised",
-    "gains": "thought by thought: surprise about the reference taken away (+) or added (-), in nats per token",
-    "answer": "what it answered, and whether that is right by an exact check: evaluation only, no reward sees it",
+    "gains": "thought by thought: surprise taken away (+) or added (-), in nats per token of the reference",
+    "answer": "what it answered, and whether that is exactly right: evaluation only, no reward sees it",
 }
 
 
@@ -46,20 +49,21 @@ def group_report(rollout: Rollout, result: GroupResult) -> Group:
 
 
 def closer_look(rollouts: Sequence[Rollout], result: RewardResult) -> Group:
-    """Return the response whose second thoughts did most, segment by segment."""
+    """Return the response whose thoughts moved the reference most, segment by segment."""
     found = [
         (rollout, group, trajectory)
         for rollout, group in zip(rollouts, result.groups, strict=True)
         for trajectory in group.trajectories
         if trajectory.status == "ok"
     ]
-    rollout, group, trajectory = max(found, key=lambda one: _interest(one[2]))
+    rollout, group, trajectory = max(found, key=lambda one: _swing(one[2]))
     place = group.trajectories.index(trajectory)
     title = f"One response thought by thought: {group.group_id}, response {trajectory.id}"
     answer = Text.assemble(
         ("Answer: ", "bold"), (rollout.group.trajectories[place].response or "").rpartition("</think>")[2].strip()
     )
     return Group(
+        "",
         segment_table(trajectory, group.initial_mean_logprob, title=title),
         Text(
             "log-prob: mean log-probability of the reference's tokens after this thought; gain: the change.",
@@ -90,17 +94,13 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=max(found.width, 110))
 
 
-def indented(what: Group) -> Padding:
-    """Return a report with a blank line above."""
-    return Padding(what, (1, 0, 0, 0))
-
-
 def _rightness(rollout: Rollout) -> list[bool]:
     return [rollout.is_right(place) for place in range(len(rollout.group.trajectories))]
 
 
-def _interest(trajectory: TrajectoryResult) -> float:
-    return sum(abs(segment.gain) for segment in trajectory.segments or () if segment.reflective)
+def _swing(trajectory: TrajectoryResult) -> float:
+    gains = [segment.gain for segment in trajectory.segments or ()]
+    return max(gains) - min(gains) if gains else 0.0
 
 
 def _answer(response: str) -> str:
