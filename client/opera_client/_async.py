@@ -190,11 +190,12 @@ class AsyncRewardClient:
     ) -> MemberResult:
         """Reward one trajectory with its group, as soon as the group's other members have been sent, too.
 
-        Any number of members may wait at a time. A retry is the same member again and counts once. All members of a
-        group carry the same `X-Opera-Group` header, by which a router leads them to the same replica.
+        Any number of members may wait at a time. A retry is the same member again and counts once. All members
+        of a group carry the same `X-Opera-Group` header, by which a router leads them to the same replica.
 
         Raises:
-            OperaError: `GroupIncomplete` when the others did not come and `on_timeout` is `error`, or as for `reward`.
+            OperaError: `GroupIncomplete` when the others did not come and `on_timeout` is `error`; else as
+                for `reward`.
         """
         deadline = Deadline(self._timeout)
         asked = item_of(MemberRequest, member, "")
