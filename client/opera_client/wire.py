@@ -186,6 +186,8 @@ class GroupResult(_Answer):
     """Mean log-prob of the reference before any thought; null when nothing in the group was scored."""
     reference_tokens: int
     trajectories: list[TrajectoryResult]
+    diagnostics: dict[str, float] = Field(default_factory=dict)
+    """Group-level numbers behind the rewards: for OPERA the calibrated margin, temperature and spread."""
 
 
 class RewardResult(_Answer):

@@ -156,6 +156,7 @@ def _group_result(
         initial_mean_logprob=total_and_mean(outcome.initial_logprobs)[1] if outcome else None,
         reference_tokens=len(encoded.reference_ids) if encoded else 0,
         trajectories=results,
+        diagnostics=dict(outcome.diagnostics) if outcome else {},
     )
 
 
