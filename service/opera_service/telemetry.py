@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Summary, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from opera_service.scoring.scheduler import BatchReport
@@ -43,6 +43,11 @@ class Telemetry:
         self._tokens_scored = counter("tokens_scored", "Log-probabilities read.")
         self._item_errors = counter("item_errors", "Items answered with an error, by code.", "code")
         self._rewards = histogram("reward", "Rewards handed out.", _REWARDS, "reward", "preset")
+        # A histogram with negative buckets has no sum in this format, and the mean reward is worth a panel.
+        self._reward_sums = Summary(
+            "opera_rewards", "Rewards handed out: sum / count is their mean.", ["reward", "preset"],
+            registry=self.registry,
+        )  # fmt: skip
         self._spreads = histogram(
             "reward_group_spread", "Largest minus smallest reward of a group.", _SPREADS, "reward", "preset"
         )
@@ -82,6 +87,7 @@ class Telemetry:
         """Record the rewards of one group."""
         for value in rewards:
             self._rewards.labels(reward, preset).observe(value)
+            self._reward_sums.labels(reward, preset).observe(value)
         if rewards:
             self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
 

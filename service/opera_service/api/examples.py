@@ -14,19 +14,303 @@ REWARD_REQUEST = {
         }
     ]
 }
-REWARD_RESULT = None
+REWARD_RESULT = {
+    "model": {
+        "name": "dummy",
+        "revision": "bigram-13",
+        "weight_version": "0",
+        "dtype": "float64",
+        "engine": "dummy",
+    },
+    "reward": "opera",
+    "preset": "hardened",
+    "config_hash": "7850a3f46ed36c3f7e839f2ccbca98a211464245cd8c264192ce63b3918a9262",
+    "groups": [
+        {
+            "group_id": "q1",
+            "size": 3,
+            "scored": 2,
+            "initial_mean_logprob": -5.591708,
+            "reference_tokens": 3,
+            "trajectories": [
+                {
+                    "id": "a",
+                    "status": "ok",
+                    "reward": 0.503433,
+                    "components": {"relative": 0.5, "reflection": 0.0, "consistency": 0.006866, "level": 0.003729},
+                    "mean_logprob": -5.591708,
+                    "sum_logprob": -16.775123,
+                    "perplexity": 268.193245,
+                    "segments": [
+                        {
+                            "index": 0,
+                            "start": 1,
+                            "end": 18,
+                            "text": "17 + 25 is 32.",
+                            "reflective": False,
+                            "mean_logprob": -5.591708,
+                            "gain": 0.0,
+                            "credited": False,
+                            "token_logprobs": None,
+                        },
+                        {
+                            "index": 1,
+                            "start": 18,
+                            "end": 44,
+                            "text": "Wait, 7 + 5 carries: 42.",
+                            "reflective": True,
+                            "mean_logprob": -5.591708,
+                            "gain": 0.0,
+                            "credited": False,
+                            "token_logprobs": None,
+                        },
+                    ],
+                    "token_logprobs": None,
+                    "flags": [],
+                    "error": None,
+                },
+                {
+                    "id": "b",
+                    "status": "ok",
+                    "reward": 0.500728,
+                    "components": {"relative": 0.5, "reflection": 0.0, "consistency": 0.001457, "level": 0.003729},
+                    "mean_logprob": -5.591708,
+                    "sum_logprob": -16.775123,
+                    "perplexity": 268.193245,
+                    "segments": [
+                        {
+                            "index": 0,
+                            "start": 1,
+                            "end": 19,
+                            "text": "I would say 32.",
+                            "reflective": False,
+                            "mean_logprob": -5.591708,
+                            "gain": 0.0,
+                            "credited": False,
+                            "token_logprobs": None,
+                        }
+                    ],
+                    "token_logprobs": None,
+                    "flags": [],
+                    "error": None,
+                },
+                {
+                    "id": "c",
+                    "status": "error",
+                    "reward": None,
+                    "components": None,
+                    "mean_logprob": None,
+                    "sum_logprob": None,
+                    "perplexity": None,
+                    "segments": None,
+                    "token_logprobs": None,
+                    "flags": [],
+                    "error": {
+                        "code": "empty_response",
+                        "message": "the response has no tokens; leave it out, or send what was written",
+                        "retryable": False,
+                        "field": "groups.0.trajectories.2.response",
+                        "request_id": None,
+                    },
+                },
+            ],
+            "diagnostics": {
+                "margin": 0.005,
+                "controls": 4.0,
+                "temperature": 1.0,
+                "spread": 0.0,
+                "informative": 0.0,
+            },
+        }
+    ],
+    "usage": {"tokens_naive": 580, "tokens_computed": 316, "scored_tokens": 28},
+    "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
+    "ema_baseline": None,
+}
+D_RESULT = {
+    "model": {
+        "name": "dummy",
+        "revision": "bigram-13",
+        "weight_version": "0",
+        "dtype": "float64",
+        "engine": "dummy",
+    },
+    "reward": "opera",
+    "preset": "hardened",
+    "config_hash": "7850a3f46ed36c3f7e839f2ccbca98a211464245cd8c264192ce63b3918a9262",
+    "groups": [
+        {
+            "group_id": "q1",
+            "size": 3,
+            "scored": 2,
+            "initial_mean_logprob": -5.591708,
+            "reference_tokens": 3,
+            "trajectories": [
+                {
+                    "id": "a",
+                    "status": "ok",
+                    "reward": 0.503433,
+                    "components": {"relative": 0.5, "reflection": 0.0, "consistency": 0.006866, "level": 0.003729},
+                    "mean_logprob": -5.591708,
+                    "sum_logprob": -16.775123,
+                    "perplexity": 268.193245,
+                    "segments": [
+                        {
+                            "index": 0,
+                            "start": 1,
+                            "end": 18,
+                            "text": "17 + 25 is 32.",
+                            "reflective": False,
+                            "mean_logprob": -5.591708,
+                            "gain": 0.0,
+                            "credited": False,
+                            "token_logprobs": None,
+                        },
+                        {
+                            "index": 1,
+                            "start": 18,
+                            "end": 44,
+                            "text": "Wait, 7 + 5 carries: 42.",
+                            "reflective": True,
+                            "mean_logprob": -5.591708,
+                            "gain": 0.0,
+                            "credited": False,
+                            "token_logprobs": None,
+                        },
+                    ],
+                    "token_logprobs": None,
+                    "flags": [],
+                    "error": None,
+                },
+                {
+                    "id": "b",
+                    "status": "ok",
+                    "reward": 0.500728,
+                    "components": {"relative": 0.5, "reflection": 0.0, "consistency": 0.001457, "level": 0.003729},
+                    "mean_logprob": -5.591708,
+                    "sum_logprob": -16.775123,
+                    "perplexity": 268.193245,
+                    "segments": [
+                        {
+                            "index": 0,
+                            "start": 1,
+                            "end": 19,
+                            "text": "I would say 32.",
+                            "reflective": False,
+                            "mean_logprob": -5.591708,
+                            "gain": 0.0,
+                            "credited": False,
+                            "token_logprobs": None,
+                        }
+                    ],
+                    "token_logprobs": None,
+                    "flags": [],
+                    "error": None,
+                },
+                {
+                    "id": "c",
+                    "status": "error",
+                    "reward": None,
+                    "components": None,
+                    "mean_logprob": None,
+                    "sum_logprob": None,
+                    "perplexity": None,
+                    "segments": None,
+                    "token_logprobs": None,
+                    "flags": [],
+                    "error": {
+                        "code": "empty_response",
+                        "message": "the response has no tokens; leave it out, or send what was written",
+                        "retryable": False,
+                        "field": "groups.0.trajectories.2.response",
+                        "request_id": None,
+                    },
+                },
+            ],
+        }
+    ],
+    "usage": {"tokens_naive": 580, "tokens_computed": 316, "scored_tokens": 28},
+    "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
+    "ema_baseline": None,
+}
+D_RESULT = None
 RANK_REQUEST = {
     "items": [
         {"id": "x", "prompt": "What is 17 + 25?\n", "prefix": "<think>\n17 + 25 is 32.\n\n",
          "candidates": ["Wait, 7 + 5 carries.", "So it is 32."], "by": "branch"},
     ]
 }  # fmt: skip
-RANK_RESULT = None
+RANK_RESULT = {
+    "model": {
+        "name": "dummy",
+        "revision": "bigram-13",
+        "weight_version": "0",
+        "dtype": "float64",
+        "engine": "dummy",
+    },
+    "items": [
+        {
+            "id": "x",
+            "status": "ok",
+            "ranking": [0, 1],
+            "candidates": [
+                {
+                    "status": "ok",
+                    "score": -5.876304,
+                    "mean_logprob": -5.876304,
+                    "sum_logprob": -117.526087,
+                    "perplexity": 356.489338,
+                    "tokens": 20,
+                    "rank": 0,
+                    "error": None,
+                },
+                {
+                    "status": "ok",
+                    "score": -6.163336,
+                    "mean_logprob": -6.163336,
+                    "sum_logprob": -73.960037,
+                    "perplexity": 475.01027,
+                    "tokens": 12,
+                    "rank": 1,
+                    "error": None,
+                },
+            ],
+            "error": None,
+        }
+    ],
+    "usage": {"tokens_naive": 102, "tokens_computed": 65, "scored_tokens": 32},
+    "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
+}
 SCORE_REQUEST = {
     "items": [{"id": "s", "context": "17 + 25 = ", "target": "42", "entropy": True}],
     "detail": "tokens",
 }
-SCORE_RESULT = None
+SCORE_RESULT = {
+    "model": {
+        "name": "dummy",
+        "revision": "bigram-13",
+        "weight_version": "0",
+        "dtype": "float64",
+        "engine": "dummy",
+    },
+    "items": [
+        {
+            "id": "s",
+            "status": "ok",
+            "sum_logprob": -10.367693,
+            "mean_logprob": -5.183847,
+            "perplexity": 178.367625,
+            "tokens": 2,
+            "mean_entropy": 5.399138,
+            "token_ids": [52, 50],
+            "token_logprobs": [-5.426601, -4.941093],
+            "token_entropies": [5.399138, 5.399138],
+            "error": None,
+        }
+    ],
+    "usage": {"tokens_naive": 12, "tokens_computed": 11, "scored_tokens": 2},
+    "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
+}
 COMPLETION_REQUEST = {
     "model": "dummy",
     "prompt": ["17 + 25 = 42"],

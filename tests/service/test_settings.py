@@ -1,0 +1,118 @@
+"""One tree of settings: flags, environment, file and defaults, in that order."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from opera_service.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*Settings.model_fields, "config"]:
+        monkeypatch.delenv(f"OPERA_{name.upper()}", raising=False)
+
+
+def test_defaults_serve_the_embedded_model_on_this_machine_only():
+    settings = load_settings([])
+    assert (settings.host, settings.port, settings.engine, settings.route) == ("127.0.0.1", 8000, "torch", "auto")
+    assert settings.model is None
+    assert settings.model_path.endswith("opera_service/demo/model")
+    assert settings.keys == ()
+
+
+def test_a_flag_wins_over_the_environment_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "opera.yaml"
+    file.write_text("port: 1\nhost: from-file\nweight_version: from-file\n")
+    monkeypatch.setenv("OPERA_PORT", "2")
+    monkeypatch.setenv("OPERA_HOST", "from-env")
+    settings = load_settings(["--config", str(file), "--port", "3"])
+    assert (settings.port, settings.host, settings.weight_version) == (3, "from-env", "from-file")
+
+
+def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "opera.yaml"
+    file.write_text("engine: dummy\n")
+    monkeypatch.setenv("OPERA_CONFIG", str(file))
+    assert load_settings([]).engine == "dummy"
+
+
+def test_every_field_is_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch):
+    odd = {"port": "81", "engine": "dummy", "route": "naive", "dtype": "float64", "log_level": "debug"}
+    for name, field in Settings.model_fields.items():
+        if name == "api_key_file":  # must exist; tested below
+            continue
+        value = odd.get(name, "7")
+        from_flag = getattr(load_settings([f"--{name.replace('_', '-')}", value]), name)
+        monkeypatch.setenv(f"OPERA_{name.upper()}", value)
+        assert from_flag == getattr(load_settings([]), name) != field.default
+        monkeypatch.delenv(f"OPERA_{name.upper()}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--colour", "red"], "--colour"),
+        (["--por", "1"], "--por"),
+        (["--port", "70000"], "port"),
+        (["--port", "eighty"], "port"),
+        (["--engine", "steam"], "--engine"),
+        (["--max-batch-tokens", "0"], "max_batch_tokens"),
+        (["--api-key-file", "/nowhere/keys"], "api_key_file"),
+        (["--config", "/nowhere/opera.yaml"], "/nowhere/opera.yaml"),
+        (["--port"], "--port"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_that_names_it(argv: list[str], said: str):
+    with pytest.raises(SettingsError) as raised:
+        load_settings(argv)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["prot: 1", "- 1", "port: [", "port: 70000", "1: 2", b"\xff"])
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, content: str | bytes):
+    file = tmp_path / "opera.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError) as raised:
+        load_settings(["--config", str(file)])
+    assert "\n" not in str(raised.value)
+    assert any(name in str(raised.value) for name in ("opera.yaml", "port"))
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path):
+    file = tmp_path / "opera.yaml"
+    file.write_text("# nothing yet\n")
+    assert load_settings(["--config", str(file)]) == load_settings([])
+
+
+def test_keys_come_from_the_list_and_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "keys"
+    file.write_text("three\n\nfour\n")
+    monkeypatch.setenv("OPERA_API_KEYS", "k-one, k-two,")
+    settings = load_settings(["--api-key-file", str(file)])
+    assert settings.keys == ("k-one", "k-two", "three", "four")
+    assert "k-one" not in repr(settings)
+
+
+def test_a_key_file_without_keys_locks_nobody_out_silently(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match="holds no key"):
+        load_settings(["--api-key-file", str(file)])
+
+
+def test_settings_are_frozen_and_unknown_names_refused():
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="prot"):
+        Settings(prot=1)  # type: ignore[call-arg]
+
+
+def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        load_settings(["--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in text for name in Settings.model_fields)
