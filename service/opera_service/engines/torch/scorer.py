@@ -20,7 +20,7 @@ from opera_service.scoring.tree import TokenTree, TreeScores
 
 DEFAULT_TOKENS = {"cpu": 4096, "cuda": 65536}
 MIN_TOKENS = 16
-"""Below this many tokens a forward, memory is not what is missing."""
+"""Forwards are halved down to this many tokens, not further."""
 
 
 class TreeScorer:
@@ -86,12 +86,13 @@ class TreeScorer:
                 failure = str(error)
             if self.loaded.device.type == "cuda":
                 torch.cuda.empty_cache()
-            budget = min(budget, forest.num_tokens) // 2
-            if budget < MIN_TOKENS:
+            budget = min(budget, forest.num_tokens)
+            if budget <= MIN_TOKENS:
                 raise EngineOutOfMemory(
                     f"{forest.num_tokens} tree tokens do not fit into the memory of {self.loaded.device} even"
                     f" {MIN_TOKENS} at a time ({failure.splitlines()[0]}); use a smaller dtype or shorter contexts"
                 )
+            budget = max(MIN_TOKENS, budget // 2)
         return self._split(trees, readout)
 
     def _split(self, trees: Sequence[TokenTree], readout: Readout) -> list[TreeScores]:

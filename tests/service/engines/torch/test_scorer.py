@@ -1,0 +1,112 @@
+"""Packing to a budget, refusals before work, memory that ends, numbers that are not finite."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
+from opera_service.engines.torch.scorer import MIN_TOKENS, TreeScorer, out_of_memory, pack
+from opera_service.scoring.tree import ROOT, TreeBuilder
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 60))
+def test_bundles_hold_every_tree_once_and_only_giants_exceed_the_budget(sizes, budget):
+    bundles = pack(sizes, budget)
+    assert sorted(index for bundle in bundles for index in bundle) == list(range(len(sizes)))
+    for bundle in bundles:
+        assert len(bundle) == 1 or sum(sizes[index] for index in bundle) <= budget
+
+
+def test_bundles_are_full():
+    assert len(pack([5] * 12, 20)) == 3
+
+
+def refuse_forwards_over(scorer, limit, error):
+    """Let the model's memory end when more than `limit` tokens are fed at once."""
+    backbone = scorer.loaded.model.base_model
+    honest, fed = backbone.forward, []
+
+    def forward(*args, input_ids=None, **kwargs):
+        fed.append(input_ids.numel())
+        if input_ids.numel() > limit:
+            raise error
+        return honest(*args, input_ids=input_ids, **kwargs)
+
+    # The head puts its own answer over the backbone's forward for a moment, so this lives on the class.
+    kind = type(backbone)
+    backbone.__class__ = type(kind.__name__, (kind,), {"forward": lambda self, *a, **k: forward(*a, **k)})
+    return fed
+
+
+@pytest.mark.parametrize("route", ["tree_sdpa", "kv_fork", "naive"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_memory_that_ends_halves_the_forward_until_it_fits(lab, route, error):
+    tree = lab.group_tree()
+    scorer = TreeScorer(lab.load("qwen3"), route=route)
+    fed = refuse_forwards_over(scorer, 60 if route == "naive" else 25, error)
+    expected = lab.oracle_logprobs(lab.make_model("qwen3"), tree)
+    np.testing.assert_allclose(scorer.score([tree])[0].logprobs, expected, rtol=0, atol=1e-10)
+    assert max(fed) > 25 or route == "kv_fork"
+    assert scorer.max_batch_tokens == 4096
+
+
+def test_memory_that_never_suffices_is_a_typed_error(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
+    fed = refuse_forwards_over(scorer, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(EngineOutOfMemory, match="do not fit"):
+        scorer.score([lab.group_tree()])
+    assert min(fed) >= MIN_TOKENS
+
+
+def test_other_errors_are_not_taken_for_missing_memory(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
+    fed = refuse_forwards_over(scorer, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        scorer.score([lab.group_tree()])
+    assert len(fed) == 1
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(ValueError("no"))
+
+
+@pytest.mark.parametrize("wrong", [89, -1])
+@pytest.mark.parametrize("where", ["context", "target"])
+def test_ids_outside_the_vocabulary_are_refused(lab, wrong, where):
+    builder = TreeBuilder()
+    context, target = ([1, wrong], [3]) if where == "context" else ([1], [wrong])
+    builder.score(builder.extend(ROOT, context), target)
+    scorer = TreeScorer(lab.load("qwen3"), route="naive")
+    with pytest.raises(TokenOutOfVocabulary, match=f"id {wrong}"):
+        scorer.score([builder.build()])
+
+
+def test_the_model_s_length_is_a_limit_and_reached(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
+    for length, fits in ((254, True), (255, False)):
+        builder = TreeBuilder()
+        builder.score(builder.extend(ROOT, [3] * length), [4, 5])
+        if fits:
+            assert len(scorer.score([builder.build()])[0].logprobs) == 2
+        else:
+            with pytest.raises(ContextTooLong, match="257"):
+                scorer.score([builder.build()])
+
+
+def test_numbers_that_are_not_finite_are_an_error_and_never_a_score(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
+    scorer.loaded.model.lm_head.weight.data[3] = float("nan")
+    with pytest.raises(EngineFailed, match="not finite"):
+        scorer.score([lab.edge_tree()])
+
+
+def test_nothing_to_score_is_nothing(lab):
+    assert TreeScorer(lab.load("qwen3"), route="naive").score([]) == []
+    with pytest.raises(ValueError, match="at least 1"):
+        TreeScorer(lab.load("qwen3"), max_batch_tokens=0)
