@@ -96,9 +96,19 @@ async def test_weights_that_are_not_numbers_leave_the_old_ones(engine, old, grou
     broken = tmp_path / "nan"
     broken.mkdir()
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(EngineFailed, match="still serves"):
+    with pytest.raises(EngineFailed, match="'0' serves"):
         await engine.load_weights(broken, "bad")
     tree = group(41, prompt=30, cuts=[[50]], reference=5)
     (scores,) = await engine.score([tree])
     assert scores.weight_version == "0"
     assert old.error(tree, scores) < NATS
+
+
+async def test_a_load_whose_caller_goes_away_still_ends_on_one_version(engine, old, new, group):
+    loading = asyncio.create_task(engine.load_weights(new.path, "step-1"))
+    await asyncio.sleep(0.03)
+    loading.cancel()
+    tree = group(42, prompt=30, cuts=[[50]], reference=5)
+    (scores,) = await engine.score([tree])
+    assert {"0": old, "step-1": new}[scores.weight_version].error(tree, scores) < NATS
+    await engine.load_weights(old.path, "0")

@@ -55,6 +55,13 @@ def must_match(new: Shapes, served: Shapes) -> None:
             )
 
 
+def describe(model: Path) -> tuple[str, Shapes | None]:
+    """Return content hash and shapes of a model folder; `unknown` and None for a hub id or other formats."""
+    if not model.is_dir() or not any(model.glob("*.safetensors")):
+        return "unknown", None
+    return content_hash(model), tensor_shapes(model)
+
+
 def content_hash(source: Path) -> str:
     """Return `sha256:…` of the one weight file, or of the list of the files' hashes: as the torch engine does."""
     digests = []

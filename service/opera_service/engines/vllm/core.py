@@ -49,6 +49,7 @@ class Core:
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self._fixed_tokens: bool = config.use_v2_model_runner
         self._copies: int = config.parallel_config.data_parallel_size
+        self.world_size: int = config.parallel_config.world_size * self._copies
         self.batch_tokens: int = config.scheduler_config.max_num_batched_tokens
 
     @classmethod
@@ -116,17 +117,38 @@ class Core:
         ]
 
     async def load(self, path: str) -> None:
-        """Put the checkpoint directory `path` into the running model and forget the old weights' cache.
+        """Put the checkpoint folder `path` into the running model and forget the old weights' cache.
 
         The caller sees to it that nothing is in flight.
         """
+        await self._rpc("opera_load", path)
+        await self.forget()
+
+    async def forget(self) -> None:
+        """Clear the prefix cache: keys of other weights in it cost 2.5 nats when they were measured."""
         await self._guarded(self._llm.pause_generation(mode="wait", clear_cache=True))
-        try:
-            await self._guarded(self._llm.collective_rpc("opera_load", args=(path,)))
-            if not await self._guarded(self._llm.reset_prefix_cache()):
-                raise EngineFailed("vLLM did not clear its prefix cache after new weights; nothing can be served")
-        finally:
-            await self._guarded(self._llm.resume_generation())
+        cleared = await self._guarded(self._llm.reset_prefix_cache())
+        await self._guarded(self._llm.resume_generation())
+        if not cleared:
+            raise EngineFailed("vLLM did not clear its prefix cache after new weights; nothing can be served")
+
+    async def connect_trainer(self, init_info: dict[str, Any]) -> None:
+        """Meet the trainer's process group; returns when every rank is there."""
+        await self._rpc("init_weight_transfer_engine", init_info)
+
+    async def begin_update(self) -> None:
+        """Prepare the model to receive weights. The caller sees to it that nothing is in flight until the end."""
+        await self._rpc("start_weight_update")
+
+    async def receive(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """Receive the tensors that `update_info` names, over the trainer's process group."""
+        await self._rpc("update_weights", update_info)
+
+    async def end_update(self) -> None:
+        """Make the received weights the model's and forget the old weights' cache."""
+        await self._rpc("finish_weight_update")
+        await self._rpc("opera_repack")
+        await self.forget()
 
     async def stop(self) -> None:
         """Stop the engine process and wait until it is gone."""
@@ -169,6 +191,9 @@ class Core:
         if output is None or not output.finished:
             raise EngineFailed("vLLM ended a request without an answer")
         return output
+
+    async def _rpc(self, method: str, *args: Any) -> None:
+        await self._guarded(self._llm.collective_rpc(method, args=args))
 
     async def _guarded(self, call: Any) -> Any:
         try:

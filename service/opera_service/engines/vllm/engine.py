@@ -7,9 +7,12 @@ Knows no text and no reward; `core` holds the calls into vLLM.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,28 +28,49 @@ from opera_service.scoring.tree import TokenTree, TreeScores
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_STEPS = 8
+"""Steps of vLLM that one `score` call should fill: enough to keep it busy, few enough to stay responsive."""
 _WATCH_S = 0.5
 _RESTART_PAUSES_S = (0.0, 1.0, 5.0, 15.0, 60.0)
 """Waits before successive attempts to restart; the last repeats."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that were served once, and what is needed to serve and recognise them again."""
+
+    source: str
+    """Folder or hub id."""
+    version: str
+    revision: str
+    canary: float
+    """Mean log-probability of the probe's fixed ids."""
+
+
+@dataclass
+class Swap:
+    """One replacement of the weights, while it goes on."""
+
+    core: Core
+    weights: Weights | None = None
+    on_disk: bool = False
+    """Whether a restart can read them again."""
 
 
 class VllmEngine:
     """`Engine` over vLLM's AsyncLLM. Make one with `load`; one event loop for its whole life."""
 
     def __init__(
-        self, core: Core, model: str, settings: VllmSettings, *, weight_version: str, canary: float
+        self, core: Core, weights: Weights, settings: VllmSettings, shapes: checkpoint.Shapes | None
     ) -> None:
         self._core: Core | None = core
-        self._model, self._settings = model, settings
-        self._source, self._version, self._canary = model, weight_version, canary
-        local = Path(model).is_dir()
-        self._name = Path(model).resolve().name if local else model
-        self._revision = checkpoint.content_hash(Path(model)) if local else "unknown"
-        self._shapes = checkpoint.tensor_shapes(Path(model)) if local else None
         self._limits = core
+        self._model, self._settings, self._shapes = weights.source, settings, shapes
+        self._name = Path(self._model).resolve().name if Path(self._model).is_dir() else self._model
+        self._weights = self._on_disk = weights
         self._gate, self._budget = WeightGate(), TokenBudget(settings.inflight_tokens)
         self._rescored, self._restarts, self._start_s = 0, 0, 30.0
-        self._detail, self._closing = "", False
+        self._detail, self._closing = "", asyncio.Event()
         self._watch = asyncio.create_task(self._keep_alive())
 
     @classmethod
@@ -67,13 +91,14 @@ class VllmEngine:
             settings = VllmSettings(**engine_args)
         elif engine_args:
             raise TypeError("give settings or engine arguments, not both")
+        revision, shapes = await asyncio.to_thread(checkpoint.describe, Path(model))
         core = await _start(str(model), settings)
         try:
             canary = await _alive(probe.check(core))
-            return cls(core, str(model), settings, weight_version=weight_version, canary=canary)
         except BaseException:
             await core.stop()
             raise
+        return cls(core, Weights(str(model), weight_version, revision, canary), settings, shapes)
 
     @property
     def info(self) -> EngineInfo:
@@ -82,12 +107,12 @@ class VllmEngine:
         return EngineInfo(
             engine="vllm",
             model=self._name,
-            revision=self._revision,
-            weight_version=self._version,
+            revision=self._weights.revision,
+            weight_version=self._weights.version,
             dtype=limits.dtype,
             vocab_size=limits.vocab_size,
             max_context=limits.max_model_len - 1,
-            max_batch_tokens=self._settings.inflight_tokens,
+            max_batch_tokens=_STEPS * limits.batch_tokens,
             route=f"prefix-cache/{limits.runner}",
         )
 
@@ -99,9 +124,9 @@ class VllmEngine:
         """
         plan = Plan(trees)
         plan.check(vocab_size=self._limits.vocab_size, max_context=self.info.max_context)
-        self._running()
+        self.running()
         async with self._gate.using():
-            core, version = self._running(), self._version
+            core, version = self.running(), self._weights.version
             asked = [(index, self._score(core, plan.prompts[index])) for index in plan.order]
             found = await self._answered([call for _, call in asked])
         rows = dict(zip([index for index, _ in asked], found, strict=True))
@@ -115,9 +140,9 @@ class VllmEngine:
                     f"{len(request.prompt_ids)} prompt tokens and {request.max_tokens} new ones exceed the "
                     f"model's length of {self._limits.max_model_len}; lower max_tokens"
                 )
-        self._running()
+        self.running()
         async with self._gate.using():
-            core = self._running()
+            core = self.running()
             return await self._answered([self._sample(core, request) for request in requests])
 
     async def load_weights(self, source: Path, version: str) -> None:
@@ -131,20 +156,41 @@ class VllmEngine:
         if self._shapes is not None:
             checkpoint.must_match(shapes, self._shapes)
         revision = await asyncio.to_thread(checkpoint.content_hash, source)
-        self._running()
+        self.running()
+        # A caller that goes away must not leave new weights under the old name.
+        await asyncio.shield(self._load(Weights(str(source), version, revision, canary=float("nan"))))
+
+    async def _load(self, weights: Weights) -> None:
+        async with self.replacing() as swap:
+            await swap.core.load(weights.source)
+            swap.weights, swap.on_disk = weights, True
+
+    @asynccontextmanager
+    async def replacing(self) -> AsyncIterator[Swap]:
+        """Keep everybody out while the block puts other weights into `swap.core`; it says which ones at its end.
+
+        The probe then decides. When it or the block fails, the last weights on disk serve again and EngineFailed
+        is raised.
+        """
         async with self._gate.swapping():
-            core = self._running()
+            swap = Swap(self.running())
             try:
-                await probe.fill(core)
-                await core.load(str(source))
-                canary = await probe.check(core)
-            except (CoreDied, OperaError) as error:
-                await self._return_to_old(core)
+                await probe.fill(swap.core)
+                yield swap
+                if swap.weights is None:
+                    raise EngineFailed("no weights came")
+                canary = await probe.check(swap.core)
+            except BaseException as error:
+                await self._return_to_disk(swap.core)
+                if not isinstance(error, CoreDied | OperaError):
+                    raise
                 raise EngineFailed(
-                    f"weights {version!r} were not taken, {self._version!r} still serves: {error}"
+                    f"the new weights were not taken, {self._weights.version!r} serves: {error}"
                 ) from error
-            self._source, self._version, self._revision, self._canary = str(source), version, revision, canary
-        log.info("weights %s from %s, canary %.6f", version, source, canary)
+            self._weights = replace(swap.weights, canary=canary)
+            if swap.on_disk:
+                self._on_disk = self._weights
+        log.info("weights %s, canary %.6f", self._weights.version, canary)
 
     def health(self) -> EngineHealth:
         """Whether scoring works now; counts of what went wrong and was repaired."""
@@ -156,13 +202,14 @@ class VllmEngine:
                 "vllm_rescored_prompts": float(self._rescored),
                 "vllm_restarts": float(self._restarts),
                 "vllm_inflight_tokens": float(self._budget.in_flight),
-                "vllm_canary_mean_logprob": self._canary,
+                "vllm_canary_mean_logprob": self._weights.canary,
             },
         )
 
     async def aclose(self) -> None:
         """Let work in hand finish, then stop vLLM."""
-        self._closing, self._detail = True, "closing"
+        self._closing.set()
+        self._detail = "it is closing"
         async with self._gate.swapping():
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -195,67 +242,80 @@ class VllmEngine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _running(self) -> Core:
-        if self._core is None or self._closing:
+    @property
+    def world_size(self) -> int:
+        """Worker processes that hold weights, over all data-parallel copies."""
+        return self._limits.world_size
+
+    def running(self) -> Core:
+        """Return the live vLLM. Raises Unavailable while there is none."""
+        if self._core is None or self._closing.is_set():
             error = Unavailable(f"the vLLM engine is not running: {self._detail}; retry later")
             error.retry_after = self._start_s
             raise error
         return self._core
 
-    async def _return_to_old(self, core: Core) -> None:
-        """Serve the old weights again, in the same process if it proves to hold them, else in a new one."""
+    async def _return_to_disk(self, core: Core) -> None:
+        """Serve the last weights that are on disk; in a new process if this one does not prove to hold them."""
+        self._weights = self._on_disk
         try:
-            await core.load(self._source)
+            await core.load(self._on_disk.source)
             canary = await probe.check(core)
-            if abs(canary - self._canary) <= probe.tolerance(core):
+            if abs(canary - self._on_disk.canary) <= probe.tolerance(core):
                 return
         except (CoreDied, OperaError) as error:
-            log.warning("the old weights could not be put back in place (%s); restarting vLLM with them", error)
-        await self._restart()
+            log.warning("the old weights could not be put back in place: %s", error)
+        self._core, self._detail = None, "it restarts on the weights it had"
+        await core.stop()
 
     async def _keep_alive(self) -> None:
         """Notice a dead engine process, whether or not somebody is waiting for it, and replace it."""
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            if self._core is not None and self._core.dead:
-                self._detail = "vLLM's engine process died and is being restarted"
+        while not self._closing.is_set():
+            await self._pause(_WATCH_S)
+            if self._core is None or self._core.dead:
+                self._detail = self._detail or "its process died and is being restarted"
                 async with self._gate.swapping():
                     await self._restart()
 
     async def _restart(self) -> None:
-        """Replace the engine process, on the weights that were served last. The caller holds the gate."""
+        """Replace the engine process, on the last weights that are on disk. The caller holds the gate."""
         old, self._core = self._core, None
         if old is not None:
             await old.stop()
         attempt = 0
-        while self._core is None and not self._closing:
-            await asyncio.sleep(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)])
+        while self._core is None and not self._closing.is_set():
+            await self._pause(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)])
             attempt += 1
             try:
                 self._core = await self._fresh()
-                self._restarts += 1
-                self._detail = ""
             except OperaError as error:
                 self._detail = f"restart {attempt} failed: {error.message}"
                 log.exception("vLLM did not restart (attempt %d)", attempt)
+            else:
+                self._weights, self._detail = self._on_disk, ""
+                self._restarts += 1
 
     async def _fresh(self) -> Core:
-        began = time.monotonic()
+        began, weights = time.monotonic(), self._on_disk
         core = await _start(self._model, self._settings)
         try:
-            if self._source != self._model:
-                await _alive(core.load(self._source))
+            if weights.source != self._model:
+                await _alive(core.load(weights.source))
             canary = await _alive(probe.check(core))
-            if abs(canary - self._canary) > probe.tolerance(core):
+            if abs(canary - weights.canary) > probe.tolerance(core):
                 raise EngineFailed(
-                    f"{self._source} no longer gives the numbers of version {self._version!r} "
-                    f"(canary {canary:.5f}, was {self._canary:.5f}); load weights again"
+                    f"{weights.source} no longer gives the numbers of version {weights.version!r} "
+                    f"(canary {canary:.5f}, was {weights.canary:.5f}); load weights again"
                 )
         except BaseException:
             await core.stop()
             raise
         self._start_s = time.monotonic() - began
         return core
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
 
 
 async def _start(model: str, settings: VllmSettings) -> Core:

@@ -14,12 +14,16 @@ class PolicyWorker:
     model_runner: Any
 
     def opera_load(self, path: str) -> None:
-        """Load the checkpoint directory `path` into the model.
-
-        On CPU vLLM computes logits from a packed copy of the output embedding. When that is tied to the input
-        embedding, `reload_weights` leaves the copy stale (measured: 0.9-1.2 nats), so it is packed again here.
-        """
+        """Load the checkpoint folder `path` into the model."""
         self.model_runner.reload_weights(weights_path=path)
+        self.opera_repack()
+
+    def opera_repack(self) -> None:
+        """Renew what vLLM derived from the output embedding.
+
+        On CPU it computes logits from a packed copy. When that embedding is tied to the input embedding, new
+        weights leave the copy stale (measured: 0.9-1.2 nats); where nothing is derived, this changes nothing.
+        """
         model = self.model_runner.get_model()
         head = getattr(model, "lm_head", None)
         method = getattr(head, "quant_method", None)
