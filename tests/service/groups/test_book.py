@@ -207,7 +207,9 @@ def test_a_late_member_is_scored_with_those_present_and_changes_nothing(desk):
     first = desk.join("a", size=3)
     assert desk.score(10) == ["partial"]
     late = desk.join("b", size=3)
+    assert (desk.book.waiting_groups, desk.book.kept_answers) == (1, 0)
     assert desk.score() == ["late"]
+    assert (desk.book.waiting_groups, desk.book.kept_answers) == (0, 2)
     latest = desk.join("c", size=3)
     assert desk.score() == ["late"]
     assert desk.heard == {first: "a of a", late: "b of a b", latest: "c of a b c"}
