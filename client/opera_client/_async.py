@@ -9,12 +9,13 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from itertools import accumulate
 from typing import Any, Self, TypedDict, TypeVar
 
 import httpx
 
 from opera_client._checks import check_rank, check_reward, check_score
-from opera_client._chunks import cut, in_order, merge
+from opera_client._chunks import cut, in_order, merge, shift, shift_field
 from opera_client._connection import Connection
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
@@ -22,7 +23,7 @@ from opera_client._parse import Item, Request, address, item_of, items_of, plain
 from opera_client._progress import progress_bar
 from opera_client._retry import Backoff, Deadline
 from opera_client._routing import GROUP_HEADER, group_route
-from opera_client.errors import InvalidRequest
+from opera_client.errors import InvalidRequest, OperaError
 from opera_client.wire import (
     Detail,
     Group,
@@ -303,20 +304,25 @@ class AsyncRewardClient:
         question(chunks[0], None)  # refuse bad arguments before anything is opened
         http = await self._connection.open()
 
-        async def work(numbered: tuple[int, list[Item]]) -> Result:
-            number, chunk = numbered
+        starts = list(accumulate(map(len, chunks), initial=0))
+
+        async def work(number: int) -> Result:
             left = deadline.remaining
-            request = question(chunk, None if left is None else max(left, 0.001))
-            answer = await ask(
-                http, kind, "POST", path, body=request, deadline=deadline, backoff=self._backoff,
-                request_id=name if len(chunks) == 1 else f"{name}-{number}",
-            )  # fmt: skip
+            request = question(chunks[number], None if left is None else max(left, 0.001))
+            try:
+                answer = await ask(
+                    http, kind, "POST", path, body=request, deadline=deadline, backoff=self._backoff,
+                    request_id=name if len(chunks) == 1 else f"{name}-{number}",
+                )  # fmt: skip
+            except OperaError as error:
+                error.field = shift_field(error.field, starts[number])
+                raise
             check(request, answer)
-            return answer
+            return shift(answer, starts[number])
 
         answers: list[Result] = []
         with progress_bar(path.strip("/"), len(batch), shown=progress) as advance:
-            async with aclosing(in_order(work, enumerate(chunks), concurrency=self._concurrency)) as stream:
+            async with aclosing(in_order(work, range(len(chunks)), concurrency=self._concurrency)) as stream:
                 async for answer in stream:
                     advance(len(chunks[len(answers)]))
                     answers.append(answer)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from opera_client.errors import UnexpectedAnswer, WeightVersionMismatch
-from opera_client.wire import ModelInfo, RankResult, RewardResult, ScoreResult, Timing, Usage
+from opera_client.wire import ErrorDetail, ModelInfo, RankResult, RewardResult, ScoreResult, Timing, Usage
 
 Item = TypeVar("Item", bound=BaseModel)
 In = TypeVar("In")
@@ -68,6 +68,36 @@ async def in_order(
         for task in window:
             task.cancel()
         await asyncio.gather(*window, return_exceptions=True)
+
+
+def shift_field(field: str | None, offset: int) -> str | None:
+    """Return the path of a field in the caller's batch, given its path in a chunk that begins at `offset`.
+
+    `groups.2.reference` of a chunk that begins at 32 is `groups.34.reference`; other paths stay as they are.
+    """
+    root, _, rest = (field or "").partition(".")
+    number, dot, tail = rest.partition(".")
+    if root not in ("groups", "items") or not number.isdecimal():
+        return field
+    return f"{root}.{int(number) + offset}{dot}{tail}"
+
+
+def shift(result: Result, offset: int) -> Result:
+    """Return the answer of a chunk that begins at `offset`, its errors naming fields of the caller's batch."""
+    for error in _errors(result):
+        error.field = shift_field(error.field, offset)
+    return result
+
+
+def _errors(result: RewardResult | RankResult | ScoreResult) -> Iterator[ErrorDetail]:
+    if isinstance(result, RewardResult):
+        outcomes = [trajectory.error for group in result.groups for trajectory in group.trajectories]
+    elif isinstance(result, RankResult):
+        outcomes = [item.error for item in result.items]
+        outcomes += [candidate.error for item in result.items for candidate in item.candidates]
+    else:
+        outcomes = [item.error for item in result.items]
+    return (error for error in outcomes if error is not None)
 
 
 def merge(parts: Sequence[Result]) -> Result:

@@ -7,10 +7,14 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── InvalidRequest              422 invalid_request
     │   ├── MalformedBody               400 malformed_body
     │   ├── Unauthorized                401 unauthorized
+    │   ├── Forbidden                   403 forbidden
     │   ├── NotFound                    404 not_found
     │   ├── MethodNotAllowed            405 method_not_allowed
     │   ├── BodyTooLarge                413 body_too_large
     │   ├── WeightVersionMismatch       409 weight_version_mismatch
+    │   ├── WeightVersionTaken          409 weight_version_taken
+    │   ├── InvalidWeights              422 invalid_weights
+    │   ├── CanaryMismatch              422 canary_mismatch
     │   └── MemberConflict              409 member_conflict
     ├── ItemError                       one item is wrong; its neighbours are still scored
     │   ├── EmptyReference              422 empty_reference
@@ -23,6 +27,7 @@ The server raises these and turns them into error bodies; the client turns bodie
     ├── ServiceError                    the service could not do it
     │   ├── DeadlineExceeded            504 deadline_exceeded        retryable
     │   ├── GroupIncomplete             408 group_incomplete         retryable
+    │   ├── PolicyBusy                  409 policy_busy              retryable
     │   ├── Overloaded                  429 overloaded               retryable
     │   ├── Unavailable                 503 unavailable              retryable
     │   ├── EngineOutOfMemory           503 engine_out_of_memory     retryable
@@ -94,6 +99,12 @@ class Unauthorized(RequestError):
     code, status = "unauthorized", 401
 
 
+class Forbidden(RequestError):
+    """The caller is known, or needs not be, but may not do this."""
+
+    code, status = "forbidden", 403
+
+
 class NotFound(RequestError):
     """No such route, reward or model."""
 
@@ -116,6 +127,24 @@ class WeightVersionMismatch(RequestError):
     """The request names another weight version than the loaded one."""
 
     code, status = "weight_version_mismatch", 409
+
+
+class WeightVersionTaken(RequestError):
+    """A weight version names one set of weights for ever, and these are others."""
+
+    code, status = "weight_version_taken", 409
+
+
+class InvalidWeights(RequestError):
+    """New weights do not fit the model or are broken; the old ones serve on. The message names the tensor."""
+
+    code, status = "invalid_weights", 422
+
+
+class CanaryMismatch(RequestError):
+    """New weights fit, but do not give the number their sender sees; the old ones serve on."""
+
+    code, status = "canary_mismatch", 422
 
 
 class MemberConflict(RequestError):
@@ -186,6 +215,12 @@ class GroupIncomplete(ServiceError):
     """The other members of the group did not come in time; this one keeps its place for a retry."""
 
     code, status, retryable = "group_incomplete", 408, True
+
+
+class PolicyBusy(ServiceError):
+    """Other weights are being loaded; one load goes on at a time."""
+
+    code, status, retryable = "policy_busy", 409, True
 
 
 class Overloaded(ServiceError):

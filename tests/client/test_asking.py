@@ -94,6 +94,13 @@ async def test_retry_after_is_waited_for_and_does_not_count_as_a_failure(service
     assert len(service.seen) == 3
 
 
+async def test_waiting_on_request_leaves_the_retries_for_real_failures(service):
+    service.script = [refusal(429, "overloaded", {"Retry-After": "0"})] * 3 + [refusal(500, "internal_error")]
+    async with client_of(service, retries=1) as client:
+        await client.reward(GROUPS)
+    assert len(service.seen) == 5
+
+
 async def test_retry_after_as_a_date_is_waited_for(service):
     # An HTTP date has whole seconds: two seconds ahead is at least one second away.
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)

@@ -6,10 +6,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.client.toy import Service, group, toy_reward
+from tests.client.toy import Service, group, refusal, toy_reward
 
 from opera_client import AsyncRewardClient, Group
-from opera_client._chunks import cut, in_order
+from opera_client._chunks import cut, in_order, shift_field
 from opera_client.errors import InvalidRequest
 
 responses = st.lists(st.text("ab ", max_size=12), min_size=1, max_size=4)
@@ -123,3 +123,39 @@ async def test_a_bad_argument_is_refused_by_name(service: Service, options, fiel
             await client.reward([group("a")], **options)
     assert caught.value.field == field
     assert service.seen == []
+
+
+@pytest.mark.parametrize(
+    ("field", "shifted"),
+    [
+        ("groups.0.reference", "groups.7.reference"),
+        ("items.3", "items.10"),
+        ("groups", "groups"),
+        ("config.groups.0", "config.groups.0"),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_a_field_of_a_chunk_is_named_by_its_place_in_the_batch(field, shifted):
+    assert shift_field(field, 7) == shifted
+
+
+async def test_errors_of_chunks_name_fields_of_the_callers_batch(service: Service):
+    detail = {"code": "empty_reference", "message": "m", "field": "groups.0.reference"}
+    answer = service.answer
+
+    def answering(path, request):
+        body = answer(path, request)
+        body["groups"][0]["trajectories"][0] = {"id": "0", "status": "error", "error": detail}
+        return body
+
+    service.answer = answering
+    async with AsyncRewardClient.in_process(service, options={"max_items": 2}) as client:
+        result = await client.reward([group("a")] * 5)
+        fields = [t.error.field for g in result.groups for t in g.trajectories if t.error]
+        assert fields == ["groups.0.reference", "groups.2.reference", "groups.4.reference"]
+        wrong = refusal(422, "invalid_request", field="groups.0.reference")
+        service.fail = lambda request: wrong if request["groups"][0]["group_id"] == "4" else None
+        with pytest.raises(InvalidRequest) as caught:
+            await client.reward([group("a")] * 5)
+    assert caught.value.field == "groups.4.reference"

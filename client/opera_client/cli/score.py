@@ -65,7 +65,7 @@ def score(
 
         def seen(record: Record) -> None:
             tally.add(record["trajectories"])
-            if page:
+            if page is not None:
                 page.see(record)
 
         async def ask(client: AsyncRewardClient, group: Group, weight_version: str) -> Record:
@@ -77,7 +77,7 @@ def score(
         target = Target(url, engine, model, concurrency, timeout)
         show = show_record if sys.stdout.isatty() else None
         asyncio.run(work(job, target, output_for(out, file, seen, show), tally))
-        if page:
+        if page is not None:
             page.write([source[position] for position in range(len(page))], total=len(source))
     raise typer.Exit(tally.code)
 
