@@ -95,6 +95,12 @@ def test_the_prefix_space_of_sentencepiece_is_no_text(sentencepiece_like, metasp
         assert tokenizer.to_bytes(again) == b"The answer The answer"
 
 
+def test_a_text_may_start_with_a_character_split_over_byte_tokens(sentencepiece_like):
+    ids = [backend(sentencepiece_like).token_to_id(f"<0x{value:02X}>") for value in "é ".encode()]
+    assert sentencepiece_like.to_bytes(ids) == "é ".encode()
+    assert sentencepiece_like.byte_ends(ids).tolist() == [1, 2, 3]
+
+
 def test_the_prefix_space_after_a_skipped_special_token_is_no_text(sentencepiece_like):
     ids = [1, *sentencepiece_like.encode("The")]
     assert sentencepiece_like.decode(ids, skip_special=True) == "The"
@@ -103,7 +109,7 @@ def test_the_prefix_space_after_a_skipped_special_token_is_no_text(sentencepiece
 
 def test_ids_past_the_vocabulary_have_no_text(any_tokenizer):
     ids = any_tokenizer.encode("Wait").tolist()
-    padded = [*ids, any_tokenizer.vocab_size, 10**6]
+    padded = [*ids, any_tokenizer.vocab_size, any_tokenizer.vocab_size + 1, 10**6]
     assert any_tokenizer.decode(padded) == any_tokenizer.decode(ids)
     assert any_tokenizer.byte_ends(padded)[-1] == any_tokenizer.byte_ends(ids)[-1]
 

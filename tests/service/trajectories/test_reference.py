@@ -52,6 +52,19 @@ def test_what_the_rules_put_around_it_is_tokenised_on_its_own(qwen_like):
     assert ids.tolist() == [*parts[0], *parts[1], *parts[2], qwen_like.eos_id]
 
 
+def test_an_answer_given_as_text_is_tokenised_alone_and_one_given_as_ids_is_cut(qwen_like):
+    reader = Reader(qwen_like, 512, 1000)
+    text = "<think>r</think> the"
+    assert priced(reader, text=text) == ("the", "the<|im_end|>")
+    assert priced(reader, ids=qwen_like.encode(text).tolist()) == ("the", " the<|im_end|>")
+
+
+def test_an_unclosed_reference_says_how_to_price_it(byte_reader):
+    with pytest.raises(EmptyReference, match="never closes it; close it with </think>, or set"):
+        priced(byte_reader, text="<think>r")
+    assert priced(byte_reader, text="<think>r", reference_part="full")[0] == "<think>r"
+
+
 @pytest.mark.parametrize("text", ["", " \n\u3000", "<think>r</think>", "<think>r</think>\n", "<think>r"])
 def test_nothing_to_price(byte_reader, text):
     with pytest.raises(EmptyReference):
