@@ -7,8 +7,9 @@ coroutines that never block the event loop. Failures are `opera_client.errors.Op
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from opera_service.scoring.tree import Ids, TokenTree, TreeScores
@@ -69,6 +70,15 @@ class EngineHealth:
     """Engine-specific numbers for /metrics, e.g. `memory_bytes`."""
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What new weights must pass before they serve: a tree scored on them, and who judges the scores."""
+
+    tree: TokenTree
+    judge: Callable[[TreeScores], None]
+    """Raises an `OperaError` to refuse the weights. Runs on any thread."""
+
+
 class Engine(Protocol):
     """One model on one device (group)."""
 
@@ -83,6 +93,16 @@ class Engine(Protocol):
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample continuations; one list of `n` per request."""
+        ...
+
+    async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:
+        """Serve the safetensors in `source` (a file, or a folder of one checkpoint) as `version`.
+
+        The swap is atomic: a `score` that has begun ends on the old weights, later ones see only the new, and
+        `info` names what serves. `source` must stay readable as long as it serves. Raises `InvalidWeights`
+        naming the tensor, what the probe's judge raises, `NotSupported`, or an engine's own error; whatever is
+        raised, the old weights serve on. A caller that goes away meanwhile leaves one or the other, whole.
+        """
         ...
 
     def health(self) -> EngineHealth:

@@ -10,27 +10,45 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 
-from opera_client.errors import EngineFailed, EngineOutOfMemory, OperaError, Unavailable
-from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest
+from opera_client.errors import (
+    EngineFailed,
+    EngineOutOfMemory,
+    InvalidWeights,
+    NotSupported,
+    OperaError,
+    Unavailable,
+)
+from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.torch.loading import load_model
 from opera_service.engines.torch.sampler import Sampler
 from opera_service.engines.torch.scorer import TreeScorer, out_of_memory
+from opera_service.engines.torch.weights import ServedWeights, Undo
 from opera_service.scoring.tree import TokenTree, TreeScores
 
 T = TypeVar("T")
+WeightsMode = Literal["shadow", "in_place"]
+"""`shadow`: new weights are read beside the served ones, then take their place between two batches.
+`in_place`: they are written over the served ones while nothing is scored; the old ones wait in host memory."""
 
 
 class TorchEngine:
     """One model on one device."""
 
-    def __init__(self, scorer: TreeScorer) -> None:
+    def __init__(self, scorer: TreeScorer, *, weights_mode: WeightsMode = "shadow") -> None:
         """Wrap a scorer; `TorchEngine.load` makes one from a model's name."""
+        if weights_mode not in get_args(WeightsMode):
+            raise NotSupported(f"weights mode {weights_mode!r} is unknown; use shadow or in_place")
         self._scorer = scorer
+        self._weights, self._mode = ServedWeights(scorer.loaded.model), weights_mode
+        self._loading = asyncio.Lock()
+        self._info = _describe(scorer)
         self._sampler = Sampler(scorer.loaded, scorer.max_batch_tokens)
         self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opera-device")
         self._closed = False
@@ -47,6 +65,7 @@ class TorchEngine:
         max_batch_tokens: int | None = None,
         name: str | None = None,
         weight_version: str = "0",
+        weights_mode: WeightsMode = "shadow",
     ) -> TorchEngine:
         """Load a folder or hub id and choose a route; blocks until the model can score.
 
@@ -55,23 +74,12 @@ class TorchEngine:
         """
         loaded = load_model(model, dtype=dtype, device=device, name=name)
         scorer = TreeScorer(loaded, route=route, max_batch_tokens=max_batch_tokens, weight_version=weight_version)
-        return cls(scorer)
+        return cls(scorer, weights_mode=weights_mode)
 
     @property
     def info(self) -> EngineInfo:
         """The model, its weights and limits."""
-        loaded = self._scorer.loaded
-        return EngineInfo(
-            engine="torch",
-            model=loaded.name,
-            revision=loaded.revision,
-            weight_version=self._scorer.weight_version,
-            dtype=loaded.dtype,
-            vocab_size=loaded.vocab_size,
-            max_context=loaded.max_context,
-            max_batch_tokens=self._scorer.max_batch_tokens,
-            route=self._scorer.route.name,
-        )
+        return self._info
 
     async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
         """Fill every tree; see `TreeScorer.score` for its errors."""
@@ -80,6 +88,21 @@ class TorchEngine:
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample continuations, one list per request; see `Sampler.generate` for its errors."""
         return await self._on_device(lambda: self._sampler.generate(requests))
+
+    async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:
+        """Serve the weights of a safetensors file or folder, named as in the model's `state_dict()`.
+
+        Everything is read and checked before the device thread hears of it. Raises `InvalidWeights` naming the
+        tensor, `EngineOutOfMemory` when a shadow does not fit, and what the probe's judge raises.
+        """
+        async with self._loading:
+            if self._mode == "shadow":
+                staged = await asyncio.to_thread(self._guarded, lambda: self._weights.stage(source))
+                revision, put = staged.revision, staged.swap
+            else:
+                revision = await asyncio.to_thread(self._guarded, lambda: self._weights.check(source))
+                put = partial(self._weights.overwrite, source, revision)
+            await self._on_device(lambda: self._install(put, revision, version, probe))
 
     def health(self) -> EngineHealth:
         """Whether the last device work went through; never waits for the device."""
@@ -91,6 +114,25 @@ class TorchEngine:
         """Finish the work in hand, refuse more, end the device thread."""
         self._closed = True
         await asyncio.to_thread(self._device_thread.shutdown, wait=True)
+
+    def _install(self, put: Callable[[], Undo], revision: str, version: str, probe: Probe | None) -> None:
+        """On the device thread: put the new weights in, try them, name them; or put the old ones back."""
+        undo = put()
+        try:
+            if probe is not None:
+                probe.judge(self._tried(probe.tree))
+        except BaseException:
+            undo()
+            raise
+        self._scorer.loaded = replace(self._scorer.loaded, revision=revision)
+        self._scorer.weight_version = version
+        self._info = _describe(self._scorer)
+
+    def _tried(self, tree: TokenTree) -> TreeScores:
+        try:
+            return self._scorer.score([tree])[0]
+        except EngineFailed as error:
+            raise InvalidWeights(f"on these weights a forward fails: {error.message}") from error
 
     async def _on_device(self, work: Callable[[], T]) -> T:
         if self._closed:
@@ -118,3 +160,18 @@ class TorchEngine:
             return float(torch.cuda.memory_allocated(self._scorer.loaded.device))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _describe(scorer: TreeScorer) -> EngineInfo:
+    loaded = scorer.loaded
+    return EngineInfo(
+        engine="torch",
+        model=loaded.name,
+        revision=loaded.revision,
+        weight_version=scorer.weight_version,
+        dtype=loaded.dtype,
+        vocab_size=loaded.vocab_size,
+        max_context=loaded.max_context,
+        max_batch_tokens=scorer.max_batch_tokens,
+        route=scorer.route.name,
+    )
