@@ -66,16 +66,25 @@ def hf_tokenizer(tiny_qwen: Path) -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def oracle(tiny_qwen: Path) -> Oracle:
-    """log p(target | context), token by token, from one plain float64 forward of transformers."""
+def rows(tiny_qwen: Path) -> Callable[[list[int]], torch.Tensor]:
+    """float64[tokens, vocabulary]: next-token log-probs after each id, from one plain forward of transformers."""
     model = AutoModelForCausalLM.from_pretrained(
         tiny_qwen, dtype=torch.float64, attn_implementation="eager"
     ).eval()
 
     @torch.no_grad()
+    def of(ids: list[int]) -> torch.Tensor:
+        return torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def oracle(rows: Callable[[list[int]], torch.Tensor]) -> Oracle:
+    """log p(target | context), token by token."""
+
     def logprobs(context: list[int], target: list[int]) -> list[float]:
-        ids = torch.tensor([context + target])
-        rows = torch.log_softmax(model(ids).logits[0, len(context) - 1 : -1], dim=-1)
-        return rows[torch.arange(len(target)), torch.tensor(target)].tolist()
+        found = rows(context + target)[len(context) - 1 : -1]
+        return found[torch.arange(len(target)), torch.tensor(target)].tolist()
 
     return logprobs

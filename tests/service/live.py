@@ -1,0 +1,52 @@
+"""A real `opera-reward serve` in a process of its own, on a free loopback port."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND = [str(Path(sys.executable).with_name("opera-reward")), "serve"]
+
+
+@dataclass(frozen=True)
+class Live:
+    """A server that has said it is ready."""
+
+    url: str
+    line: str
+    process: subprocess.Popen[str]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment without settings of the service."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPERA_")}
+    return {**kept, "HF_HUB_OFFLINE": "1", **more}
+
+
+@contextmanager
+def live(*flags: str) -> Iterator[Live]:
+    """Start a server with `flags`; it is stopped with SIGTERM at the end unless it has left before."""
+    with subprocess.Popen(
+        [*COMMAND, "--port", "0", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        if not found:
+            process.kill()
+            raise AssertionError(f"no URL in {line!r}; stderr: {process.stderr.read()}")
+        try:
+            yield Live(found[0], line, process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=60)
