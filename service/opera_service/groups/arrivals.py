@@ -26,8 +26,8 @@ class Arrivals(Generic[Content, Answer]):
         self._sweep_at = 64
 
     def __len__(self) -> int:
-        """Keys held."""
-        return len(self._numbers)
+        """Groups that a member may still be for."""
+        return sum(map(len, self._numbers.values()))
 
     def place(self, arrival: Arrival[Content]) -> Arrival[Content]:
         """Return `arrival` with the number of its group and a member id; `join` it before placing another.

@@ -35,7 +35,7 @@ class Deadlines(Generic[Content, Answer]):
     def pop_due(self, now: float) -> list[Ticket[Content, Answer]]:
         """Remove and return the waiting tickets whose deadline is not after `now`, earliest first."""
         due: list[Ticket[Content, Answer]] = []
-        while self._heap and (self._heap[0][2].done or self._heap[0][0] <= now):
+        while self._heap and self._heap[0][0] <= now:
             ticket = heapq.heappop(self._heap)[2]
             if not ticket.done:
                 due.append(ticket)

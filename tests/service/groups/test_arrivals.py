@@ -86,6 +86,24 @@ def test_a_late_member_joins_the_group_it_missed_but_not_much_later():
     assert desk.come("c", size=3).group is not first.group
 
 
+def test_groups_that_are_over_are_forgotten_while_their_answers_are_kept():
+    desk = Anonymous()
+    for number in range(50):
+        desk.come(f"{number}", size=1)
+        desk.score()
+    assert desk.book.kept_answers == 50
+    assert len(desk.arrivals) == 1
+
+
+def test_an_equal_text_after_the_answer_was_taken_is_another_member():
+    desk = Anonymous()
+    first = desk.come("a", size=3)
+    assert desk.score(10) == ["partial"]
+    second = desk.come("a", size=3)
+    assert second.group is first.group
+    assert second.member is not first.member
+
+
 def test_a_group_that_the_book_forgot_is_not_joined():
     desk = Anonymous(GroupLimits(idle_s=1.0))
     first = desk.come("a")

@@ -229,6 +229,7 @@ def test_members_that_come_while_the_present_are_scored_are_late_together(desk):
     desk.book.close(batch, {"a": "1"})
     assert desk.score() == ["late"]
     assert (desk.heard[late], desk.heard[also]) == ("b of a b c", "c of a b c")
+    assert desk.book.counts.late == 2
 
 
 def test_a_failed_late_round_is_repeated_by_the_retry(desk):

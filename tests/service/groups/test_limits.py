@@ -159,6 +159,17 @@ def test_a_group_somebody_waits_for_does_not_expire():
     assert desk.book.counts.expired == 0
 
 
+def test_the_time_without_callers_begins_when_the_last_one_leaves():
+    desk = Desk(GroupLimits(idle_s=10.0))
+    ticket = desk.join("a", wait_s=100.0)
+    desk.tick(9)
+    desk.book.leave(ticket)
+    desk.tick(9)
+    assert desk.book.waiting_groups == 1
+    desk.tick(1)
+    assert desk.book.waiting_groups == 0
+
+
 def test_a_group_that_is_being_scored_does_not_expire():
     desk = Desk(GroupLimits(idle_s=1.0))
     tickets = [desk.join("a"), desk.join("b")]
