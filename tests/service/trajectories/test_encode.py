@@ -179,3 +179,10 @@ def test_megabytes_of_tiny_paragraphs_are_refused_not_chewed(rules):
     encoding = encode_group(group_of(long, "<think>a</think>b"), 0, reader, rules)
     assert isinstance(encoding.errors[0], ContextTooLong)
     assert [one.id for one in encoding.group.trajectories] == ["1"]
+
+
+def test_in_text_mode_a_segments_context_may_be_the_longest():
+    rules = RewardConfig(context=ContextRules(mode="text", bridge=""))
+    group = group_of("<think>a</think>")  # whole: 2 + 3 tokens; after the segment: 2 + 2 and two newlines
+    assert errors(group, Reader(ByteTokenizer(), 259, 8), rules) == {}
+    assert isinstance(errors(group, Reader(ByteTokenizer(), 259, 7), rules)[0], ContextTooLong)

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from opera_client.errors import TokenOutOfVocabulary
 from opera_client.wire import Group, Trajectory
 from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
 from opera_service.trajectories.reader import Reader
-from opera_service.trajectories.rules import ContextRules, ReflectionRules
+from opera_service.trajectories.rules import ContextRules, ReflectionRules, ThinkRules
 
 PAPER = RewardConfig(
     context=ContextRules(mode="text", bridge="", reference_part="full", score_end=False, controls=False),
@@ -141,3 +142,13 @@ def test_an_unclosed_or_prefilled_block_has_no_segments_here(qwen_like):
         assert group.trajectories[0].segments == ()
         assert len(group.trajectories[0].contexts) == 1
         assert qwen_like.decode(group.initial) == prompt + "<think>"
+
+
+def test_ids_that_come_up_only_when_tokenised_again_must_be_the_models_too(qwen_like):
+    letters = [int(qwen_like.encode(letter)[0]) for letter in "Wait"]
+    assert max(letters) < 260 <= int(qwen_like.encode("Wait").max())
+    rules = PAPER.model_copy(update={"think": ThinkRules(open="[", close="]")})
+    group = Group(prompt="Q", reference="R", trajectories=[Trajectory(response_token_ids=letters)])
+    error = encode_group(group, 0, Reader(qwen_like, 260, 100), rules).errors[0]
+    assert isinstance(error, TokenOutOfVocabulary)
+    assert error.field == "groups.0.trajectories.0.response_token_ids"
