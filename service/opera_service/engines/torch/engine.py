@@ -66,13 +66,16 @@ class TorchEngine:
         name: str | None = None,
         weight_version: str = "0",
         weights_mode: WeightsMode = "shadow",
+        trust_remote_code: bool = False,
     ) -> TorchEngine:
         """Load a folder or hub id and choose a route; blocks until the model can score.
 
         `max_batch_tokens` bounds the tokens of one forward; by default 4096 on a CPU and 65536 on a GPU.
         Raises `NotSupported` or `EngineFailed`, as `load_model` and `choose_route` say.
         """
-        loaded = load_model(model, dtype=dtype, device=device, name=name)
+        loaded = load_model(
+            model, dtype=dtype, device=device, name=name, trust_remote_code=trust_remote_code
+        )
         scorer = TreeScorer(loaded, route=route, max_batch_tokens=max_batch_tokens, weight_version=weight_version)
         return cls(scorer, weights_mode=weights_mode)
 

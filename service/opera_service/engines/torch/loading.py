@@ -57,12 +57,18 @@ class LoadedModel:
 
 
 def load_model(
-    source: str | Path, *, dtype: str = "auto", device: str = "auto", name: str | None = None
+    source: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    name: str | None = None,
+    trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Load the causal LM at a folder or under a hub id; blocks for as long as reading the weights takes.
 
     `dtype="auto"` keeps the checkpoint's own dtype on a GPU and widens half precision to float32 on a CPU,
-    where it is both faster and closer. `device="auto"` takes the first GPU if there is one.
+    where it is both faster and closer. `device="auto"` takes the first GPU if there is one. Python code that comes
+    with the model runs only with `trust_remote_code`.
 
     Raises `NotSupported` when the folder, its files, the dtype or the device are not usable, `EngineFailed`
     when the files are broken or lack weights.
@@ -73,11 +79,17 @@ def load_model(
     folder = Path(source).expanduser()
     is_folder = _check_folder(folder, str(source))
     try:
-        config = AutoConfig.from_pretrained(folder if is_folder else str(source))
+        config = AutoConfig.from_pretrained(
+            folder if is_folder else str(source), trust_remote_code=trust_remote_code
+        )
         wanted: Any = "auto" if dtype == "auto" else getattr(torch, dtype)
         with _quietly():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder if is_folder else str(source), config=config, dtype=wanted, output_loading_info=True
+                folder if is_folder else str(source),
+                config=config,
+                dtype=wanted,
+                output_loading_info=True,
+                trust_remote_code=trust_remote_code,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise EngineFailed(f"model {str(source)!r} could not be loaded: {_first_line(error)}") from error

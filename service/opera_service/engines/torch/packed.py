@@ -54,12 +54,14 @@ class PackedRoute:
         cache = _KeptKeys()
         with attention_implementation(self._model, _NAME):
             for step in plan_steps(tree, max_tokens):
-                device = self._model.device
+                span = slice(step.start, step.stop)
+                ids, positions = (
+                    torch.as_tensor(each[None, span], device=self._model.device).long()
+                    for each in (tree.tokens, tree.positions)
+                )
                 hidden = self._model.base_model(
-                    input_ids=torch.as_tensor(tree.tokens[None, step.start : step.stop], device=device).long(),
-                    position_ids=torch.as_tensor(
-                        tree.positions[None, step.start : step.stop], device=device
-                    ).long(),
+                    input_ids=ids,
+                    position_ids=positions,
                     use_cache=False,
                     opera_step=(self.attention(tree, step), cache),
                 )[0]

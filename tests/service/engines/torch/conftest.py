@@ -11,12 +11,14 @@ import transformers as tf
 from opera_service.engines.torch.loading import LoadedModel
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
+torch.set_num_threads(1)  # matrices this small only make threads wait for each other
+
 VOCAB = 89
 SMALL = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
     "intermediate_size": 48,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
@@ -25,7 +27,7 @@ SMALL = {
     "eos_token_id": 2,
 }
 WINDOW = 7
-MIXED = ["sliding_attention", "full_attention"]
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 
 
 def _qwen3(**changes):
@@ -44,7 +46,7 @@ def _qwen3_next():
             shared_expert_intermediate_size=16,
             num_experts=4,
             num_experts_per_tok=2,
-            layer_types=["linear_attention", "full_attention"],
+            layer_types=["linear_attention", "full_attention", "linear_attention"],
             experts_implementation="eager",  # the fused one has no float64
         )
     )

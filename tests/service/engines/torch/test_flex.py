@@ -1,5 +1,7 @@
 """The block mask against a dense mask made token by token, and against a compiled kernel."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,7 @@ def test_the_block_mask_is_the_one_that_create_block_mask_finds(forest):
             assert first == second
 
 
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="compiling needs a C++ compiler")
 def test_a_compiled_kernel_agrees_with_a_dense_mask(forest):
     (step,) = plan_steps(forest, 4096)
     mask = block_mask(forest, step, None, CPU)

@@ -19,7 +19,7 @@ def test_float64_scores_equal_plain_forwards(lab, trees, name, route):
     scorer = TreeScorer(lab.load(name), route=route)
     # Linear attention's recurrence and Bloom's distance biases are float32 whatever the model's dtype.
     tolerance = 2e-5 if name in ("qwen3_next", "bloom") else 1e-10
-    for budget in (4096, 23) if route == "tree_sdpa" else (4096,):
+    for budget in (4096, 23):
         scorer.max_batch_tokens = budget
         for tree, scores in zip(trees, scorer.score(trees), strict=True):
             np.testing.assert_allclose(scores.logprobs, lab.oracle_logprobs(model, tree), rtol=0, atol=tolerance)

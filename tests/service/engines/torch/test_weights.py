@@ -67,7 +67,7 @@ async def test_every_number_becomes_a_fresh_engines(lab: SimpleNamespace, tmp_pa
 async def test_a_folder_in_shards_is_one_checkpoint(lab: SimpleNamespace, tmp_path: Path, kind: str):
     engine, new = engine_of(lab, kind), other_weights(lab, kind)
     new.save_pretrained(tmp_path, max_shard_size="10KB")
-    assert (tmp_path / "model.safetensors.index.json").exists()  # noqa: ASYNC240
+    assert (tmp_path / "model.safetensors.index.json").exists()
     await engine.load_weights(tmp_path, "1")
     assert np.array_equal(
         await numbers(engine, lab), await numbers(TorchEngine(TreeScorer(LoadedModel.of(new, name=""))), lab)
