@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 EngineName = Literal["dummy", "torch"]
 RouteName = Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+WeightsModeName = Literal["shadow", "in_place"]
 
 
 class SettingsError(ValueError):
@@ -28,6 +29,9 @@ class SettingsError(ValueError):
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -50,15 +54,36 @@ class Settings(BaseSettings):
     max_batch_tokens: int | None = Field(
         None, ge=1, description="Distinct tree tokens per engine call; by default what the engine prefers."
     )
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
-        (), description="Accepted keys, comma-separated; none means open."
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
+    weights_mode: WeightsModeName = Field(
+        "shadow", description="How new policy weights come in: `shadow` doubles their memory while they load."
     )
-    api_key_file: Path | None = Field(None, description="File with one accepted key a line.")
+    api_keys: Keys = Field((), description="Accepted keys, comma-separated; none means open.")
+    api_key_file: Path | None = Field(None, description="File with one accepted key a line, read again on change.")
+    admin_keys: Keys = Field((), description="Keys that may also replace the policy's weights, comma-separated.")
+    admin_key_file: Path | None = Field(None, description="File with one admin key a line, read again on change.")
+    allow_open: bool = Field(
+        False, description="Let everybody in, without keys, on addresses beyond this machine."
+    )
+    ssl_certfile: Path | None = Field(None, description="Certificate chain in PEM; then https is spoken.")
+    ssl_keyfile: Path | None = Field(None, description="Its private key in PEM, unless it is in the same file.")
+    cors_origin: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Origins whose web pages may call, comma-separated."
+    )
+    policy_root: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Folders that POST /policy/load may read, comma-separated."
+    )
+    spool_dir: Path | None = Field(None, description="Folder for weights that arrive; by default a temporary one.")
+    max_weights_gb: float = Field(64.0, gt=0, description="Larger PUT /policy/weights are refused with 413.")
+    canary_tolerance: float = Field(
+        0.05, gt=0, description="Nats by which the canary may differ from the sender's own number."
+    )
+    log_prompts: bool = Field(False, description="Let log lines about failures quote what was sent.")
     max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
     encode_threads: int = Field(2, ge=1, description="Worker threads for tokenising and reading scores.")
     max_waiting_groups: int = Field(4096, ge=1, description="Groups that gather member by member, at a time.")
     max_waiting_members: int = Field(65_536, ge=1, description="Places in them, taken when a group opens.")
-    max_waiting_tokens: int = Field(64 * 2**20, ge=1, description="Tokens in them; a character counts as one.")
+    max_waiting_tokens: int = Field(64 * 2**20, ge=1, description="Tokens in them; four characters count as one.")
     max_kept_answers: int = Field(65_536, ge=0, description="Answers remembered for members that come again.")
     keep_answers_s: float = Field(600.0, ge=0, description="How long they are remembered.")
     keep_members_s: float = Field(600.0, gt=0, description="How long a member keeps its place while nobody waits.")
@@ -86,16 +111,48 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[str, ...]:
         """All accepted API keys, from `api_keys` and `api_key_file`."""
-        own = tuple(key.get_secret_value() for key in self.api_keys)
-        if self.api_key_file is None:
-            return own
-        try:
-            lines = self.api_key_file.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"api_key_file: cannot read {self.api_key_file}: {error}") from None
-        if not lines:
-            raise SettingsError(f"api_key_file: {self.api_key_file} holds no key")
-        return own + tuple(lines)
+        return tuple(key.get_secret_value() for key in self.api_keys) + read_keys(
+            "api_key_file", self.api_key_file
+        )
+
+    @property
+    def all_admin_keys(self) -> tuple[str, ...]:
+        """All accepted admin keys, from `admin_keys` and `admin_key_file`."""
+        own = tuple(key.get_secret_value() for key in self.admin_keys)
+        return own + read_keys("admin_key_file", self.admin_key_file)
+
+    @property
+    def max_weights_bytes(self) -> int:
+        """The limit of pushed weights in bytes."""
+        return int(self.max_weights_gb * 2**30)
+
+
+def read_keys(field: str, path: Path | None) -> tuple[str, ...]:
+    """Return the keys in a file, one a line; none without a file. Raises `SettingsError` naming `field`."""
+    if path is None:
+        return ()
+    try:
+        lines = tuple(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{field}: cannot read {path}: {error}") from None
+    if not lines:
+        raise SettingsError(f"{field}: {path} holds no key")
+    return lines
+
+
+def _check(settings: Settings) -> None:
+    """Raise `SettingsError` for what must stop the start, not the first request that needs it."""
+    if set(settings.keys) & set(settings.all_admin_keys):
+        raise SettingsError("admin_keys: an API key is among them; give the policy endpoints keys of their own")
+    for root in settings.policy_root:
+        if not root.is_dir():
+            raise SettingsError(f"policy_root: {root} is not a folder")
+    if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
+        raise SettingsError("ssl_keyfile: give --ssl-certfile, too")
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise SettingsError(f"{name}: there is no file {path}")
 
 
 def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> Settings:
@@ -112,7 +169,7 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
         raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
-    settings.keys  # noqa: B018  an unreadable key file must stop the start, not the first request
+    _check(settings)
     return settings
 
 
@@ -145,9 +202,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="Settings as `key: value` lines.")
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, ()) else f" (default: {field.default})"
+        default = "" if field.default in (None, (), False) else f" (default: {field.default})"
+        is_flag: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         parser.add_argument(
             f"--{name.replace('_', '-')}",
+            **is_flag,
             choices=get_args(field.annotation) if get_origin(field.annotation) is Literal else None,
             metavar=None if get_origin(field.annotation) is Literal else name.split("_")[-1].upper(),
             help=f"{field.description}{default}".replace("%", "%%"),

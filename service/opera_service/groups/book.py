@@ -42,8 +42,10 @@ RETRY_AFTER_S = 1.0
 class GroupBook(Generic[Content, Answer]):
     """All groups of one process. After every event, `tick` hands out the rounds that became due."""
 
-    def __init__(self, limits: GroupLimits, clock: Clock) -> None:
+    def __init__(self, limits: GroupLimits, clock: Clock, weigh: Callable[[Answer], int] = lambda _: 0) -> None:
+        """`weigh` tells what an answer costs in memory, in tokens."""
         self.limits = limits
+        self._weigh = weigh
         self.counts = GroupCounts()
         self._clock = clock
         self._open: Shelf[Content, Answer] = Shelf()
@@ -252,7 +254,8 @@ class GroupBook(Generic[Content, Answer]):
             group.shared, group.held_tokens = {}, 0
             for member in group.members.values():
                 member.content = None
-        self._kept.put(group, len(group.members), group.held_tokens, now)
+        answers = sum(self._weigh(member.answer) for member in group.members.values() if member.answer is not None)
+        self._kept.put(group, len(group.members), group.held_tokens + answers, now)
         while self._kept.members > self.limits.max_answers or self._kept.tokens > self.limits.max_tokens:
             self._kept.remove_oldest()
 

@@ -39,7 +39,7 @@ class GroupLimits:
     max_members: int = 65_536
     """Places in them. A group takes all its places when it opens, so that what is let in can complete."""
     max_tokens: int = 64 * 2**20
-    """Tokens in them; and, apart, in answered groups that a late member could still join."""
+    """Tokens in them; and, apart, in what is kept of answered groups."""
     max_answers: int = 65_536
     """Answers remembered for retries; the oldest groups go first."""
     keep_s: float = 600.0

@@ -30,8 +30,9 @@ class Rendezvous(Generic[Content, Answer]):
         limits: GroupLimits | None = None,
         *,
         clock: Clock = time.monotonic,
+        weigh: Callable[[Answer], int] = lambda _: 0,
     ) -> None:
-        self.book: GroupBook[Content, Answer] = GroupBook(limits or GroupLimits(), clock)
+        self.book: GroupBook[Content, Answer] = GroupBook(limits or GroupLimits(), clock, weigh)
         self._score = score
         self._clock = clock
         self._rounds: set[asyncio.Task[None]] = set()

@@ -19,7 +19,16 @@ from opera_service.groups.arrivals import Arrivals
 from opera_service.groups.group import Arrival, GroupKey
 from opera_service.groups.limits import GroupLimits
 from opera_service.groups.rendezvous import Rendezvous
-from opera_service.pipelines.round import ASKED, GIVEN, Gathered, Rewarded, score, score_or_explain
+from opera_service.pipelines.round import (
+    ASKED,
+    GIVEN,
+    Gathered,
+    Rewarded,
+    score,
+    score_or_explain,
+    text_tokens,
+    weight,
+)
 from opera_service.pipelines.service import Service
 from opera_service.rewards.registry import config_hash, resolve
 
@@ -31,7 +40,9 @@ class Members:
 
     def __init__(self, service: Service, limits: GroupLimits) -> None:
         self._service = service
-        self.rendezvous: Rendezvous[Trajectory, Rewarded] = Rendezvous(self._score, limits, clock=service.clock)
+        self.rendezvous: Rendezvous[Trajectory, Rewarded] = Rendezvous(
+            self._score, limits, clock=service.clock, weigh=weight
+        )
         self._arrivals = Arrivals(self.rendezvous.book, service.clock)
 
     async def reward(self, request: MemberRequest, *, deadline: float | None = None) -> Rewarded:
@@ -128,9 +139,9 @@ def _hash_of(reward: str, preset: str, config: str) -> str:
 
 
 def _tokens(request: MemberRequest) -> int:
-    """Return what a member may come to; tokens are not known yet, so a character counts as one."""
+    """Return about how many tokens a member has; exact numbers are not known yet."""
     prompt = request.prompt or ""
     texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
     texts += [request.reference or "", request.response or ""]
     ids = (request.prompt_token_ids, request.reference_token_ids, request.response_token_ids)
-    return sum(map(len, texts)) + sum(len(one) for one in ids if one)
+    return sum(map(text_tokens, texts)) + sum(len(one) for one in ids if one)

@@ -99,6 +99,18 @@ async def score_or_explain(service: Service, batch: Gathered, *, pause_s: float 
     return {name: Rewarded(_own(batch, name, failed, service.model()), *nothing, group=()) for name in batch.fresh}
 
 
+def text_tokens(text: str) -> int:
+    """Return about how many tokens a text has: one for four characters, at least one."""
+    return 1 + len(text) // 4
+
+
+def weight(rewarded: Rewarded) -> int:
+    """Return what an answer costs in memory, in tokens: its numbers, and its texts by length."""
+    segments = rewarded.result.segments or []
+    numbers = len(rewarded.result.token_logprobs or ()) + sum(len(one.token_logprobs or ()) for one in segments)
+    return 16 + numbers + sum(16 + text_tokens(one.text) for one in segments)
+
+
 def _part(shared: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
     return {name: shared[name] for name in names}
 

@@ -240,7 +240,7 @@ async def test_an_engine_failure_reaches_every_member_and_a_retry_is_scored_afre
 
 
 @pytest.mark.parametrize(
-    "limit", [{"max_waiting_groups": 1}, {"max_waiting_members": 2}, {"max_waiting_tokens": 250}]
+    "limit", [{"max_waiting_groups": 1}, {"max_waiting_members": 2}, {"max_waiting_tokens": 70}]
 )
 async def test_overload_is_typed_says_when_to_retry_and_passes(limit):
     async with opened(**limit) as client:

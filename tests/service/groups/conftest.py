@@ -1,6 +1,6 @@
 """A book with a clock that tests move, members in one line, and everything that was replied."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,10 +36,11 @@ class Desk:
 
     limits: GroupLimits = field(default_factory=GroupLimits)
     now: float = -10.0  # the usual wait ends at 0.0, a time like any other
+    weigh: Callable[[str], int] = lambda _: 0
     heard: dict[Ticket[str, str], str | OperaError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.book: GroupBook[str, str] = GroupBook(self.limits, lambda: self.now)
+        self.book: GroupBook[str, str] = GroupBook(self.limits, lambda: self.now, self.weigh)
 
     def join(self, *args: Any, **fields: Any) -> Ticket[str, str]:
         return self.enter(arrival(*args, **fields))

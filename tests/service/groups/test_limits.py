@@ -137,6 +137,16 @@ def test_partly_answered_groups_are_forgotten_when_their_tokens_do_not_fit():
     assert desk.book.kept_answers == 4
 
 
+def test_answers_are_forgotten_when_they_weigh_too_much():
+    desk = Desk(GroupLimits(max_tokens=10), weigh=len)
+    for group in ("g1", "g2"):
+        desk.join("a", group, size=1)  # hears "a of a", which weighs 6
+        desk.score()
+    assert desk.book.kept_answers == 1
+    desk.join("a", "g1", size=1)
+    assert desk.score() == ["complete"]
+
+
 def test_a_group_nobody_comes_back_for_expires():
     desk = Desk(GroupLimits(idle_s=1.0))
     ticket = desk.join("a", on_timeout="error")
