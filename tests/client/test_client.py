@@ -50,6 +50,13 @@ def test_a_forgotten_client_stops_its_thread_and_app(service: Service):
     assert not [t for t in threading.enumerate() if t.name == "opera-client"]
 
 
+async def test_first_calls_at_the_same_time_start_one_app(service: Service):
+    client = AsyncRewardClient.in_process(service)
+    await asyncio.gather(*(client.health() for _ in range(5)))
+    await client.aclose()
+    assert service.events == ["started", "stopped"]
+
+
 async def test_it_works_inside_a_running_loop(service: Service):
     with RewardClient.in_process(service) as client:
         assert client.reward([group("a")]).rewards == [[0.01]]
