@@ -171,7 +171,7 @@ class GroupBook(Generic[Content, Answer]):
             return
         self._count(batch)
         group.answered = now
-        for name in batch.fresh:
+        for name in (name for name in batch.members if name in batch.fresh):  # in order of arrival
             member = group.members[name]
             member.answer = outcome[name]
             for ticket in list(member.tickets):

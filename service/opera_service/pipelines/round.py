@@ -66,7 +66,7 @@ async def score(service: Service, batch: Gathered) -> dict[str, Rewarded]:
     )
     answer = await reward(service, request)
     results = dict(zip(names, answer.groups[0].trajectories, strict=True))
-    _raise_if_nothing_is_final([*results.values()])
+    raise_if_nothing_is_final([*results.values()])
     rewards = tuple(one.reward for one in results.values() if one.reward is not None)
     return {
         name: Rewarded(_own(batch, name, results[name], answer.model), answer.usage, answer.timing_ms, rewards)
@@ -115,7 +115,7 @@ def _part(shared: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
     return {name: shared[name] for name in names}
 
 
-def _raise_if_nothing_is_final(results: Sequence[TrajectoryResult]) -> None:
+def raise_if_nothing_is_final(results: Sequence[TrajectoryResult]) -> None:
     """A group of which nothing was scored, for a reason that may pass, has failed: it has no answers yet."""
     errors = [result.error for result in results if result.error is not None]
     if len(errors) == len(results) and (passing := [error for error in errors if error.retryable]):

@@ -169,6 +169,14 @@ def test_a_group_somebody_waits_for_does_not_expire():
     assert desk.book.counts.expired == 0
 
 
+def test_a_group_that_is_waited_for_does_not_keep_others_from_expiring():
+    desk = Desk(GroupLimits(idle_s=1.0))
+    desk.join("a", "patient", wait_s=100.0)
+    desk.book.leave(desk.join("a", "left"))
+    desk.tick(1)
+    assert (desk.book.waiting_groups, desk.book.counts.expired) == (1, 1)
+
+
 def test_the_time_without_callers_begins_when_the_last_one_leaves():
     desk = Desk(GroupLimits(idle_s=10.0))
     ticket = desk.join("a", wait_s=100.0)

@@ -79,8 +79,19 @@ async def test_a_caller_cancelled_in_the_moment_of_its_answer_does_no_harm():
     await settle()
     scorer.gate.set()
     gone.cancel()
-    assert await other == "b of a b"
+    async with asyncio.timeout(60):  # else it would hang, not fail
+        assert await other == "b of a b"
     assert await desk.join(arrival("a")) == "a of a b"
+
+
+async def test_a_caller_that_was_cancelled_ends_no_wait():
+    scorer = Scorer()
+    desk = Rendezvous(scorer)
+    gone = asyncio.create_task(desk.join(arrival("a", wait_s=0.02)))
+    await settle()
+    gone.cancel()
+    await asyncio.sleep(0.1)
+    assert scorer.rounds == []
 
 
 async def test_a_failure_reaches_each_caller_as_its_own_exception_and_a_retry_scores_again():

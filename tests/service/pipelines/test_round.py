@@ -1,7 +1,10 @@
-"""What a member's answer weighs while it is remembered."""
+"""When a scored group has answers, and what they weigh while they are remembered."""
 
-from opera_client.wire import MemberResult, ModelInfo, SegmentResult, Timing, Usage
-from opera_service.pipelines.round import Rewarded, text_tokens, weight
+import pytest
+
+from opera_client.errors import EngineFailed
+from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, SegmentResult, Timing, TrajectoryResult, Usage
+from opera_service.pipelines.round import Rewarded, raise_if_nothing_is_final, text_tokens, weight
 
 
 def answer(segments: list[SegmentResult] | None, logprobs: list[float] | None = None) -> Rewarded:
@@ -44,3 +47,21 @@ def test_texts_count_a_token_for_four_characters_and_numbers_one_each():
 
 def test_no_text_is_free():
     assert [text_tokens("x" * length) for length in (0, 3, 4, 8)] == [1, 1, 2, 3]
+
+
+GOOD = TrajectoryResult(id="a", status="ok", reward=1.0)
+PASSING = TrajectoryResult(
+    id="b", status="error", error=ErrorDetail(code="engine_failed", message="ill", retryable=True)
+)
+FINAL = TrajectoryResult(id="c", status="error", error=ErrorDetail(code="empty_response", message="no tokens"))
+
+
+def test_a_group_in_which_nothing_is_scored_but_may_be_later_has_failed():
+    for results in ([PASSING], [FINAL, PASSING]):
+        with pytest.raises(EngineFailed, match="ill"):
+            raise_if_nothing_is_final(results)
+
+
+def test_a_group_with_a_reward_or_with_nothing_to_hope_for_has_its_answers():
+    for results in ([GOOD], [GOOD, PASSING], [FINAL], [FINAL, FINAL]):
+        raise_if_nothing_is_final(results)
