@@ -50,6 +50,11 @@ class GenerationRequest:
     seed: int | None = None
     stop_ids: tuple[int, ...] = ()
     """Generation ends after one of these ids, which is kept as the last id."""
+    enough: Callable[[Sequence[int]], bool] | None = None
+    """Asked with all ids of a continuation so far, on any thread; True says that more are not needed.
+
+    It saves work, no more: an engine may ask rarely or never, and whoever generates cuts the ids himself.
+    """
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,10 @@ class Generation:
     """One sampled continuation."""
 
     token_ids: Ids
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "enough"]
+    """`stop`: the last id is a stop id. `length`: max_tokens, or the model's end. `enough`: as the request said."""
+    weight_version: str = ""
+    """Version of the weights that sampled it."""
 
 
 @dataclass(frozen=True)

@@ -163,8 +163,10 @@ class DummyEngine:
             previous = self._draw(table.row(previous), request, rng)
             found.append(previous)
             if previous in request.stop_ids:
-                return Generation(as_ids(found), "stop")
-        return Generation(as_ids(found), "length")
+                return Generation(as_ids(found), "stop", table.version)
+            if request.enough is not None and request.enough(found):
+                return Generation(as_ids(found), "enough", table.version)
+        return Generation(as_ids(found), "length", table.version)
 
     @staticmethod
     def _draw(row: _Row, request: GenerationRequest, rng: np.random.Generator) -> int:

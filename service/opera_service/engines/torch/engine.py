@@ -73,9 +73,7 @@ class TorchEngine:
         `max_batch_tokens` bounds the tokens of one forward; by default 4096 on a CPU and 65536 on a GPU.
         Raises `NotSupported` or `EngineFailed`, as `load_model` and `choose_route` say.
         """
-        loaded = load_model(
-            model, dtype=dtype, device=device, name=name, trust_remote_code=trust_remote_code
-        )
+        loaded = load_model(model, dtype=dtype, device=device, name=name, trust_remote_code=trust_remote_code)
         scorer = TreeScorer(loaded, route=route, max_batch_tokens=max_batch_tokens, weight_version=weight_version)
         return cls(scorer, weights_mode=weights_mode)
 
@@ -90,7 +88,7 @@ class TorchEngine:
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample continuations, one list per request; see `Sampler.generate` for its errors."""
-        return await self._on_device(lambda: self._sampler.generate(requests))
+        return await self._on_device(lambda: self._generate(requests))
 
     async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:
         """Serve the weights of a safetensors file or folder, named as in the model's `state_dict()`.
@@ -117,6 +115,11 @@ class TorchEngine:
         """Finish the work in hand, refuse more, end the device thread."""
         self._closed = True
         await asyncio.to_thread(self._device_thread.shutdown, wait=True)
+
+    def _generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
+        version = self._scorer.weight_version
+        answers = self._sampler.generate(requests)
+        return [[replace(one, weight_version=version) for one in answer] for answer in answers]
 
     def _install(self, put: Callable[[], Undo], revision: str, version: str, probe: Probe | None) -> None:
         """On the device thread: put the new weights in, try them, name them; or put the old ones back."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,14 +32,20 @@ class _Row:
     limit: int
     random: np.random.Generator
     ids: list[int] = field(default_factory=list)
+    finish: Literal["stop", "length", "enough"] | None = None
 
-    @property
-    def done(self) -> bool:
-        return len(self.ids) >= self.limit or (bool(self.ids) and self.ids[-1] in self.stops)
+    def take(self, token: int) -> None:
+        """Append `token`, and end where it ends."""
+        self.ids.append(token)
+        if token in self.stops:
+            self.finish = "stop"
+        elif len(self.ids) >= self.limit:
+            self.finish = "length"
+        elif self.request.enough is not None and self.request.enough(self.ids):
+            self.finish = "enough"
 
     def generation(self) -> Generation:
-        stopped = bool(self.ids) and self.ids[-1] in self.stops
-        return Generation(as_ids(self.ids), "stop" if stopped else "length")
+        return Generation(as_ids(self.ids), self.finish or "length")
 
 
 class Sampler:
@@ -128,8 +135,8 @@ class Sampler:
         while True:
             chosen = choose(logits, rows)
             for row, token in zip(rows, chosen, strict=True):
-                row.ids.append(token)
-            alive = [number for number, row in enumerate(rows) if not row.done]
+                row.take(token)
+            alive = [number for number, row in enumerate(rows) if row.finish is None]
             if not alive:
                 return
             if len(alive) < len(rows):

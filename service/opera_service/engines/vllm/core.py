@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import fields
 from itertools import count
 from typing import Any
@@ -94,27 +96,33 @@ class Core:
             return None  # the first scored row was not computed: whatever came back is not it
         return _read(output, prompt, computed=len(prompt.ids) - cached)
 
-    async def sample(self, request: GenerationRequest) -> list[Generation]:
-        """Sample `request.n` continuations; with a seed, continuation i uses seed + i."""
+    async def sample(self, request: GenerationRequest, number: int) -> Generation:
+        """Sample continuation `number` of `request`; with a seed, it uses seed + number.
+
+        One request each, so that each can end when it has `enough`; their prompt is computed once all the same.
+        """
         params = SamplingParams(
-            n=request.n,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             top_p=request.top_p,
             top_k=request.top_k,
-            seed=request.seed,
+            seed=None if request.seed is None else request.seed + number,
             stop_token_ids=list(request.stop_ids),
             ignore_eos=True,  # only the ids that were asked for end a generation
             detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA if request.enough else RequestOutputKind.FINAL_ONLY,
         )
-        output = await self._run(request.prompt_ids, params)
-        return [
-            Generation(
-                np.asarray(one.token_ids, dtype=np.int32), "stop" if one.finish_reason == "stop" else "length"
-            )
-            for one in sorted(output.outputs, key=lambda one: one.index)
-        ]
+        found: list[int] = []
+
+        def enough(update: RequestOutput) -> bool:
+            found.extend(update.outputs[0].token_ids)
+            return request.enough is not None and not update.finished and request.enough(found)
+
+        output = await self._run(request.prompt_ids, params, enough)
+        ids = np.asarray(found, dtype=np.int32)
+        if not output.finished:
+            return Generation(ids, "enough")
+        return Generation(ids, "stop" if output.outputs[0].finish_reason == "stop" else "length")
 
     async def load(self, path: str) -> None:
         """Put the checkpoint folder `path` into the running model and forget the old weights' cache.
@@ -175,15 +183,23 @@ class Core:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    async def _run(self, ids: np.ndarray[Any, Any], params: SamplingParams) -> RequestOutput:
+    async def _run(
+        self,
+        ids: np.ndarray[Any, Any],
+        params: SamplingParams,
+        enough: Callable[[RequestOutput], bool] = lambda _: False,
+    ) -> RequestOutput:
+        """Return the last update of a request: that of its end, or the one that was `enough`."""
         copy = zlib.crc32(ids[:_SHARD_TOKENS].tobytes()) % self._copies if self._copies > 1 else None
         output: RequestOutput | None = None
         name = f"opera-{next(self._names)}"
         try:
-            async for update in self._llm.generate(
-                tokens_input(ids.tolist()), params, name, data_parallel_rank=copy
-            ):
-                output = update
+            stream = self._llm.generate(tokens_input(ids.tolist()), params, name, data_parallel_rank=copy)
+            async with aclosing(stream):  # which aborts what has not ended
+                async for update in stream:
+                    output = update
+                    if enough(update):
+                        return update
         except EngineDeadError as error:
             raise CoreDied from error
         except (EngineGenerateError, ValueError) as error:

@@ -143,7 +143,9 @@ class VllmEngine:
         self.running()
         async with self._gate.using():
             core = self.running()
-            return await self._answered([self._sample(core, request) for request in requests])
+            calls = [self._sample(core, one, number) for one in requests for number in range(one.n)]
+            found = iter(await self._answered(calls))
+            return [[next(found) for _ in range(request.n)] for request in requests]
 
     async def load_weights(self, source: Path, version: str) -> None:
         """Serve the checkpoint folder `source` as `version`: work in flight ends on the old weights first.
@@ -228,9 +230,9 @@ class VllmEngine:
             raise EngineFailed("vLLM lost scored rows twice, with and without its prefix cache")
         return rows
 
-    async def _sample(self, core: Core, request: GenerationRequest) -> list[Generation]:
-        async with self._budget.hold(request.n * (len(request.prompt_ids) + request.max_tokens)):
-            return await core.sample(request)
+    async def _sample(self, core: Core, request: GenerationRequest, number: int) -> Generation:
+        async with self._budget.hold(len(request.prompt_ids) + request.max_tokens):
+            return replace(await core.sample(request, number), weight_version=self._weights.version)
 
     async def _answered(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Run calls together, in order of submission; the first failure ends the others and is raised."""

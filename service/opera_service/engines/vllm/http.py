@@ -116,7 +116,7 @@ class VllmHttpEngine:
         return plan.scores(rows, self._version)
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
-        """Sample continuations of every request."""
+        """Sample continuations of every request, to the end even where less is `enough`."""
         for request in requests:
             if len(request.prompt_ids) + request.max_tokens > self._info.max_context + 1:
                 raise ContextTooLong("prompt and max_tokens exceed the server's max_model_len; lower max_tokens")
@@ -202,7 +202,11 @@ class VllmHttpEngine:
         try:
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             return [
-                Generation(_ids(choice["token_ids"]), "stop" if choice["finish_reason"] == "stop" else "length")
+                Generation(
+                    _ids(choice["token_ids"]),
+                    "stop" if choice["finish_reason"] == "stop" else "length",
+                    self._version,
+                )
                 for choice in choices
             ]
         except (KeyError, TypeError, ValueError) as error:
