@@ -19,6 +19,8 @@ from opera_client.errors import OperaError
 from opera_service.lifecycle import Lifecycle
 from opera_service.settings import Settings, SettingsError, load_settings
 
+SWITCH_INTERVAL_S = 0.0005
+
 
 def run(argv: list[str]) -> int:
     """Serve rewards over HTTP until interrupted."""
@@ -28,6 +30,9 @@ def run(argv: list[str]) -> int:
     except SettingsError as error:
         return _refuse(str(error))
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # The device thread asks for the interpreter between any two kernels; at the usual 5 ms a request that is being
+    # encoded keeps it waiting each time (docs/performance.md, Serving).
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with listener:
         return asyncio.run(_serve(settings, listener))
 

@@ -160,6 +160,13 @@ class _Chain:
     """Lengths after which another chain hangs off this one."""
 
 
+def _agreement(left: Ids, right: Ids) -> int:
+    """Return how many ids two arrays of equal length have in common at their start."""
+    differs = left != right
+    first = int(differs.argmax()) if len(differs) else 0
+    return first if len(differs) and differs[first] else len(differs)
+
+
 def as_ids(ids: ArrayLike) -> Ids:
     """Return `ids` as a flat int32 array."""
     array = np.asarray(ids, dtype=np.int32)
@@ -193,8 +200,7 @@ class TreeBuilder:
         while done < len(ids):
             own = self._chains[chain].tokens
             shared = min(len(own) - length, len(ids) - done)
-            differs = np.flatnonzero(own[length : length + shared] != ids[done : done + shared])
-            step = int(differs[0]) if len(differs) else shared
+            step = _agreement(own[length : length + shared], ids[done : done + shared])
             length, done = length + step, done + step
             if done == len(ids):
                 break
@@ -284,9 +290,7 @@ class _Layout:
         run_start, run_parent, total = [0], [], 0
         roots = [Cursor(0, 0)] if len(self._chains[0].tokens) else []
         roots += self._children.get(ROOT, [])
-        pending = [
-            (root, -1, 0) for root in reversed(roots)
-        ]  # piece, parent token, position of its first token
+        pending = [(root, -1, 0) for root in reversed(roots)]  # piece, parent token, position of its first token
         while pending:
             piece, parent, position = pending.pop()
             run_parent.append(parent)
