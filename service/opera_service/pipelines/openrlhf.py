@@ -130,7 +130,7 @@ def _overlap(text: str, then: str) -> int:
         border[index + 1] = length
     matched = 0
     for character in text:
-        while matched and (matched == len(then) or character != then[matched]):
+        while matched and character != then[matched]:
             matched = border[matched]
         matched += character == then[matched]
     return matched
