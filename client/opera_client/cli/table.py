@@ -28,14 +28,14 @@ def group_table(group: GroupResult, *, more: Mapping[str, Sequence[Text | str]] 
 
     `more` holds further columns by heading, one cell a trajectory.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     names = component_names(group)
     table.add_column("id", no_wrap=True)
     for name in ("reward", *names, "ppl"):
         table.add_column(name, justify="right", no_wrap=True, style="dim" if name in names else "")
     for heading in more or {}:
         table.add_column(heading, no_wrap=True)
-    table.add_column("gains")
+    table.add_column("gains", min_width=6)  # folds on a narrow terminal, never disappears
     for place, trajectory in enumerate(group.trajectories):
         cells: list[Text | str] = [Text(trajectory.id), _number(trajectory.reward, "+.3f", bold=True)]
         cells += [_number((trajectory.components or {}).get(name), "+.3f") for name in names]

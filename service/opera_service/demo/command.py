@@ -45,7 +45,6 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, default=Path("out/demo"), help="folder for the files (default: %(default)s)")
     add("--seed", type=int, default=0, help="draws questions and responses (default: %(default)s)")
-    add("--preset", default="hardened", help="of the OPERA reward: hardened or paper (default: %(default)s)")
     add("--model", help="another model folder (default: the embedded model)")
     return parser
 
@@ -65,29 +64,21 @@ async def _demo(options: argparse.Namespace) -> None:
     service = await asyncio.to_thread(build_service, settings)
     async with _serving(settings, service) as url:
         model = service.served_model()
-        console.print(
-            f"Service     {url}: model {model.name}, {model.dtype}, engine {model.engine} ({model.route})"
-        )
+        served = f"{url}: model {model.name}, {model.dtype}, engine {model.engine} ({model.route})"
+        console.print(show.facts({"Service": served}))
         start = time.perf_counter()
         asked = tasks("test", 4, seed=options.seed)
         sampled = await rollouts.sample(service.engine, service.tokenizer, asked, count=4, seed=options.seed)
-        console.print(
-            f"Sampling    4 different responses to each of {len(asked)} questions it never saw, "
-            f"{time.perf_counter() - start:.1f} s"
-        )
+        drawn = f"4 different responses to each of {len(asked)} questions the model never saw"
+        console.print(show.facts({"Sampling": f"{drawn}, {time.perf_counter() - start:.1f} s"}))
         start = time.perf_counter()
         async with AsyncRewardClient(url) as client:
-            result = await client.reward([one.group for one in sampled], preset=options.preset)
+            result = await client.reward([one.group for one in sampled])
         seconds = time.perf_counter() - start
-    usage = result.usage
-    console.print(
-        f"Scoring     POST /reward answered in {seconds:.1f} s: {usage.scored_tokens:,} log-probabilities from "
-        f"{usage.tokens_computed:,} tokens computed;\n            one context at a time would be "
-        f"{usage.tokens_naive:,} tokens, {usage.tokens_naive / usage.tokens_computed:.0f} times as many"
-    )
+    console.print(show.facts({"Scoring": show.cost(result, seconds)}))
     _report(console, sampled, result)
-    for line in _files(options.out, sampled, result, options.preset):
-        console.print(line, soft_wrap=True)
+    for line in _files(options.out, sampled, result):
+        console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
 
 
 @contextlib.asynccontextmanager
@@ -117,8 +108,7 @@ def _report(console: Console, sampled: list[Rollout], result: RewardResult) -> N
     from opera_service.demo import show
 
     console.print("\n[bold]How to read the tables[/]")
-    for line in show.explanation(result):
-        console.print(line)
+    console.print(show.explanation(result))
     for rollout, group in zip(sampled, result.groups, strict=True):
         console.print()
         console.print(show.group_report(rollout, group))
@@ -126,13 +116,13 @@ def _report(console: Console, sampled: list[Rollout], result: RewardResult) -> N
     console.print(f"\n{show.verdict(sampled, result)}\n")
 
 
-def _files(out: Path, sampled: list[Rollout], result: RewardResult, preset: str) -> Iterator[str]:
+def _files(out: Path, sampled: list[Rollout], result: RewardResult) -> Iterator[str]:
     """Write question, answer and plot; yields a line about each."""
     question, answer, plot = out / "groups.jsonl", out / "answer.json", out / "plot.html"
     lines = [one.group.model_dump_json(exclude_none=True) for one in sampled]
     question.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     answer.write_text(json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False), encoding="utf-8")
-    run = {"reward": result.reward, "preset": preset, "model": result.model.model_dump()}
+    run = {"reward": result.reward, "preset": result.preset, "model": result.model.model_dump()}
     try:
         from opera_client.plot import write_page
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from opera_client.cli.table import REFLECTIVE, component_names, group_table, remarks, segment_table
@@ -13,7 +15,7 @@ from opera_client.wire import GroupResult, RewardResult, TrajectoryResult
 from opera_service.demo.rollouts import Rollout
 
 INTRODUCTION = (
-    "A small language model thinks about word problems, in several paragraphs, and answers. OPERA rewards the\n"
+    "A small language model thinks about word problems, in several paragraphs, and answers. OPERA rewards the "
     "thinking by how much less surprising it makes the known right answer (the reference) to the model itself.\n"
 )
 COLUMNS = {
@@ -24,28 +26,45 @@ COLUMNS = {
     "level": "probability per word piece of the reference after the thinking (shown only, not paid)",
     "ppl": "perplexity of the reference after the thinking: 1 is certain, higher is more surprised",
     "gains": "thought by thought: surprise taken away (+) or added (-), in nats per token of the reference",
-    "answer": "what it answered, and whether that is exactly right: evaluation only, no reward sees it",
+    "answer": "what it answered; ✓ exactly right, ✗ wrong: evaluation only, no reward sees it",
 }
 
 
-def explanation(result: RewardResult) -> Iterator[Text]:
-    """Yield one line per column of the tables."""
+def facts(lines: Mapping[str, str], *, indent: int = 0) -> Padding:
+    """Return labels and what stands behind them, with a hanging indent."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", min_width=11, no_wrap=True)
+    grid.add_column()
+    for label, text in lines.items():
+        grid.add_row(label, text)
+    return Padding(grid, (0, 0, 0, indent))
+
+
+def explanation(result: RewardResult) -> Padding:
+    """Return one line per column of the tables."""
     present = {"reward", "ppl", "gains", "answer", *component_names(result.groups[0])}
-    for name, meaning in COLUMNS.items():
-        if name in present:
-            yield Text.assemble("  ", (f"{name:<12}", "bold"), meaning)
+    return facts({name: meaning for name, meaning in COLUMNS.items() if name in present}, indent=2)
+
+
+def cost(result: RewardResult, seconds: float) -> str:
+    """Return what the request took, in one sentence."""
+    usage = result.usage
+    return (
+        f"POST /reward answered in {seconds:.1f} s: {usage.scored_tokens:,} log-probabilities from "
+        f"{usage.tokens_computed:,} tokens computed; one context at a time would be {usage.tokens_naive:,}, "
+        f"{usage.tokens_naive / usage.tokens_computed:.1f} times as many"
+    )
 
 
 def group_report(rollout: Rollout, result: GroupResult) -> Group:
     """Return one question with its table."""
     answers = [
-        Text.assemble(_answer(t.response or ""), "  ", ("right", "green") if right else ("wrong", "red"))
+        Text.assemble(_answer(t.response or ""), " ", ("✓", "green") if right else ("✗", "red"))
         for t, right in zip(rollout.group.trajectories, _rightness(rollout), strict=True)
     ]
-    title = Text.assemble((f"{result.group_id}  ".capitalize(), "bold"), rollout.task.question)
-    reference = Text.assemble(("Reference   ", "bold"), rollout.task.reference)
+    question = facts({result.group_id.capitalize(): rollout.task.question, "Reference": rollout.task.reference})
     table = group_table(result, more={"answer": answers})
-    return Group(title, reference, table, *remarks(result))
+    return Group(question, table, *remarks(result))
 
 
 def closer_look(rollouts: Sequence[Rollout], result: RewardResult) -> Group:
