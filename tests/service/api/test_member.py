@@ -7,6 +7,7 @@ import pytest
 
 from opera_client.errors import EngineFailed
 from opera_client.wire import MemberResult
+from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import FussyEngine, group, opened, service_on
@@ -89,6 +90,27 @@ async def test_members_get_exactly_what_their_group_gets_from_reward(client, ord
     for answer in answers:
         assert (answer["group_id"], answer["group_size_seen"], answer["flags"]) == ("q1", 3, [])
         assert (answer["model"]["engine"], answer["model"]["weight_version"]) == ("dummy", "0")
+
+
+class Remembering(DummyEngine):
+    """The dummy engine with a memory of what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(ByteTokenizer.vocab_size)
+        self.seen: list[list[int]] = []
+
+    async def score(self, trees):
+        self.seen += [tree.tokens.tolist() for tree in trees]
+        return await super().score(trees)
+
+
+async def test_who_came_first_makes_no_difference_to_the_engine():
+    engine = Remembering()
+    async with opened(service_on(engine)) as client:
+        for order in ("abc", "cab"):
+            await good(client, *(member(name, group_id=order) for name in order))
+    assert len(engine.seen) == 2
+    assert engine.seen[0] == engine.seen[1]
 
 
 async def test_the_answer_carries_request_id_and_cost_headers(client):

@@ -75,7 +75,7 @@ async def test_a_caller_cancelled_in_the_moment_of_its_answer_does_no_harm():
     scorer = Scorer()
     desk = Rendezvous(scorer)
     scorer.gate.clear()
-    gone, other = (asyncio.create_task(desk.join(arrival(name))) for name in "ab")
+    gone, other = (asyncio.create_task(desk.join(arrival(name, wait_s=1000))) for name in "ab")
     await settle()
     scorer.gate.set()
     gone.cancel()
