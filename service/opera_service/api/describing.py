@@ -39,6 +39,17 @@ SCORING_ERRORS = (*BODY_ERRORS, WeightVersionMismatch, DeadlineExceeded, EngineO
 MEMBER_ERRORS = (*SCORING_ERRORS, Overloaded, MemberConflict)
 GROUP_ERRORS = (*MEMBER_ERRORS, GroupIncomplete)
 
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_DEADLINE = {
+    "name": "X-Request-Deadline",
+    "in": "header",
+    "required": False,
+    "description": "Unix seconds after which the answer is of no use; unscored work is dropped then.",
+    "schema": {"type": "number"},
+}
 _REF = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = []
 
@@ -112,7 +123,13 @@ def install_openapi(app: FastAPI) -> None:
             )
             bodies = [(model, "validation") for model in dict.fromkeys(_BODIES)]
             _, definitions = models_json_schema(bodies, ref_template=_REF)  # type: ignore[arg-type]
-            schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            components = schema.setdefault("components", {})
+            components.setdefault("schemas", {}).update(definitions["$defs"])
+            components["securitySchemes"] = _KEYS
+            schema["security"] = [{}, *({name: []} for name in _KEYS)]
+            for operation in (one for path in schema["paths"].values() for one in path.values()):
+                if str(DeadlineExceeded.status) in operation["responses"]:
+                    operation.setdefault("parameters", []).append(_DEADLINE)
             app.openapi_schema = schema
         return app.openapi_schema
 
