@@ -1,0 +1,71 @@
+"""Rows of a trainer's batch become whole groups: by blocks where rows are adjacent, by prompt where not.
+
+Knows the shape of the wire's groups; no trainer, no network, no ranks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from opera_client import Group
+
+
+@dataclass(frozen=True)
+class Row:
+    """One completion: what its group is asked, and what was written."""
+
+    question: Mapping[str, Any]
+    """Fields of a wire `Group`, without trajectories: equal in all rows of a group."""
+    trajectory: Mapping[str, Any]
+    """Fields of a wire `Trajectory`."""
+    problem: str | None = None
+    """Why the row cannot be sent."""
+
+    @cached_property
+    def key(self) -> str:
+        """What rows of one group have in common."""
+        return json.dumps(self.question, sort_keys=True, default=str)
+
+    def checked(self) -> Row:
+        """Return the row, its problem filled in when the wire would refuse it."""
+        try:
+            Group.model_validate({**self.question, "trajectories": [self.trajectory]})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "row"
+            return Row(self.question, self.trajectory, f"{where}: {first['msg']}")
+        return self
+
+
+def groups(rows: Sequence[Row], size: int | None) -> list[list[int]]:
+    """Return the positions of each group's rows; every row is in exactly one group.
+
+    Adjacent blocks of `size` rows are groups, even when two neighbours ask the same. Where a block mixes questions
+    (trainers that list all first answers, then all second ones), and where `size` is unknown, rows that ask the
+    same are a group, cut to `size`.
+    """
+    if size is not None and len(rows) % size == 0:
+        blocks = [list(range(start, start + size)) for start in range(0, len(rows), size)]
+        if all(rows[block[0]].key == rows[at].key for block in blocks for at in block):
+            return blocks
+    same: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        same.setdefault(row.key, []).append(at)
+    return [part for places in same.values() for part in _cut(places, size or len(places))]
+
+
+def _cut(places: Sequence[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(places), size):
+        yield list(places[start : start + size])
+
+
+def wire_group(name: str, rows: Sequence[Row]) -> Group:
+    """Return the group of rows that can be sent; trajectory ids are positions in `rows`."""
+    trajectories = [{"id": str(at), **row.trajectory} for at, row in enumerate(rows) if row.problem is None]
+    return Group.model_validate({"group_id": name, **rows[0].question, "trajectories": trajectories})
