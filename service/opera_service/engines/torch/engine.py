@@ -70,7 +70,7 @@ class TorchEngine:
     ) -> TorchEngine:
         """Load a folder or hub id and choose a route; blocks until the model can score.
 
-        `max_batch_tokens` bounds the tokens of one forward; by default 4096 on a CPU and 65536 on a GPU.
+        `max_batch_tokens` bounds the tokens of one forward; by default 2048 on a CPU and 65536 on a GPU.
         Raises `NotSupported` or `EngineFailed`, as `load_model` and `choose_route` say.
         """
         loaded = load_model(model, dtype=dtype, device=device, name=name, trust_remote_code=trust_remote_code)

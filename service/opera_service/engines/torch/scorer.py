@@ -18,7 +18,7 @@ from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.routes import choose_route
 from opera_service.scoring.tree import TokenTree, TreeScores
 
-DEFAULT_TOKENS = {"cpu": 4096, "cuda": 65536}
+DEFAULT_TOKENS = {"cpu": 2048, "cuda": 65536}
 MIN_TOKENS = 16
 """Forwards are halved down to this many tokens, not further."""
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
-from opera_service.engines.torch.scorer import MIN_TOKENS, TreeScorer, out_of_memory, pack
+from opera_service.engines.torch.scorer import DEFAULT_TOKENS, MIN_TOKENS, TreeScorer, out_of_memory, pack
 from opera_service.scoring.tree import ROOT, TreeBuilder
 
 
@@ -55,7 +55,7 @@ def test_memory_that_ends_halves_the_forward_until_it_fits(lab, route, error):
     expected = lab.oracle_logprobs(lab.make_model("qwen3"), tree)
     np.testing.assert_allclose(scorer.score([tree])[0].logprobs, expected, rtol=0, atol=1e-10)
     assert max(fed) > 25 or route == "kv_fork"
-    assert scorer.max_batch_tokens == 4096
+    assert scorer.max_batch_tokens == DEFAULT_TOKENS["cpu"]
 
 
 def test_memory_that_never_suffices_is_a_typed_error(lab):
