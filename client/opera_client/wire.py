@@ -6,12 +6,15 @@ Token counts are tokens, log-probabilities natural logs, times milliseconds.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TokenId = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 TokenIds = list[TokenId]
+WeightVersion = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
+"""A name of weights: up to 128 printable ASCII characters without spaces, as it travels in headers, too."""
 Detail = Literal["reward", "segments", "tokens"]
 Status = Literal["ok", "error"]
 
@@ -273,25 +276,30 @@ class Candidate(_Request):
     token_ids: TokenIds
 
 
-class RankItem(_Request):
-    """Candidate branches after one shared prefix."""
+class Branching(_Request):
+    """A prompt and a prefix, after which branches are compared."""
 
     id: str | None = None
     prompt: Prompt | None = None
     prompt_token_ids: TokenIds | None = None
     prefix: str | None = None
     prefix_token_ids: TokenIds | None = None
-    candidates: list[str | Candidate] = Field(min_length=1)
     by: RankBy = "branch"
     reference: str | None = None
     reference_token_ids: TokenIds | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> RankItem:
+    def _complete(self) -> Branching:
         _needs_one(self.prompt, self.prompt_token_ids, "prompt")
         if self.by == "reference":
             _needs_one(self.reference, self.reference_token_ids, "reference")
         return self
+
+
+class RankItem(Branching):
+    """Candidate branches after one shared prefix."""
+
+    candidates: list[str | Candidate] = Field(min_length=1)
 
 
 class RankRequest(_Request):
@@ -337,6 +345,87 @@ class RankResult(_Answer):
     items: list[RankItemResult]
     usage: Usage
     timing_ms: Timing
+
+
+# --- /expand ---------------------------------------------------------------------------------------------
+
+
+class ExpandItem(Branching):
+    """Sample branches after one shared prefix."""
+
+    n: int = Field(4, ge=1, le=256, description="Branches to sample.")
+    guiding_words: list[str] = Field(
+        default_factory=list,
+        max_length=256,
+        description="Branch i begins with word i % their number, tokenised alone; an empty one leaves it free.",
+    )
+    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+        default_factory=list,
+        max_length=64,
+        description="A branch ends before the first of these texts that it writes, as whole words.",
+    )
+    max_tokens: int = Field(256, ge=1, le=2**20, description="Sampled tokens, guiding word not counted.")
+    temperature: float = Field(1.0, ge=0, le=100, description="0 takes the most likely token.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, lt=2**31, description="0 keeps the whole vocabulary.")
+    seed: int | None = Field(None, ge=0, lt=2**32, description="The same seed samples the same branches again.")
+
+
+class ExpandRequest(_Request):
+    """Sample branches and order those of each item, best first."""
+
+    timeout_s: float | None = Field(None, gt=0)
+    weight_version: str | None = None
+    run_id: str | None = None
+    items: list[ExpandItem] = Field(min_length=1)
+
+
+class BranchResult(CandidateResult):
+    """One sampled branch; guiding word included, stop text and end token not.
+
+    A branch that ended at once is `ok` with 0 tokens and no score, and stands behind all others.
+    """
+
+    text: str
+    token_ids: list[int]
+    guiding_word: str | None = None
+    finish_reason: Literal["stop", "length"]
+    stopped_by: str | None = None
+    """The stop text, or the text of the model's end token; null when `max_tokens` was reached."""
+
+
+class ExpandItemResult(_Answer):
+    """One item's branches and their order."""
+
+    id: str
+    status: Status
+    ranking: list[int]
+    """Indices of the branches without errors, best first; ties by index, empty ones last."""
+    candidates: list[BranchResult]
+    """In the order of their guiding words and seeds; empty when nothing could be sampled."""
+    error: ErrorDetail | None = None
+
+
+class ExpandUsage(Usage):
+    """What an answer of /expand cost: ranking as everywhere, and sampling."""
+
+    generated_tokens: int
+    """Tokens sampled, those behind a stop text included."""
+
+
+class ExpandTiming(Timing):
+    """Where the time of /expand went, in milliseconds."""
+
+    generate: float
+
+
+class ExpandResult(_Answer):
+    """The answer of POST /expand."""
+
+    model: ModelInfo
+    items: list[ExpandItemResult]
+    usage: ExpandUsage
+    timing_ms: ExpandTiming
 
 
 # --- /score ----------------------------------------------------------------------------------------------
@@ -430,6 +519,47 @@ class ServedModel(ModelInfo):
     vocab_size: int
     max_context: int
     max_batch_tokens: int
+
+
+class Canary(_Answer):
+    """A fixed text and its log-probability: one number that tells weights apart."""
+
+    text: str
+    token_ids: list[int]
+    mean_logprob: float
+    """Mean log-probability of `token_ids[1:]`, each after all before it: minus a causal LM's mean loss on them."""
+
+
+class PolicyInfo(_Answer):
+    """The answer of GET /policy: which weights serve."""
+
+    name: str
+    revision: str
+    weight_version: str
+    loaded_at: datetime
+    canary: Canary
+
+
+class PolicyLoadRequest(_Request):
+    """The body of POST /policy/load."""
+
+    path: str = Field(min_length=1)
+    """Absolute path of a safetensors file or of a checkpoint's folder, as the service sees it."""
+    weight_version: WeightVersion
+    canary_logprob: float | None = None
+    """What the sender's model gives for the canary; weights that give another number are refused."""
+
+
+class PolicyLoadResult(PolicyInfo):
+    """The answer of PUT /policy/weights and POST /policy/load: the weights that serve now."""
+
+    previous_version: str
+    canary_before: float
+    """Mean log-probability of the canary on the weights that served before."""
+    changed: bool
+    """False when these very weights served already under this version."""
+    load_s: float
+    """Seconds from the last byte received to the swap."""
 
 
 class Health(_Answer):

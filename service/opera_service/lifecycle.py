@@ -18,6 +18,8 @@ from opera_service.pipelines.service import Service
 from opera_service.rewards.registry import rewards
 from opera_service.settings import Settings
 from opera_service.telemetry import Telemetry
+from opera_service.weight_roots import WeightRoots
+from opera_service.weight_spool import WeightSpool
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def build_service(settings: Settings, telemetry: Telemetry | None = None) -> Ser
             telemetry=telemetry,
             max_batch_tokens=settings.max_batch_tokens,
             encode_threads=settings.encode_threads,
+            canary_tolerance=settings.canary_tolerance,
         )
     # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
     from opera_service.engines.torch.engine import TorchEngine
@@ -55,10 +58,13 @@ def build_service(settings: Settings, telemetry: Telemetry | None = None) -> Ser
             max_batch_tokens=settings.max_batch_tokens,
             name=None if settings.model else "demo",
             weight_version=settings.weight_version,
+            weights_mode=settings.weights_mode,
+            trust_remote_code=settings.trust_remote_code,
         ),
-        HFTokenizer.load(settings.model_path),
+        HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code),
         telemetry=telemetry,
         encode_threads=settings.encode_threads,
+        canary_tolerance=settings.canary_tolerance,
     )
 
 
@@ -70,6 +76,8 @@ class Lifecycle:
         self.telemetry = service.telemetry if service else Telemetry()
         self._service: Service | None = None
         self._members: Members | None = None
+        self.spool = WeightSpool(settings.spool_dir, settings.max_weights_bytes)
+        self.roots = WeightRoots(settings.policy_root)
         self._draining = False
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
@@ -143,6 +151,11 @@ class Lifecycle:
         """Whether the weights are in memory."""
         return self._service is not None
 
+    @property
+    def draining(self) -> bool:
+        """Whether no new work is wanted."""
+        return self._draining
+
     def health(self) -> Health:
         """Say whether requests can be served now."""
         if self._failure is not None:
@@ -168,3 +181,4 @@ class Lifecycle:
             await self._members.aclose()
         if self._service is not None:
             await self._service.aclose()
+        self.spool.close()

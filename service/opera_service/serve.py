@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import uvicorn
 
 from opera_client.errors import OperaError
 from opera_service.lifecycle import Lifecycle
+from opera_service.loopback import is_loopback
 from opera_service.settings import Settings, SettingsError, load_settings
 
 SWITCH_INTERVAL_S = 0.0005
@@ -27,6 +29,8 @@ def run(argv: list[str]) -> int:
     try:
         settings = load_settings(argv)
         listener = _listen(settings.host, settings.port)
+        _refuse_if_open(settings, listener)
+        _check_certificate(settings)
     except SettingsError as error:
         return _refuse(str(error))
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -65,6 +69,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             access_log=False,
             server_header=False,
             lifespan="on",
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         ),
         lifecycle,
@@ -77,12 +83,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         try:
             service = loading.result()
             model = service.served_model()
-            url = _url(listener)
+            url = _url(listener, "https" if settings.ssl_certfile else "http")
             print(
                 f"opera-reward serves {model.name} ({model.engine}, {model.route}, {model.dtype}) at {url}",
                 flush=True,
             )
-            _warn_if_open(settings, listener)
+            if settings.allow_open and not settings.keys:
+                _say("anybody who reaches this address can use the service (--allow-open)")
         except OperaError as error:
             failure, server.should_exit = error, True
     loading.cancel()
@@ -109,21 +116,36 @@ class _Server(uvicorn.Server):
         self.handle_exit(number, None)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _warn_if_open(settings: Settings, listener: socket.socket) -> None:
+def _refuse_if_open(settings: Settings, listener: socket.socket) -> None:
+    """Raise `SettingsError` when anybody on a network could use the service without having been told aloud."""
     host = listener.getsockname()[0]
-    if not settings.keys and host not in ("127.0.0.1", "::1"):
-        print(
-            f"opera-reward serve: anybody who reaches {host} can use this service; set --api-key-file",
-            file=sys.stderr,
-            flush=True,
+    if not (settings.keys or settings.allow_open or is_loopback(host)):
+        listener.close()
+        raise SettingsError(
+            f"anybody who reaches {host} could use this service; give --api-key-file, or say --allow-open"
         )
 
 
+def _check_certificate(settings: Settings) -> None:
+    if settings.ssl_certfile is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # The empty password: an encrypted key must not stop the start with a question on the terminal.
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password="")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"ssl_certfile: {settings.ssl_certfile} and its key cannot be used: {error}") from None
+
+
+def _say(line: str) -> None:
+    print(f"opera-reward serve: {line}", file=sys.stderr, flush=True)
+
+
 def _refuse(reason: str) -> int:
-    print(f"opera-reward serve: {reason}", file=sys.stderr, flush=True)
+    _say(reason)
     return 2

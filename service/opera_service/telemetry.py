@@ -42,6 +42,9 @@ class Telemetry:
         self._tokens_computed = counter("tokens_computed", "Tokens that went through the model.")
         self._tokens_scored = counter("tokens_scored", "Log-probabilities read.")
         self._item_errors = counter("item_errors", "Items answered with an error, by code.", "code")
+        self._policy_loads = counter(
+            "policy_loads", "Loads of weights by outcome: ok or an error code.", "outcome"
+        )
         self._rewards = histogram("reward", "Rewards handed out.", _REWARDS, "reward", "preset")
         # A histogram with negative buckets has no sum in this format, and the mean reward is worth a panel.
         self._reward_sums = Summary(
@@ -82,6 +85,10 @@ class Telemetry:
     def item_error(self, code: str) -> None:
         """Count one item that got an error."""
         self._item_errors.labels(code).inc()
+
+    def policy_load(self, outcome: str) -> None:
+        """Count one attempt to load weights."""
+        self._policy_loads.labels(outcome).inc()
 
     def group(self, reward: str, preset: str, rewards: list[float]) -> None:
         """Record the rewards of one group."""

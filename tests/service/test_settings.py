@@ -38,12 +38,15 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
     assert load_settings([]).engine == "dummy"
 
 
-def test_every_field_is_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch):
-    odd = {"port": "81", "engine": "dummy", "route": "naive", "dtype": "float64", "log_level": "debug"}
+def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    odd = {
+        "port": "81", "engine": "dummy", "route": "naive", "dtype": "float64", "log_level": "debug",
+        "weights_mode": "in_place", "policy_root": str(tmp_path),
+    }  # fmt: skip
     for name, field in Settings.model_fields.items():
-        if name == "api_key_file":  # must exist; tested below
+        if name.endswith("file"):  # must exist; tested below
             continue
-        value = odd.get(name, "7")
+        value = "true" if field.annotation is bool else odd.get(name, "7")
         from_flag = getattr(load_settings([f"--{name.replace('_', '-')}", value]), name)
         monkeypatch.setenv(f"OPERA_{name.upper()}", value)
         assert from_flag == getattr(load_settings([]), name) != field.default
@@ -60,6 +63,12 @@ def test_every_field_is_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch):
         (["--engine", "steam"], "--engine"),
         (["--max-batch-tokens", "0"], "max_batch_tokens"),
         (["--api-key-file", "/nowhere/keys"], "api_key_file"),
+        (["--admin-key-file", "/nowhere/keys"], "admin_key_file"),
+        (["--api-keys", "one,two", "--admin-keys", "two"], "admin_keys"),
+        (["--policy-root", "/nowhere"], "/nowhere"),
+        (["--ssl-keyfile", "/nowhere/key.pem"], "--ssl-certfile"),
+        (["--ssl-certfile", "/nowhere/cert.pem"], "/nowhere/cert.pem"),
+        (["--allow-open", "perhaps"], "allow_open"),
         (["--config", "/nowhere/opera.yaml"], "/nowhere/opera.yaml"),
         (["--port"], "--port"),
     ],
@@ -94,6 +103,19 @@ def test_keys_come_from_the_list_and_the_file(tmp_path: Path, monkeypatch: pytes
     settings = load_settings(["--api-key-file", str(file)])
     assert settings.keys == ("k-one", "k-two", "three", "four")
     assert "k-one" not in repr(settings)
+
+
+def test_a_switch_needs_no_value():
+    assert load_settings(["--allow-open", "--log-prompts"]).allow_open
+    assert not load_settings(["--allow-open", "false"]).allow_open
+
+
+def test_several_roots_and_origins(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    both = f"{tmp_path},{tmp_path / 'a'}"
+    settings = load_settings(["--policy-root", both, "--cors-origin", "https://a.example, https://b.example"])
+    assert settings.policy_root == (tmp_path, tmp_path / "a")
+    assert settings.cors_origin == ("https://a.example", "https://b.example")
 
 
 def test_a_key_file_without_keys_locks_nobody_out_silently(tmp_path: Path):

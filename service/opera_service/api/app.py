@@ -14,10 +14,24 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from opera_service.api.describing import error_table, install_openapi
-from opera_service.api.envelope import Envelope, Keys, on_http_exception
-from opera_service.api.routes import completions, health, member, model, openrlhf, rank, reward, score, tokenizer
+from opera_service.api.envelope import Envelope, on_http_exception
+from opera_service.api.keys import Gate
+from opera_service.api.routes import (
+    completions,
+    expand,
+    health,
+    member,
+    model,
+    openrlhf,
+    policy,
+    rank,
+    reward,
+    score,
+    tokenizer,
+)
 from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
 from opera_service.settings import Settings
@@ -61,9 +75,19 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
         redoc_url=None,
     )
     app.state.lifecycle = lifecycle
-    for family in (reward, member, openrlhf, rank, score, completions, tokenizer, model, health):
+    app.state.gate = gate = Gate(settings)
+    for family in (reward, member, openrlhf, rank, expand, score, completions, tokenizer, model, policy, health):
         app.include_router(family.router)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(Envelope, lifecycle=lifecycle, keys=Keys(settings.keys))
+    app.add_middleware(Envelope, lifecycle=lifecycle, gate=gate)
+    if settings.cors_origin:
+        # Outermost: a browser asks beforehand, without a key. Weights are not a web page's business.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Request-Deadline"],
+            expose_headers=["X-Request-Id", "X-Queue-Ms", "X-Engine-Ms", "X-Tokens-Computed", "Retry-After"],
+        )
     install_openapi(app)
     return app

@@ -15,20 +15,26 @@ from pydantic.json_schema import models_json_schema
 
 from opera_client.errors import (
     BodyTooLarge,
+    CanaryMismatch,
     DeadlineExceeded,
     EngineFailed,
     EngineOutOfMemory,
+    Forbidden,
     GroupIncomplete,
     InternalError,
     InvalidRequest,
+    InvalidWeights,
     ItemError,
     MalformedBody,
     MemberConflict,
+    NotSupported,
     OperaError,
     Overloaded,
+    PolicyBusy,
     Unauthorized,
     Unavailable,
     WeightVersionMismatch,
+    WeightVersionTaken,
     error_types,
 )
 from opera_client.wire import ErrorBody
@@ -38,6 +44,10 @@ BODY_ERRORS = (*COMMON_ERRORS, MalformedBody, InvalidRequest, BodyTooLarge)
 SCORING_ERRORS = (*BODY_ERRORS, WeightVersionMismatch, DeadlineExceeded, EngineOutOfMemory, EngineFailed)
 MEMBER_ERRORS = (*SCORING_ERRORS, Overloaded, MemberConflict)
 GROUP_ERRORS = (*MEMBER_ERRORS, GroupIncomplete)
+LOAD_ERRORS = (
+    *COMMON_ERRORS, InvalidRequest, Forbidden, InvalidWeights, CanaryMismatch, WeightVersionTaken, PolicyBusy,
+    EngineOutOfMemory, NotSupported,
+)  # fmt: skip
 
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -62,9 +72,13 @@ def described(
     ask: Any = None,
     get: Any = None,
     query: type[BaseModel] | None = None,
+    headers: type[BaseModel] | None = None,
     errors: tuple[type[OperaError], ...] = (),
 ) -> dict[str, Any]:
-    """Return the keyword arguments of a route: `ask` and `get` are example body and answer."""
+    """Return the keyword arguments of a route: `ask` and `get` are example body and answer.
+
+    A route with `headers` and no body model takes bytes.
+    """
     responses: dict[int | str, dict[str, Any]] = {200: {"description": "Done"}}
     if answer is not None:
         responses[200]["model"] = answer
@@ -79,14 +93,18 @@ def described(
             content["example"] = ask
         extra = {"requestBody": {"required": True, "content": {"application/json": content}}}
     if query is not None:
-        extra["parameters"] = _parameters(query)
+        extra["parameters"] = _parameters(query, "query")
+    if headers is not None:
+        octets = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        extra["parameters"] = _parameters(headers, "header")
+        extra["requestBody"] = {"required": True, "content": octets}
     return {"summary": summary, "responses": responses, "openapi_extra": extra, "response_model": None}
 
 
-def _parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
-    schema = query.model_json_schema()
+def _parameters(fields: type[BaseModel], place: str) -> list[dict[str, Any]]:
+    schema = fields.model_json_schema()
     return [
-        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": field}
+        {"name": name, "in": place, "required": name in schema.get("required", ()), "schema": field}
         for name, field in schema["properties"].items()
     ]
 

@@ -5,13 +5,11 @@ Nothing leaves as HTML or as a bare traceback. It knows no route's content.
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 import time
+import traceback
 import uuid
-from collections.abc import Sequence
-from hashlib import sha256
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,8 +24,8 @@ from opera_client.errors import (
     MethodNotAllowed,
     NotFound,
     OperaError,
-    Unauthorized,
 )
+from opera_service.api.keys import Gate
 from opera_service.lifecycle import Lifecycle
 
 logger = logging.getLogger(__name__)
@@ -37,33 +35,13 @@ OPEN_PREFIX = "/docs-assets"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class Keys:
-    """The accepted API keys, kept and compared as digests, so that comparing takes the same time for any key."""
-
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [sha256(key.encode()).digest() for key in keys]
-
-    def check(self, headers: Headers) -> None:
-        """Raise `Unauthorized` unless a key is given as Bearer token or X-API-Key; no keys: all are let in."""
-        if not self._digests:
-            return
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        digest = sha256(given.encode()).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not given or not any(matches):
-            raise Unauthorized(
-                "the API key is missing or wrong; send it as `Authorization: Bearer …` or `X-API-Key`"
-            )
-
-
 class Envelope:
     """Wraps the app; `scope["state"]["request_id"]` is the id inside."""
 
-    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle, gate: Gate) -> None:
         self._app = app
         self._lifecycle = lifecycle
-        self._keys = keys
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; everything else passes."""
@@ -86,13 +64,13 @@ class Envelope:
 
         try:
             if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_PREFIX):
-                self._keys.check(headers)
+                self._gate.check(headers)
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
         except Exception as error:
             if not isinstance(error, OperaError):
-                logger.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+                self._log(request_id, scope, error)
                 error = InternalError(
                     "a defect of the service; report it with the request id and the server's log"
                 )
@@ -101,6 +79,15 @@ class Envelope:
             await error_response(error, request_id)(scope, receive, send_with_id)
         finally:
             self._count(scope, status, time.monotonic() - started)
+
+    def _log(self, request_id: str, scope: Scope, error: Exception) -> None:
+        """Log a defect; its message may quote what was sent, so it is left out unless the settings allow it."""
+        if self._lifecycle.settings.log_prompts:
+            logger.error("request %s: %s %s failed", request_id, scope["method"], scope["path"], exc_info=error)
+            return
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        what = f"{type(error).__name__} (message left out, see --log-prompts)"
+        logger.error("request %s: %s %s failed: %s\n%s", request_id, scope["method"], scope["path"], what, frames)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

@@ -1,4 +1,4 @@
-"""One request on its way through the service: encode, score, read, with its deadline, its clocks and its bill.
+"""One request on its way through the service: encode, sample, score, read, with its deadline, its clocks and its bill.
 
 It knows trees and threads; not what is encoded or read.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_client.errors import InternalError, OperaError, Unavailable
+from opera_client.errors import DeadlineExceeded, InternalError, OperaError, Unavailable
 from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
+from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.service import Service
 from opera_service.scoring.scheduler import Scored
 from opera_service.scoring.tree import TokenTree, TreeScores
@@ -37,6 +39,8 @@ class Run:
         self._encode_s = 0.0
         self._naive = 0
         self._scored: list[Scored] = []
+        self._sampled_by: set[str] = set()
+        self._generated, self._generate_s = 0, 0.0
 
     async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a worker thread and put its time, waiting included, on the bill as encoding."""
@@ -46,17 +50,73 @@ class Run:
         self.service.telemetry.encoded(self._encode_s)
         return result
 
+    async def generate(
+        self, requests: Sequence[Sequence[GenerationRequest]]
+    ) -> list[list[list[Generation]] | OperaError]:
+        """Sample for every item, given its requests; return one list of continuations per request, or its error.
+
+        All items together; should that fail, one by one, so that a bad item fails alone. Raises
+        `DeadlineExceeded`, the first item's error when none could be sampled.
+        """
+        started = self.service.clock()
+        given_up = False
+
+        def wanted(request: GenerationRequest) -> GenerationRequest:
+            # Nobody waits any more: a batch on the device cannot be cancelled, but it can end.
+            enough = request.enough or (lambda _: False)
+            return replace(request, enough=lambda ids: given_up or enough(ids))
+
+        asked = [[wanted(request) for request in item] for item in requests]
+        try:
+            async with asyncio.timeout(None if self._deadline is None else self._deadline - started):
+                answers = await self._sample(asked)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the deadline passed while branches were sampled; allow more time or lower max_tokens"
+            ) from None
+        finally:
+            given_up = True
+            self._generate_s += self.service.clock() - started
+        failed = [answer for answer in answers if isinstance(answer, OperaError)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
+        found = [
+            one for answer in answers if not isinstance(answer, OperaError) for some in answer for one in some
+        ]
+        self._generated += sum(len(one.token_ids) for one in found)
+        self._sampled_by |= {one.weight_version for one in found}
+        self._check_versions()
+        return answers
+
+    async def _sample(
+        self, items: Sequence[Sequence[GenerationRequest]]
+    ) -> list[list[list[Generation]] | OperaError]:
+        engine = self.service.engine
+        try:
+            flat = iter(await engine.generate([request for item in items for request in item]))
+            return [[next(flat) for _ in item] for item in items]
+        except OperaError as error:
+            if len(items) == 1:
+                return [error]
+        return [(await self._sample([item]))[0] for item in items]
+
     async def score(self, trees: Sequence[TokenTree | None]) -> list[TreeScores | OperaError]:
         """Return scores or the error of each tree, all on one weight version.
 
         None stands for an item that has nothing to score; its answer is an error that nobody reads, since the
-        item has one of its own. Raises the first tree's error when no tree could be scored at all,
-        `WeightVersionMismatch` when other weights scored, `Unavailable` when they changed in between.
+        item has one of its own. Trees that were scored before new weights came in are scored again on those.
+        Raises the first tree's error when no tree could be scored at all, `WeightVersionMismatch` when other
+        weights than the wanted ones scored, `Unavailable` when they change faster than this can be scored.
         """
         planted = [tree for tree in trees if tree is not None]
-        waits = (self.service.scheduler.score(tree, deadline=self._deadline) for tree in planted)
-        outcomes = iter(await asyncio.gather(*waits, return_exceptions=True))
-        answers = [_NOTHING_TO_SCORE if tree is None else self._settle(tree, next(outcomes)) for tree in trees]
+        outcomes = await self._outcomes(planted)
+        for _ in range(_TIMES_AGAIN):
+            stale = self._stale(outcomes)
+            again = await self._outcomes([planted[at] for at in stale])
+            for at, outcome in zip(stale, again, strict=True):
+                outcomes[at] = outcome
+        settled = iter(self._settle(tree, outcome) for tree, outcome in zip(planted, outcomes, strict=True))
+        answers = [_NOTHING_TO_SCORE if tree is None else next(settled) for tree in trees]
         failed = [
             answer for answer in answers if isinstance(answer, OperaError) and answer is not _NOTHING_TO_SCORE
         ]
@@ -68,6 +128,23 @@ class Run:
             naive=usage.tokens_naive, computed=usage.tokens_computed, scored=usage.scored_tokens
         )
         return answers
+
+    async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | BaseException]:
+        waits = (self.service.scheduler.score(tree, deadline=self._deadline) for tree in trees)
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    def _stale(self, outcomes: Sequence[Scored | BaseException]) -> list[int]:
+        """Return which trees were scored on other weights than the last of them was."""
+        scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
+        if not scored:
+            return []
+        newest = max(scored, key=lambda one: one.finished).scores.weight_version
+        self.service.require_weights(self._wanted, scored=newest)
+        return [
+            at
+            for at, outcome in enumerate(outcomes)
+            if isinstance(outcome, Scored) and outcome.scores.weight_version != newest
+        ]
 
     def _settle(self, tree: TokenTree, outcome: Scored | BaseException) -> TreeScores | OperaError:
         if isinstance(outcome, Scored):
@@ -81,7 +158,7 @@ class Run:
     @property
     def model(self) -> ModelInfo:
         """The model that produced this run's numbers."""
-        return self.service.model(self._scored[0].scores.weight_version if self._scored else None)
+        return self.service.model(next(iter(self._versions), None))
 
     @property
     def usage(self) -> Usage:
@@ -108,13 +185,30 @@ class Run:
         self.service.telemetry.item_error(error.code)
         return ErrorDetail.model_validate({**error.body(), "field": error.field or field})
 
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens sampled so far."""
+        return self._generated
+
+    @property
+    def generate_ms(self) -> float:
+        """Milliseconds spent sampling, waiting included."""
+        return 1e3 * self._generate_s
+
+    @property
+    def _versions(self) -> set[str]:
+        return self._sampled_by | {scored.scores.weight_version for scored in self._scored}
+
     def _check_versions(self) -> None:
-        versions = {scored.scores.weight_version for scored in self._scored}
+        versions = self._versions
         for version in versions:
             self.service.require_weights(self._wanted, scored=version)
         if len(versions) > 1:
-            raise Unavailable("the weights changed while this request was scored; send it again")
+            raise Unavailable("the weights keep changing while this request is scored; send it again")
 
+
+_TIMES_AGAIN = 3
+"""How often trees of older weights are scored again before the request is given back."""
 
 _NOTHING_TO_SCORE = InternalError("nothing was planned for this item")
 

@@ -16,6 +16,7 @@ from opera_client.errors import WeightVersionMismatch
 from opera_client.wire import ModelInfo, ServedModel
 from opera_service.engines.base import Engine
 from opera_service.pipelines.baselines import Baselines
+from opera_service.policy import Policy
 from opera_service.scoring.scheduler import Scheduler
 from opera_service.telemetry import Telemetry
 from opera_service.trajectories.reader import Reader
@@ -36,6 +37,7 @@ class Service:
         telemetry: Telemetry | None = None,
         max_batch_tokens: int | None = None,
         encode_threads: int = 2,
+        canary_tolerance: float = 0.05,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -43,6 +45,7 @@ class Service:
         self.telemetry = telemetry or Telemetry()
         self.clock = time.monotonic
         self.baselines = Baselines()
+        self.policy = Policy(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
         self.scheduler = Scheduler(
             engine.score,
@@ -57,10 +60,11 @@ class Service:
     def model(self, weight_version: str | None = None) -> ModelInfo:
         """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""
         info = self.engine.info
+        version = weight_version or info.weight_version
         return ModelInfo(
             name=info.model,
-            revision=info.revision,
-            weight_version=weight_version or info.weight_version,
+            revision=self.policy.revision_of(version) or "unknown",
+            weight_version=version,
             dtype=info.dtype,
             engine=info.engine,
         )

@@ -41,10 +41,13 @@ class HFTokenizer:
         self._check_cuttable()
 
     @classmethod
-    def load(cls, source: str) -> HFTokenizer:
-        """Load from a directory or a hub id; raises `NotFound` or `NotSupported`, saying why."""
+    def load(cls, source: str, *, trust_remote_code: bool = False) -> HFTokenizer:
+        """Load from a directory or a hub id, running code of its own only if trusted.
+
+        Raises `NotFound` or `NotSupported`, saying why.
+        """
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
             raise NotFound(f"no tokenizer could be loaded from {source!r}: {error}") from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):

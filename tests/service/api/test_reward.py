@@ -190,7 +190,9 @@ class Swapping(DummyEngine):
         self.versions = versions
 
     async def score(self, trees: list[TokenTree]) -> list[TreeScores]:
-        self._info = DummyEngine(ByteTokenizer.vocab_size, weight_version=self.versions.pop(0)).info
+        if self.versions:
+            other = DummyEngine(ByteTokenizer.vocab_size, weight_version=self.versions.pop(0))
+            self._info, self._table = other._info, other._table
         return await super().score(trees)
 
 
@@ -206,10 +208,20 @@ async def test_an_answer_names_the_weights_that_scored_it():
         assert answer["model"]["weight_version"] == "1"
 
 
-async def test_groups_of_one_answer_never_come_from_two_weight_versions():
+TWO_GROUPS = {"groups": [group(), group(group_id="q2", prompt="other")]}
+
+
+async def test_what_was_scored_before_new_weights_came_is_scored_again_on_them():
     async with opened(service_on(Swapping(["1", "2"]))) as client:
-        body = {"groups": [group(), group(group_id="q2", prompt="other")]}
-        response = await client.post("/reward", json=body)
+        answer = (await client.post("/reward", json=TWO_GROUPS)).json()
+        assert answer["model"]["weight_version"] == "2"
+        assert [one["status"] for each in answer["groups"] for one in each["trajectories"]] == ["ok"] * 4
+        assert (await client.post("/reward", json=TWO_GROUPS)).json()["groups"] == answer["groups"]
+
+
+async def test_groups_of_one_answer_never_come_from_two_weight_versions():
+    async with opened(service_on(Swapping([str(number) for number in range(1, 20)]))) as client:
+        response = await client.post("/reward", json=TWO_GROUPS)
         error = response.json()["error"]
         assert (response.status_code, error["code"], error["retryable"]) == (503, "unavailable", True)
 
