@@ -27,11 +27,14 @@ class WeightRoots:
         if not self._roots:
             raise Forbidden("the service reads no weights from disk; start it with --policy-root", field="path")
         found = self._inside(Path(path))
-        if not found.exists():
-            raise InvalidWeights(f"there is nothing at {path}", field="path")
-        index = found / INDEX
-        for file in (*weight_files(found), *([index] if index.is_file() else [])):
-            self._inside(file)
+        try:
+            if not found.exists():
+                raise InvalidWeights("there is nothing at that path", field="path")
+            index = found / INDEX
+            for file in (*weight_files(found), *([index] if index.is_file() else [])):
+                self._inside(file)
+        except OSError as error:
+            raise InvalidWeights(f"the path cannot be read: {error.strerror or error}", field="path") from None
         return found
 
     def _inside(self, path: Path) -> Path:
