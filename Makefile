@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-vllm lint types rooms tiny-model bench clean
+.PHONY: demo test test-vllm test-adapters lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -35,6 +35,16 @@ test: lint types rooms  ## Everything that guards main, except the slow suites n
 test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minutes)
 	.venv-vllm/bin/python -m pytest tests/vllm
 
+# One environment a trainer, for the same reason.
+.venv-trl/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/pip install --quiet torch==2.13.0
+	.venv-trl/bin/pip install --quiet trl==1.16.0 --editable '.[server,trl]' pytest pytest-asyncio pytest-timeout
+	touch $@
+
+test-adapters: .venv-trl/.installed  ## Adapters in the real trainers, on the CPU (minutes)
+	.venv-trl/bin/python -m pytest tests/adapters/trl
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +63,4 @@ bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench serving
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-vllm .venv-trl .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
