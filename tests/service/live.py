@@ -40,7 +40,7 @@ def live(*flags: str) -> Iterator[Live]:
         assert process.stdout is not None
         assert process.stderr is not None
         line = process.stdout.readline()
-        found = re.search(r"http://\S+", line)
+        found = re.search(r"https?://\S+", line)
         if not found:
             process.kill()
             raise AssertionError(f"no URL in {line!r}; stderr: {process.stderr.read()}")

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from opera_client.errors import EngineFailed, InvalidRequest
+from opera_client.errors import CanaryMismatch, EngineFailed, InvalidWeights
+from opera_service.engines.base import Probe
 from opera_service.engines.vllm import probe
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -73,14 +74,14 @@ async def test_the_probe_refuses_a_scheduler_that_does_not_cap(engine):
 
 async def test_weights_that_do_not_fit_leave_the_old_ones(engine, old, group, tmp_path):
     wider = type(old).make(tmp_path / "wider", seed=3, hidden_size=96)
-    with pytest.raises(InvalidRequest, match="shape"):
+    with pytest.raises(InvalidWeights, match="shape"):
         await engine.load_weights(wider.path, "bad")
     cut = tmp_path / "cut"
     cut.mkdir()
     (cut / "model.safetensors").write_bytes((old.path / "model.safetensors").read_bytes()[:-5])
-    with pytest.raises(InvalidRequest, match="cut short"):
+    with pytest.raises(InvalidWeights, match="cut short"):
         await engine.load_weights(cut, "bad")
-    with pytest.raises(InvalidRequest, match="not a folder"):
+    with pytest.raises(InvalidWeights, match="not a folder"):
         await engine.load_weights(tmp_path / "nothing", "bad")
     tree = group(40, prompt=30, cuts=[[50]], reference=5)
     (scores,) = await engine.score([tree])
@@ -112,3 +113,18 @@ async def test_a_load_whose_caller_goes_away_still_ends_on_one_version(engine, o
     (scores,) = await engine.score([tree])
     assert {"0": old, "step-1": new}[scores.weight_version].error(tree, scores) < NATS
     await engine.load_weights(old.path, "0")
+
+
+async def test_weights_that_the_probe_refuses_never_serve(engine, old, new, group):
+    tree, seen = group(43, prompt=30, cuts=[[50]], reference=5), []
+
+    def refuse(scores) -> None:
+        seen.append(scores)
+        raise CanaryMismatch("not what was sent")
+
+    with pytest.raises(CanaryMismatch):
+        await engine.load_weights(new.path, "bad", probe=Probe(tree, refuse))
+    assert new.error(tree, seen[0]) < NATS
+    (scores,) = await engine.score([tree])
+    assert scores.weight_version == "0"
+    assert old.error(tree, scores) < NATS

@@ -16,8 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from opera_client.errors import ContextTooLong, EngineFailed, NotSupported, OperaError, Unavailable
+from opera_client.errors import (
+    ContextTooLong,
+    EngineFailed,
+    NotSupported,
+    OperaError,
+    RequestError,
+    Unavailable,
+)
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest
+from opera_service.engines.base import Probe as ScoringProbe
+from opera_service.engines.checkpoint import content_hash
 from opera_service.engines.vllm import checkpoint, probe
 from opera_service.engines.vllm.core import Core, CoreDied
 from opera_service.engines.vllm.gate import TokenBudget, WeightGate
@@ -147,32 +156,36 @@ class VllmEngine:
             found = iter(await self._answered(calls))
             return [[next(found) for _ in range(request.n)] for request in requests]
 
-    async def load_weights(self, source: Path, version: str) -> None:
+    async def load_weights(self, source: Path, version: str, *, probe: ScoringProbe | None = None) -> None:
         """Serve the checkpoint folder `source` as `version`: work in flight ends on the old weights first.
 
         A failed load leaves the old weights serving. The folder must stay readable while it is served, because a
-        restart reads it again. Raises InvalidRequest for weights that do not fit the model, EngineFailed when the
-        loaded model does not pass the probe.
+        restart reads it again. Raises InvalidWeights when they do not fit the model, EngineFailed when the loaded
+        model does not score exactly, and what the probe's judge raises.
         """
         shapes = await asyncio.to_thread(checkpoint.tensor_shapes, source)
         if self._shapes is not None:
             checkpoint.must_match(shapes, self._shapes)
-        revision = await asyncio.to_thread(checkpoint.content_hash, source)
+        revision = await asyncio.to_thread(content_hash, source)
         self.running()
         # A caller that goes away must not leave new weights under the old name.
-        await asyncio.shield(self._load(Weights(str(source), version, revision, canary=float("nan"))))
+        await asyncio.shield(self._load(Weights(str(source), version, revision, canary=float("nan")), probe))
 
-    async def _load(self, weights: Weights) -> None:
+    async def _load(self, weights: Weights, trial: ScoringProbe | None) -> None:
         async with self.replacing() as swap:
             await swap.core.load(weights.source)
+            if trial is not None:
+                plan = Plan([trial.tree])
+                rows = [await self._score(swap.core, prompt) for prompt in plan.prompts]
+                trial.judge(plan.scores(rows, weights.version)[0])
             swap.weights, swap.on_disk = weights, True
 
     @asynccontextmanager
     async def replacing(self) -> AsyncIterator[Swap]:
         """Keep everybody out while the block puts other weights into `swap.core`; it says which ones at its end.
 
-        The probe then decides. When it or the block fails, the last weights on disk serve again and EngineFailed
-        is raised.
+        The probe then decides. When it or the block fails, the last weights on disk serve again, and EngineFailed
+        is raised, or the block's RequestError.
         """
         async with self._gate.swapping():
             swap = Swap(self.running())
@@ -184,7 +197,7 @@ class VllmEngine:
                 canary = await probe.check(swap.core)
             except BaseException as error:
                 await self._return_to_disk(swap.core)
-                if not isinstance(error, CoreDied | OperaError):
+                if isinstance(error, RequestError) or not isinstance(error, CoreDied | OperaError):
                     raise
                 raise EngineFailed(
                     f"the new weights were not taken, {self._weights.version!r} serves: {error}"

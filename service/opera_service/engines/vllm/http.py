@@ -12,13 +12,14 @@ import binascii
 import io
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import numpy as np
 
-from opera_client.errors import ContextTooLong, EngineFailed, OperaError, Unavailable
-from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest
+from opera_client.errors import ContextTooLong, EngineFailed, NotSupported, OperaError, Unavailable
+from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.vllm.gate import TokenBudget
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
 from opera_service.scoring.tree import Ids, TokenTree, TreeScores
@@ -130,6 +131,10 @@ class VllmHttpEngine:
             "vllm_inflight_tokens": float(self._budget.in_flight),
         }
         return EngineHealth(ok=not self._trouble, detail=self._trouble, gauges=gauges)
+
+    async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:  # noqa: ARG002
+        """Raise NotSupported: the weights belong to whoever runs that server."""
+        raise NotSupported("this engine only asks a vLLM server; give new weights to that server itself")
 
     async def aclose(self) -> None:
         """Close the connections; the server goes on."""

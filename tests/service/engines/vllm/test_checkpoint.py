@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from opera_client.errors import InvalidRequest
+from opera_client.errors import InvalidWeights
 from opera_service.engines.vllm import checkpoint
 
 
@@ -33,7 +33,7 @@ def test_shapes_come_from_every_file(tmp_path):
     ],
 )
 def test_weights_that_do_not_fit(new, says):
-    with pytest.raises(InvalidRequest, match=says):
+    with pytest.raises(InvalidWeights, match=says):
         checkpoint.must_match(new, {"a": (2,), "b": (3,)})
     checkpoint.must_match({"a": (2,), "b": (3,)}, {"a": (2,), "b": (3,)})
 
@@ -44,13 +44,15 @@ def test_weights_that_do_not_fit(new, says):
 def test_broken_files_are_named(tmp_path, damage):
     path = write(tmp_path, a=(8,)) / "a.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InvalidRequest, match=r"a\.safetensors"):
+    with pytest.raises(InvalidWeights, match=r"a\.safetensors"):
         checkpoint.tensor_shapes(tmp_path)
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(InvalidRequest, match="not a folder"):
-        checkpoint.weight_files(tmp_path)
+    with pytest.raises(InvalidWeights, match="not a folder"):
+        checkpoint.tensor_shapes(tmp_path / "nothing")
+    with pytest.raises(InvalidWeights, match="no folder that holds any"):
+        checkpoint.tensor_shapes(tmp_path)
 
 
 def test_the_hash_is_of_the_bytes(tmp_path):
