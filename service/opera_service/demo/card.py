@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from opera_service.demo.evaluate import Answers, Report
+from opera_service.demo.evaluate import SAMPLES, Answers, Report
 
 PAGE = """---
 license: apache-2.0
@@ -36,15 +36,18 @@ score. For real work give the service a real model with `--model`.
 
 ## Measured
 
-On {count} test tasks whose calculations occur nowhere in training, with the committed bf16 weights read as
-float32. Log-probabilities are nats per token of the reference and its end-of-turn token, the think block closed
-by `</think>`. *Harder* tasks have 5 or 6 events; training had 2 to 4. *Untrained* is the same network before
-training.
+On {count} test tasks a tier, one draw, whose calculations occur nowhere in training; bf16 weights read as float32;
+{samples} samples a task at temperature 1. Learning rate and noise were set while looking at other draws of
+the test split. Log-probabilities are nats per token of the reference and its end-of-turn token, the think block
+closed by `</think>`. *Harder* tasks have 5 or 6 events; training had 2 to 4. *Untrained* is the same network
+before training.
 
 | reference after | test | harder | untrained |
 |---|---|---|---|
 {logprobs}
 | **AUC, sound (right, fix) against unsound (slip, spoil)** | {auc:.3f} | {harder_auc:.3f} | {untrained_auc:.3f} |
+
+Gains are those of the detour's own thought, one a task, and of the steps of right reasoning.
 
 | mean gain of one thought | test | harder | untrained |
 |---|---|---|---|
@@ -97,6 +100,7 @@ def write(folder: Path, origin: Origin, report: Report) -> None:
         torch=torch.__version__,
         sha256=checksum(folder / "model.safetensors"),
         count=report.count,
+        samples=SAMPLES,
         logprobs="\n".join(_row(kind, [prices.logprob for prices in columns]) for kind in report.prices.logprob),
         gains="\n".join(_row(kind, [prices.gain for prices in columns]) for kind in report.prices.gain),
         answers="\n".join(

@@ -20,9 +20,9 @@ TURN = "<|im_start|>assistant\n"
 END = "<|im_end|>"
 
 # Chances, a step or a document at a time.
-SLIP, MENDED = 0.14, 0.5
+SLIP, MENDED = 0.12, 0.5
 SPOIL, CONFIRM, FILLER, NOISE = 0.04, 0.04, 0.05, 0.02
-DIRECT, CUT = 0.10, 0.45
+DIRECT, CUT = 0.10, 0.40
 TIGHT = 0.20
 
 SYLLABLES = (
@@ -63,7 +63,7 @@ def prompt(question: str) -> str:
 def document(task: Task, rng: random.Random) -> list[Span]:
     """Return one training document as spans that tokenise separately.
 
-    10 % answer directly; 45 % close the think block after a random thought; in 20 % the last thought ends with a
+    10 % answer directly; 40 % close the think block after a random thought; in 20 % the last thought ends with a
     single line break. Noise paragraphs are read but never learnt, so that foreign text moves prices little.
     """
     fate = rng.random()
@@ -97,6 +97,8 @@ def reason(task: Task, rng: random.Random) -> list[Thought]:
             reasoner.spoil()
         elif SPOIL <= second < SPOIL + CONFIRM:
             reasoner.confirm()
+    if rng.random() < FILLER:
+        reasoner.filler()
     return reasoner.thoughts
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from opera_service.demo.corpus import END, prompt, reason
+from opera_service.demo.corpus import END, prompt
 from opera_service.demo.traces import REFLECTIONS, Detour, Thought, trace
 from opera_service.demo.world import Task, Tier, tasks
 
@@ -25,7 +25,12 @@ OPENING = "<think>\n"
 BRIDGE = "</think>\n\n"
 SOUND: tuple[Detour | None, ...] = (None, "fix")
 UNSOUND: tuple[Detour | None, ...] = ("slip", "spoil")
+IDLE: tuple[Detour | None, ...] = ("confirm", "filler")
 MAX_NEW_TOKENS = 160
+SAMPLES = 4
+"""Responses a task at temperature 1: with one, the share of right ones moves by several points."""
+DRAW = 2026
+"""Seed of the tasks that the card is measured on, whatever the training seed."""
 
 Model = Any
 """A transformers causal LM."""
@@ -41,7 +46,7 @@ class Prices:
     logprob: dict[str, float]
     """After the whole reasoning, by its detour; `none` has no reasoning, `right` no detour."""
     gain: dict[str, float]
-    """What one thought adds, by kind, over reasoning as noisy as the corpus."""
+    """What one thought adds, by kind: the detour's own thought, and the steps of right reasoning."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +107,25 @@ def auc(good: Sequence[float], bad: Sequence[float]) -> float:
 def measure_prices(model: Model, encode: Encode, held_out: Sequence[Task], seed: int = 0) -> Prices:
     """Price the references of `held_out` after reasoning of every sort."""
     rng = random.Random(f"prices/{seed}")
-    finals: dict[str, list[float]] = {}
-    for detour in (None, *SOUND[1:], *UNSOUND, "confirm", "filler"):
-        ends = [boundaries(task, trace(task, rng, detour), encode)[-1] for task in held_out]
-        finals[detour or "right"] = _means(model, encode, held_out, ends)
-    bare = [boundaries(task, [], encode)[0] for task in held_out]
-    finals["none"] = _means(model, encode, held_out, bare)
+    written = [
+        (task, detour, trace(task, rng, detour)) for detour in (*SOUND, *UNSOUND, *IDLE) for task in held_out
+    ]
+    asked = [(task, context) for task, _, thoughts in written for context in boundaries(task, thoughts, encode)]
+    pairs = [(context, encode(task.reference + END)) for task, context in asked]
+    means = (float(values.mean()) for values in price(model, pairs))
 
+    finals: dict[str, list[float]] = defaultdict(list)
     gains: dict[str, list[float]] = defaultdict(list)
-    traces = [(task, reason(task, rng)) for task in held_out]
-    contexts = [(task, context) for task, noisy in traces for context in boundaries(task, noisy, encode)]
-    means = iter(_means(model, encode, *zip(*contexts, strict=True)))
-    for _, noisy in traces:
-        before = next(means)
-        for thought in noisy:
-            after = next(means)
-            gains[thought.kind].append(after - before)
-            before = after
+    for _, detour, thoughts in written:
+        value = next(means)
+        if detour is None:
+            finals["none"].append(value)
+        for thought in thoughts:
+            before, value = value, next(means)
+            # one kind a detour: every task weighs the same, however rare the kind is in the corpus
+            if thought.kind == (detour or "step"):
+                gains[thought.kind].append(value - before)
+        finals[detour or "right"].append(value)
     return Prices(
         auc=auc(
             [value for detour in SOUND for value in finals[detour or "right"]],
@@ -127,11 +134,6 @@ def measure_prices(model: Model, encode: Encode, held_out: Sequence[Task], seed:
         logprob={kind: fmean(values) for kind, values in finals.items()},
         gain={kind: fmean(values) for kind, values in gains.items()},
     )
-
-
-def _means(model: Model, encode: Encode, asked: Sequence[Task], contexts: Sequence[list[int]]) -> list[float]:
-    targets = [encode(task.reference + END) for task in asked]
-    return [float(values.mean()) for values in price(model, list(zip(contexts, targets, strict=True)))]
 
 
 @torch.inference_mode()
@@ -184,12 +186,12 @@ class Report:
     harder_sampled: Answers
 
 
-def evaluate(model: Model, twin: Model, tokenizer: Any, *, count: int = 256, seed: int = 0) -> Report:
+def evaluate(model: Model, twin: Model, tokenizer: Any, *, count: int = 256, seed: int = DRAW) -> Report:
     """Measure `model`, and the prices of its untrained `twin`, on `count` test tasks of each tier."""
     encode = encoder(tokenizer)
 
     def answers(tier: Tier, sample: bool) -> Answers:
-        asked = tasks("test", count, seed=seed, tier=tier)
+        asked = tasks("test", count, seed=seed, tier=tier) * (SAMPLES if sample else 1)
         return measure_answers(asked, respond(model, tokenizer, asked, sample=sample, seed=seed))
 
     standard, harder = (tasks("test", count, seed=seed, tier=tier) for tier in ("standard", "harder"))

@@ -151,7 +151,7 @@ def make(folder: Path, *, seed: int = 0, steps: int = STEPS, count: int = 256) -
         parameter.data = parameter.data.bfloat16()
     model.save_pretrained(folder)
     written = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    report = evaluate(written, untrained(config, seed), vocabulary, count=count, seed=seed)
+    report = evaluate(written, untrained(config, seed), vocabulary, count=count)
     origin = card.Origin(
         seed=seed,
         steps=steps,

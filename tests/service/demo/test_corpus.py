@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 from opera_service.demo.corpus import documents
-from opera_service.demo.world import VERBS
+from opera_service.demo.world import VERBS, Event, Task
 
 DOCUMENTS = list(itertools.islice(documents(seed=7), 2000))
 
@@ -24,6 +24,14 @@ def test_every_document_has_the_fixed_format():
         r"<think>\n(|.+\n|(.+\n\n)+(.+\n)?)</think>\n\nThe .+\.<\|im_end\|>"
     )
     assert all(form.fullmatch(whole(document)) for document in DOCUMENTS)
+
+
+def test_only_tasks_of_the_train_split_are_used():
+    for document in DOCUMENTS:
+        story = re.search(r"The (\w+) has (\d+) (\w+)\. (.*) How", document[0].text)
+        events = re.findall(r"(\w+) (\w+) (\d+)\.", story[4])
+        told = tuple(Event(actor, verb, int(amount)) for actor, verb, amount in events)
+        assert Task(story[1], story[3], int(story[2]), told).split == "train"
 
 
 def test_the_question_and_noise_are_read_but_not_learnt():

@@ -9,7 +9,7 @@ from opera_service.demo.card import checksum
 from opera_service.demo.evaluate import encoder, measure_answers, measure_prices, respond
 from opera_service.demo.world import tasks
 
-TASKS = tasks("test", 96, seed=11)  # not the card's draw
+TASKS = tasks("test", 64, seed=11)  # not the card's draw
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,19 @@ def test_mending_gains_and_mistakes_lose(prices):
     assert prices.gain["step"] > 0
     assert prices.gain["slip"] < -0.05
     assert prices.gain["spoil"] < -0.05
+    assert prices.gain["fix"] - prices.gain["slip"] > 0.3
 
 
 def test_idle_thoughts_move_the_price_little(prices):
     assert abs(prices.gain["filler"]) < 0.1
     assert abs(prices.gain["confirm"]) < 0.1
+    assert abs(prices.logprob["filler"] - prices.logprob["right"]) < 0.05
 
 
 def test_a_random_twin_prices_nothing(twin, packaged_tokenizer):
     random = measure_prices(twin, encoder(packaged_tokenizer), TASKS)
     assert 0.4 < random.auc < 0.6
-    assert all(abs(gain) < 0.05 for gain in random.gain.values())
+    assert abs(random.gain["fix"] - random.gain["slip"]) < 0.15
 
 
 def test_it_answers_well_when_greedy_and_leaves_room_when_sampling(packaged_model, packaged_tokenizer):

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opera_service.demo.card import checksum
 from opera_service.demo.corpus import Span
-from opera_service.demo.pretrain import IGNORED, batches, encode, make
+from opera_service.demo.pretrain import IGNORED, architecture, batches, encode, make, train, untrained
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,30 @@ def test_the_card_states_its_weights(made):
     assert "carry no meaning" in card
 
 
-def test_the_same_seed_makes_the_same_weights_and_another_seed_others(made, tmp_path):
-    make(tmp_path / "again", seed=3, steps=4, count=4)
-    make(tmp_path / "other", seed=4, steps=4, count=4)
-    first = checksum(made / "model.safetensors")
-    assert checksum(tmp_path / "again" / "model.safetensors") == first
-    assert checksum(tmp_path / "other" / "model.safetensors") != first
+def test_a_seed_is_a_model(packaged_tokenizer):
+    first, again, other = (trained(packaged_tokenizer, seed) for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["model.norm.weight"], other["model.norm.weight"])
+
+
+def trained(vocabulary, seed):
+    model = untrained(architecture(vocabulary), seed)
+    train(model, vocabulary, steps=2, seed=seed)
+    return model.state_dict()
+
+
+def test_training_lowers_the_loss_on_unseen_documents(packaged_tokenizer):
+    ids, labels = next(batches(packaged_tokenizer, seed=99))
+
+    def loss(model):
+        with torch.inference_mode():
+            logits = model.eval()(input_ids=ids).logits[:, :-1]
+        return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED).item()
+
+    model = untrained(architecture(packaged_tokenizer), 0)
+    before = loss(model)
+    train(model, packaged_tokenizer, steps=6, seed=0)
+    assert loss(model) < before - 0.3
 
 
 def test_batches_are_one_document_a_row(packaged_tokenizer):
