@@ -10,6 +10,8 @@ from opera_client._client import RewardClient
 from opera_client.errors import ClientError, ItemError, OperaError, RequestError, ServiceError
 from opera_client.wire import (
     Candidate,
+    ExpandItem,
+    ExpandResult,
     Group,
     MemberRequest,
     MemberResult,
@@ -28,6 +30,8 @@ __all__ = [
     "Candidate",
     "ClientError",
     "ClientOptions",
+    "ExpandItem",
+    "ExpandResult",
     "Group",
     "ItemError",
     "MemberRequest",

@@ -14,7 +14,7 @@ from typing import Any, Self, TypedDict, TypeVar
 
 import httpx
 
-from opera_client._checks import check_rank, check_reward, check_score
+from opera_client._checks import check_expand, check_rank, check_reward, check_score
 from opera_client._chunks import cut, in_order, merge, shift, shift_field
 from opera_client._connection import Connection
 from opera_client._http import ask
@@ -26,6 +26,9 @@ from opera_client._routing import GROUP_HEADER, group_route
 from opera_client.errors import InvalidRequest, OperaError
 from opera_client.wire import (
     Detail,
+    ExpandItem,
+    ExpandRequest,
+    ExpandResult,
     Group,
     Health,
     MemberRequest,
@@ -47,7 +50,7 @@ DEFAULT_TIMEOUT = 3600.0
 """Seconds for one call with all its chunks and retries: an hour, so that no long trajectory is cut off
 unnoticed. Pass `timeout=None` to wait for ever."""
 
-Result = TypeVar("Result", RewardResult, RankResult, ScoreResult)
+Result = TypeVar("Result", RewardResult, RankResult, ExpandResult, ScoreResult)
 
 Info = TypeVar("Info", RewardsInfo, ServedModel, Health)
 
@@ -225,6 +228,27 @@ class AsyncRewardClient:
             return request_of(RankRequest, {**fields, "timeout_s": timeout_s, "items": part})
 
         return await self._batch("/rank", batch, question, RankResult, check_rank, request_id, progress)
+
+    async def expand(
+        self,
+        items: Iterable[ExpandItem | Mapping[str, Any]],
+        *,
+        weight_version: str | None = None,
+        run_id: str | None = None,
+        request_id: str | None = None,
+        progress: bool = False,
+    ) -> ExpandResult:
+        """Sample branches after each item's prefix, best first; arguments and errors as for `reward`.
+
+        A retry samples an item without a `seed` anew.
+        """
+        fields = {"weight_version": weight_version, "run_id": run_id}
+        batch = items_of(ExpandItem, items, "items", id_field="id")
+
+        def question(part: list[ExpandItem], timeout_s: float | None) -> ExpandRequest:
+            return request_of(ExpandRequest, {**fields, "timeout_s": timeout_s, "items": part})
+
+        return await self._batch("/expand", batch, question, ExpandResult, check_expand, request_id, progress)
 
     async def score(
         self,

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 from opera_client.errors import UnexpectedAnswer
 from opera_client.wire import (
+    BranchResult,
+    CandidateResult,
     ErrorDetail,
+    ExpandRequest,
+    ExpandResult,
     Group,
     GroupResult,
-    RankItem,
-    RankItemResult,
     RankRequest,
     RankResult,
     RewardRequest,
@@ -40,7 +42,20 @@ def check_rank(request: RankRequest, result: RankResult) -> None:
     """Raise `UnexpectedAnswer` unless every item has one place for every scored candidate."""
     _check_ids("items", [i.id for i in request.items], [i.id for i in result.items])
     for number, (asked, got) in enumerate(zip(request.items, result.items, strict=True)):
-        _check_ranking(f"items.{number}", asked, got)
+        if got.status == "error" and got.error is None:
+            raise UnexpectedAnswer(f"items.{number}: status is error, but without a reason")
+        if got.status == "ok":
+            _check_ranking(f"items.{number}", len(asked.candidates), got.candidates, got.ranking)
+
+
+def check_expand(request: ExpandRequest, result: ExpandResult) -> None:
+    """Raise `UnexpectedAnswer` unless every item has its branches, and one place for every good one."""
+    _check_ids("items", [i.id for i in request.items], [i.id for i in result.items])
+    for number, (asked, got) in enumerate(zip(request.items, result.items, strict=True)):
+        if got.status == "error" and got.error is None:
+            raise UnexpectedAnswer(f"items.{number}: status is error, but without a reason")
+        if got.status == "ok":
+            _check_ranking(f"items.{number}", asked.n, got.candidates, got.ranking)
 
 
 def check_score(request: ScoreRequest, result: ScoreResult) -> None:
@@ -74,17 +89,13 @@ def _check_group(where: str, asked: Group, got: GroupResult) -> None:
         _check_outcome(f"{where}.trajectories.{place}", trajectory.status, trajectory.error, trajectory.reward)
 
 
-def _check_ranking(where: str, asked: RankItem, got: RankItemResult) -> None:
-    if got.status == "error":
-        if got.error is None:
-            raise UnexpectedAnswer(f"{where}: status is error, but without a reason")
-        return
-    if len(got.candidates) != len(asked.candidates):
-        raise UnexpectedAnswer(
-            f"{where}: {len(asked.candidates)} candidates asked, {len(got.candidates)} answered"
-        )
-    for place, candidate in enumerate(got.candidates):
+def _check_ranking(where: str, asked: int, candidates: Sequence[CandidateResult], ranking: Sequence[int]) -> None:
+    if len(candidates) != asked:
+        raise UnexpectedAnswer(f"{where}: {asked} candidates asked, {len(candidates)} answered")
+    for place, candidate in enumerate(candidates):
+        if isinstance(candidate, BranchResult) and not candidate.token_ids:
+            continue  # a branch that ended at once has no number
         _check_outcome(f"{where}.candidates.{place}", candidate.status, candidate.error, candidate.score)
-    scored = [place for place, candidate in enumerate(got.candidates) if candidate.status == "ok"]
-    if sorted(got.ranking) != scored:
-        raise UnexpectedAnswer(f"{where}: the ranking {got.ranking} is not an order of {scored}")
+    good = [place for place, candidate in enumerate(candidates) if candidate.status == "ok"]
+    if sorted(ranking) != good:
+        raise UnexpectedAnswer(f"{where}: the ranking {list(ranking)} is not an order of {good}")

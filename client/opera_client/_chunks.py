@@ -13,12 +13,21 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from opera_client.errors import UnexpectedAnswer, WeightVersionMismatch
-from opera_client.wire import ErrorDetail, ModelInfo, RankResult, RewardResult, ScoreResult, Timing, Usage
+from opera_client.wire import (
+    ErrorDetail,
+    ExpandResult,
+    ModelInfo,
+    RankResult,
+    RewardResult,
+    ScoreResult,
+    Timing,
+    Usage,
+)
 
 Item = TypeVar("Item", bound=BaseModel)
 In = TypeVar("In")
 Out = TypeVar("Out")
-Result = TypeVar("Result", RewardResult, RankResult, ScoreResult)
+Result = TypeVar("Result", RewardResult, RankResult, ExpandResult, ScoreResult)
 
 
 def cut(items: Iterable[Item], *, max_items: int, max_bytes: int) -> Iterator[list[Item]]:
@@ -89,10 +98,10 @@ def shift(result: Result, offset: int) -> Result:
     return result
 
 
-def _errors(result: RewardResult | RankResult | ScoreResult) -> Iterator[ErrorDetail]:
+def _errors(result: RewardResult | RankResult | ExpandResult | ScoreResult) -> Iterator[ErrorDetail]:
     if isinstance(result, RewardResult):
         outcomes = [trajectory.error for group in result.groups for trajectory in group.trajectories]
-    elif isinstance(result, RankResult):
+    elif isinstance(result, RankResult | ExpandResult):
         outcomes = [item.error for item in result.items]
         outcomes += [candidate.error for item in result.items for candidate in item.candidates]
     else:
@@ -120,8 +129,8 @@ def merge(parts: Sequence[Result]) -> Result:
     if len(parts) == 1:
         return first
     changes: dict[str, object] = {
-        "usage": _total(Usage, [part.usage for part in parts]),
-        "timing_ms": _total(Timing, [part.timing_ms for part in parts]),
+        "usage": _total([part.usage for part in parts]),
+        "timing_ms": _total([part.timing_ms for part in parts]),
     }
     if isinstance(last, RewardResult):
         changes["groups"] = [g for part in parts if isinstance(part, RewardResult) for g in part.groups]
@@ -141,8 +150,9 @@ def _same_model(one: ModelInfo, other: ModelInfo) -> None:
         raise UnexpectedAnswer(f"one call was answered by two models: {one} and {other}; check the address")
 
 
-Sums = TypeVar("Sums", Usage, Timing)
+Sums = TypeVar("Sums", bound=Usage | Timing)
 
 
-def _total(kind: type[Sums], parts: Sequence[Sums]) -> Sums:
+def _total(parts: Sequence[Sums]) -> Sums:
+    kind = type(parts[0])
     return kind(**{name: sum(getattr(part, name) for part in parts) for name in kind.model_fields})

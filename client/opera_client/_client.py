@@ -60,6 +60,7 @@ class RewardClient:
     reward = _plain(AsyncRewardClient.reward)
     member = _plain(AsyncRewardClient.member)
     rank = _plain(AsyncRewardClient.rank)
+    expand = _plain(AsyncRewardClient.expand)
     score = _plain(AsyncRewardClient.score)
     rewards = _plain(AsyncRewardClient.rewards)
     model = _plain(AsyncRewardClient.model)

@@ -11,11 +11,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from opera_client.errors import InvalidRequest
-from opera_client.wire import Group, RankItem, RankRequest, RewardRequest, ScoreItem, ScoreRequest
+from opera_client.wire import (
+    ExpandItem,
+    ExpandRequest,
+    Group,
+    RankItem,
+    RankRequest,
+    RewardRequest,
+    ScoreItem,
+    ScoreRequest,
+)
 
-Item = TypeVar("Item", Group, RankItem, ScoreItem)
+Item = TypeVar("Item", Group, RankItem, ExpandItem, ScoreItem)
 Sent = TypeVar("Sent", bound=BaseModel)
-Request = TypeVar("Request", RewardRequest, RankRequest, ScoreRequest)
+Request = TypeVar("Request", RewardRequest, RankRequest, ExpandRequest, ScoreRequest)
 Model = TypeVar("Model", bound=BaseModel)
 
 

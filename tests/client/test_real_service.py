@@ -53,6 +53,18 @@ def numbers(result: RewardResult) -> dict:
     return result.model_dump(exclude={"timing_ms", "usage"})
 
 
+def test_branches_in_chunks_equal_branches_at_once(here, url):
+    items = [{"prompt": f"What is {n} and {n}?", "seed": n, "max_tokens": 8, "stop": ["a"]} for n in range(5)]
+    items.append({"prompt": "", "max_tokens": 8})
+    whole = here.expand(items)
+    with RewardClient(url, max_items=2) as client:
+        parts = client.expand(items)
+    assert parts.items[:5] == whole.items[:5]
+    assert [item.id for item in parts.items] == [str(n) for n in range(6)]
+    assert parts.items[5].error.field == "items.5.prompt"
+    assert parts.usage.generated_tokens == whole.usage.generated_tokens > 0
+
+
 @pytest.mark.parametrize("preset", ["hardened", "paper"])
 @pytest.mark.parametrize("detail", ["reward", "segments", "tokens"])
 def test_in_process_equals_over_http_whole_or_in_chunks(here, url, preset, detail):

@@ -127,113 +127,6 @@ REWARD_RESULT = {
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
     "ema_baseline": None,
 }
-D_RESULT = {
-    "model": {
-        "name": "dummy",
-        "revision": "bigram-13",
-        "weight_version": "0",
-        "dtype": "float64",
-        "engine": "dummy",
-    },
-    "reward": "opera",
-    "preset": "hardened",
-    "config_hash": "7850a3f46ed36c3f7e839f2ccbca98a211464245cd8c264192ce63b3918a9262",
-    "groups": [
-        {
-            "group_id": "q1",
-            "size": 3,
-            "scored": 2,
-            "initial_mean_logprob": -5.591708,
-            "reference_tokens": 3,
-            "trajectories": [
-                {
-                    "id": "a",
-                    "status": "ok",
-                    "reward": 0.503433,
-                    "components": {"relative": 0.5, "reflection": 0.0, "consistency": 0.006866, "level": 0.003729},
-                    "mean_logprob": -5.591708,
-                    "sum_logprob": -16.775123,
-                    "perplexity": 268.193245,
-                    "segments": [
-                        {
-                            "index": 0,
-                            "start": 1,
-                            "end": 18,
-                            "text": "17 + 25 is 32.",
-                            "reflective": False,
-                            "mean_logprob": -5.591708,
-                            "gain": 0.0,
-                            "credited": False,
-                            "token_logprobs": None,
-                        },
-                        {
-                            "index": 1,
-                            "start": 18,
-                            "end": 44,
-                            "text": "Wait, 7 + 5 carries: 42.",
-                            "reflective": True,
-                            "mean_logprob": -5.591708,
-                            "gain": 0.0,
-                            "credited": False,
-                            "token_logprobs": None,
-                        },
-                    ],
-                    "token_logprobs": None,
-                    "flags": [],
-                    "error": None,
-                },
-                {
-                    "id": "b",
-                    "status": "ok",
-                    "reward": 0.500728,
-                    "components": {"relative": 0.5, "reflection": 0.0, "consistency": 0.001457, "level": 0.003729},
-                    "mean_logprob": -5.591708,
-                    "sum_logprob": -16.775123,
-                    "perplexity": 268.193245,
-                    "segments": [
-                        {
-                            "index": 0,
-                            "start": 1,
-                            "end": 19,
-                            "text": "I would say 32.",
-                            "reflective": False,
-                            "mean_logprob": -5.591708,
-                            "gain": 0.0,
-                            "credited": False,
-                            "token_logprobs": None,
-                        }
-                    ],
-                    "token_logprobs": None,
-                    "flags": [],
-                    "error": None,
-                },
-                {
-                    "id": "c",
-                    "status": "error",
-                    "reward": None,
-                    "components": None,
-                    "mean_logprob": None,
-                    "sum_logprob": None,
-                    "perplexity": None,
-                    "segments": None,
-                    "token_logprobs": None,
-                    "flags": [],
-                    "error": {
-                        "code": "empty_response",
-                        "message": "the response has no tokens; leave it out, or send what was written",
-                        "retryable": False,
-                        "field": "groups.0.trajectories.2.response",
-                        "request_id": None,
-                    },
-                },
-            ],
-        }
-    ],
-    "usage": {"tokens_naive": 580, "tokens_computed": 316, "scored_tokens": 28},
-    "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
-    "ema_baseline": None,
-}
-D_RESULT = None
 RANK_REQUEST = {
     "items": [
         {"id": "x", "prompt": "What is 17 + 25?\n", "prefix": "<think>\n17 + 25 is 32.\n\n",
@@ -280,6 +173,63 @@ RANK_RESULT = {
     ],
     "usage": {"tokens_naive": 102, "tokens_computed": 65, "scored_tokens": 32},
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
+}
+EXPAND_REQUEST = {
+    "items": [
+        {"id": "x", "prompt": "What is 17 + 25?\n", "prefix": "<think>\n17 + 25 is 32.\n\n", "n": 2,
+         "guiding_words": ["Wait", "However"], "stop": ["But", "\n\n"], "max_tokens": 2, "top_p": 0.9, "seed": 35},
+    ]
+}  # fmt: skip
+EXPAND_RESULT = {
+    "model": {
+        "name": "dummy",
+        "revision": "bigram-13",
+        "weight_version": "0",
+        "dtype": "float64",
+        "engine": "dummy",
+    },
+    "items": [
+        {
+            "id": "x",
+            "status": "ok",
+            "ranking": [1, 0],
+            "candidates": [
+                {
+                    "status": "ok",
+                    "score": -6.05894,
+                    "mean_logprob": -6.05894,
+                    "sum_logprob": -36.353637,
+                    "perplexity": 427.92139,
+                    "tokens": 6,
+                    "rank": 1,
+                    "error": None,
+                    "text": "WaitO1",
+                    "token_ids": [87, 97, 105, 116, 79, 49],
+                    "guiding_word": "Wait",
+                    "finish_reason": "length",
+                    "stopped_by": None,
+                },
+                {
+                    "status": "ok",
+                    "score": -5.22501,
+                    "mean_logprob": -5.22501,
+                    "sum_logprob": -47.025087,
+                    "perplexity": 185.862966,
+                    "tokens": 9,
+                    "rank": 0,
+                    "error": None,
+                    "text": "However4c",
+                    "token_ids": [72, 111, 119, 101, 118, 101, 114, 52, 99],
+                    "guiding_word": "However",
+                    "finish_reason": "length",
+                    "stopped_by": None,
+                },
+            ],
+            "error": None,
+        }
+    ],
+    "usage": {"tokens_naive": 85, "tokens_computed": 48, "scored_tokens": 15, "generated_tokens": 4},
+    "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 140.0, "generate": 100.0},
 }
 SCORE_REQUEST = {
     "items": [{"id": "s", "context": "17 + 25 = ", "target": "42", "entropy": True}],

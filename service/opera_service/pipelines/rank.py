@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opera_client.errors import OperaError
-from opera_client.wire import CandidateResult, RankItem, RankItemResult, RankRequest, RankResult
+from opera_client.wire import CandidateResult, RankBy, RankItem, RankItemResult, RankRequest, RankResult
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
 from opera_service.scoring.tree import ROOT, Ids, TokenTree, TreeBuilder, TreeScores
@@ -22,11 +23,24 @@ from opera_service.trajectories.encode_rank import EncodedRank, encode_rank
 
 
 @dataclass(frozen=True)
-class _Planned:
+class Planned:
     """One item on its way: its tree, unless nothing of it can be scored, and each candidate's query."""
 
     tree: TokenTree | None
     queries: list[int | OperaError]
+
+    @classmethod
+    def of(cls, item: EncodedRank, count: int) -> Planned:
+        """Plan `count` candidates of `item`, each of which it has with its ids or with an error."""
+        builder = TreeBuilder()
+        queries: list[int | OperaError] = []
+        for position in range(count):
+            if position in item.errors:
+                queries.append(item.errors[position])
+            else:
+                context, target = _query(item, item.candidates[position])
+                queries.append(builder.score(builder.extend(ROOT, context), target))
+        return cls(builder.build() if item.candidates else None, queries)
 
 
 async def rank(service: Service, request: RankRequest, *, deadline: float | None = None) -> RankResult:
@@ -38,27 +52,14 @@ async def rank(service: Service, request: RankRequest, *, deadline: float | None
     return RankResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
 
 
-def _plan_all(service: Service, items: Sequence[RankItem]) -> list[_Planned]:
+def _plan_all(service: Service, items: Sequence[RankItem]) -> list[Planned]:
     plans = []
     for index, item in enumerate(items):
         try:
-            plans.append(_plan(service, item, index))
+            plans.append(Planned.of(encode_rank(item, index, service.reader), len(item.candidates)))
         except OperaError as error:
-            plans.append(_Planned(None, [error] * len(item.candidates)))
+            plans.append(Planned(None, [error] * len(item.candidates)))
     return plans
-
-
-def _plan(service: Service, item: RankItem, index: int) -> _Planned:
-    encoded = encode_rank(item, index, service.reader)
-    builder = TreeBuilder()
-    queries: list[int | OperaError] = []
-    for position in range(len(item.candidates)):
-        if position in encoded.errors:
-            queries.append(encoded.errors[position])
-        else:
-            context, target = _query(encoded, encoded.candidates[position])
-            queries.append(builder.score(builder.extend(ROOT, context), target))
-    return _Planned(builder.build() if encoded.candidates else None, queries)
 
 
 def _query(item: EncodedRank, branch: Ids) -> tuple[Ids, Ids]:
@@ -73,25 +74,42 @@ def _query(item: EncodedRank, branch: Ids) -> tuple[Ids, Ids]:
 def _read_all(
     run: Run,
     items: Sequence[RankItem],
-    plans: Sequence[_Planned],
+    plans: Sequence[Planned],
     scores: Sequence[TreeScores | OperaError],
 ) -> list[RankItemResult]:
     results = []
     for index, (item, plan, answer) in enumerate(zip(items, plans, scores, strict=True)):
-        candidates = []
-        for number, query in enumerate(plan.queries):
-            try:
-                query = or_raise(query)  # before the tree: without any query there is none
-                logprobs = or_raise(answer).of(query)
-                candidates.append(_candidate(logprobs, by_sum=item.by == "branch_sum"))
-            except OperaError as error:
-                failure = run.error(error, f"items.{index}.candidates.{number}")
-                candidates.append(CandidateResult(status="error", error=failure))
-        results.append(_ordered(item.id if item.id is not None else str(index), candidates))
+        candidates = price(run, plan, answer, by=item.by, field=f"items.{index}.candidates")
+        ranking = put_in_order(candidates)
+        results.append(
+            RankItemResult(
+                id=item.id if item.id is not None else str(index),
+                status="ok" if ranking else "error",
+                ranking=ranking,
+                candidates=candidates,
+                error=None if ranking else candidates[0].error,
+            )
+        )
     return results
 
 
-def _candidate(logprobs: NDArray[np.floating], *, by_sum: bool) -> CandidateResult:
+def price(
+    run: Run, plan: Planned, answer: TreeScores | OperaError, *, by: RankBy, field: str
+) -> list[CandidateResult]:
+    """Return every candidate's log-probability or its error, not yet in order."""
+    candidates = []
+    for number, query in enumerate(plan.queries):
+        try:
+            query = or_raise(query)  # before the tree: without any query there is none
+            logprobs = or_raise(answer).of(query)
+            candidates.append(_priced(logprobs, by_sum=by == "branch_sum"))
+        except OperaError as error:
+            failure = run.error(error, f"{field}.{number}")
+            candidates.append(CandidateResult(status="error", error=failure))
+    return candidates
+
+
+def _priced(logprobs: NDArray[np.floating], *, by_sum: bool) -> CandidateResult:
     total, mean = total_and_mean(logprobs)
     return CandidateResult(
         status="ok",
@@ -103,12 +121,11 @@ def _candidate(logprobs: NDArray[np.floating], *, by_sum: bool) -> CandidateResu
     )
 
 
-def _ordered(name: str, candidates: list[CandidateResult]) -> RankItemResult:
-    """Rank the scored candidates, best first; `sorted` is stable, so ties keep their order."""
-    scored = [(index, one.score) for index, one in enumerate(candidates) if one.score is not None]
-    ranking = [index for index, _ in sorted(scored, key=lambda pair: -pair[1])]
+def put_in_order(candidates: Sequence[CandidateResult]) -> list[int]:
+    """Give every good candidate its rank; return their indices, best first, those without a score last."""
+    good = [(index, one.score) for index, one in enumerate(candidates) if one.status == "ok"]
+    # `sorted` is stable, so ties keep their order.
+    ranking = [index for index, _ in sorted(good, key=lambda pair: inf if pair[1] is None else -pair[1])]
     for place, index in enumerate(ranking):
         candidates[index].rank = place
-    if ranking:
-        return RankItemResult(id=name, status="ok", ranking=ranking, candidates=candidates)
-    return RankItemResult(id=name, status="error", ranking=[], candidates=candidates, error=candidates[0].error)
+    return ranking

@@ -1,14 +1,17 @@
-"""An item of /rank becomes token ids: one shared prefix, its candidate branches, maybe a reference.
+"""An item of /rank or /expand becomes token ids: prompt, prefix, candidate branches, maybe a reference.
 
 Every text is tokenised alone and joined as ids, so that all branches continue exactly the same prefix.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from opera_client.errors import EmptyContext, EmptyReference, EmptyResponse, OperaError
-from opera_client.wire import Candidate, RankBy, RankItem
+from opera_client.wire import Branching, Candidate, RankBy, RankItem
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.reader import Reader, given_field
 
@@ -23,21 +26,26 @@ class EncodedRank:
     prefix_ids: Ids
     reference_ids: Ids
     """Empty unless the order is by reference."""
-    candidates: dict[int, Ids]
+    candidates: Mapping[int, Ids] = field(default_factory=dict)
     """By position in the request: the good candidates."""
-    errors: dict[int, OperaError]
+    errors: Mapping[int, OperaError] = field(default_factory=dict)
     """By position in the request: why a candidate could not be encoded."""
 
+    @property
+    def context_ids(self) -> Ids:
+        """What a branch continues."""
+        return np.concatenate([self.prompt_ids, self.prefix_ids])
 
-def encode_rank(item: RankItem, index: int, reader: Reader) -> EncodedRank:
-    """Encode the item at `index` of a request; a wrong candidate has its own error.
 
-    Raises `OperaError` when prompt, prefix or reference are wrong, which concern every candidate.
+def encode_shared(item: Branching, index: int, reader: Reader) -> EncodedRank:
+    """Encode what all branches of the item at `index` of a request share.
+
+    Raises `OperaError` when prompt, prefix or reference are wrong.
     """
-    field = f"items.{index}"
-    prompt = reader.prompt(item.prompt, item.prompt_token_ids, f"{field}.prompt")
-    prefix = reader.tokens(item.prefix, item.prefix_token_ids, f"{field}.prefix")
-    prompt_field = given_field(f"{field}.prompt", item.prompt_token_ids)
+    path = f"items.{index}"
+    prompt = reader.prompt(item.prompt, item.prompt_token_ids, f"{path}.prompt")
+    prefix = reader.tokens(item.prefix, item.prefix_token_ids, f"{path}.prefix")
+    prompt_field = given_field(f"{path}.prompt", item.prompt_token_ids)
     if not len(prompt) and item.by == "sequence":
         raise EmptyContext(
             "the prompt has no tokens, so the first token of the sequence has no log-probability; give a prompt",
@@ -47,41 +55,52 @@ def encode_rank(item: RankItem, index: int, reader: Reader) -> EncodedRank:
         raise EmptyContext("prompt and prefix have no tokens; give at least one of them", field=prompt_field)
     reference = as_ids([])
     if item.by == "reference":
-        reference = reader.tokens(item.reference, item.reference_token_ids, f"{field}.reference")
+        reference = reader.tokens(item.reference, item.reference_token_ids, f"{path}.reference")
         if not len(reference):
             raise EmptyReference(
                 "the reference has no tokens; give the known good answer",
-                field=given_field(f"{field}.reference", item.reference_token_ids),
+                field=given_field(f"{path}.reference", item.reference_token_ids),
             )
-    candidates: dict[int, Ids] = {}
-    errors: dict[int, OperaError] = {}
-    for position, candidate in enumerate(item.candidates):
-        path = f"{field}.candidates.{position}"
-        try:
-            branch = _branch(candidate, path, reader)
-            reader.check_length(
-                path, prompt=len(prompt), prefix=len(prefix), candidate=len(branch), reference=len(reference)
-            )
-            candidates[position] = branch
-        except OperaError as error:
-            errors[position] = error
     return EncodedRank(
         id=str(index) if item.id is None else item.id,
         by=item.by,
         prompt_ids=prompt,
         prefix_ids=prefix,
         reference_ids=reference,
-        candidates=candidates,
-        errors=errors,
     )
 
 
-def _branch(candidate: str | Candidate, field: str, reader: Reader) -> Ids:
+def encode_rank(item: RankItem, index: int, reader: Reader) -> EncodedRank:
+    """Encode the item at `index` of a request; a wrong candidate has its own error.
+
+    Raises `OperaError` when prompt, prefix or reference are wrong, which concern every candidate.
+    """
+    shared = encode_shared(item, index, reader)
+    candidates: dict[int, Ids] = {}
+    errors: dict[int, OperaError] = {}
+    for position, candidate in enumerate(item.candidates):
+        path = f"items.{index}.candidates.{position}"
+        try:
+            branch = _branch(candidate, path, reader)
+            reader.check_length(
+                path,
+                prompt=len(shared.prompt_ids),
+                prefix=len(shared.prefix_ids),
+                candidate=len(branch),
+                reference=len(shared.reference_ids),
+            )
+            candidates[position] = branch
+        except OperaError as error:
+            errors[position] = error
+    return replace(shared, candidates=candidates, errors=errors)
+
+
+def _branch(candidate: str | Candidate, path: str, reader: Reader) -> Ids:
     if isinstance(candidate, str):
-        branch = reader.text(candidate, field)
+        branch = reader.text(candidate, path)
     else:
-        field = f"{field}.token_ids"
-        branch = reader.checked(as_ids(candidate.token_ids), field)
+        path = f"{path}.token_ids"
+        branch = reader.checked(as_ids(candidate.token_ids), path)
     if not len(branch):
-        raise EmptyResponse("the candidate has no tokens; leave it out", field=field)
+        raise EmptyResponse("the candidate has no tokens; leave it out", field=path)
     return branch

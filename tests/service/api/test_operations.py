@@ -159,7 +159,7 @@ async def test_the_openapi_document_is_complete(client: httpx.AsyncClient):
                 check_references(value)
 
     check_references(document)
-    for path in ("/reward", "/rank", "/score"):
+    for path in ("/reward", "/rank", "/expand", "/score"):
         operation = document["paths"][path]["post"]
         assert operation["requestBody"]["content"]["application/json"]["example"]
         assert operation["responses"]["200"]["content"]["application/json"]["example"]
@@ -173,6 +173,7 @@ async def test_the_openapi_document_is_complete(client: httpx.AsyncClient):
     [
         ("/reward", examples.REWARD_REQUEST, examples.REWARD_RESULT),
         ("/rank", examples.RANK_REQUEST, examples.RANK_RESULT),
+        ("/expand", examples.EXPAND_REQUEST, examples.EXPAND_RESULT),
         ("/score", examples.SCORE_REQUEST, examples.SCORE_RESULT),
     ],
 )

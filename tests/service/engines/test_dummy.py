@@ -1,6 +1,7 @@
 """The dummy engine against the table, worked out here by hand and in exact fractions."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -90,3 +91,12 @@ async def test_nucleus_keeps_the_smallest_set_that_reaches_top_p():
 async def test_generation_keeps_the_stop_id_and_ends_there():
     ((stopped,),) = await DummyEngine(VOCAB).generate([request(temperature=0, stop_ids=(3,))])
     assert (stopped.token_ids.tolist(), stopped.finish_reason) == ([3], "stop")
+
+
+async def test_generation_ends_when_the_caller_has_enough():
+    asked = GenerationRequest(as_ids([3]), max_tokens=20, seed=1)
+    ((whole,),) = await DummyEngine(VOCAB).generate([asked])
+    ((one,),) = await DummyEngine(VOCAB).generate([replace(asked, enough=lambda ids: len(ids) == 4)])
+    assert one.token_ids.tolist() == whole.token_ids.tolist()[:4]
+    assert (one.finish_reason, whole.finish_reason) == ("enough", "length")
+    assert one.weight_version == "0"
