@@ -17,6 +17,10 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from opera_service.engines.torch.readout import Readout
 from opera_service.scoring.tree import TokenTree
 
+Past = dict[str, Any]
+"""A model's cache under the keyword that the model takes it by; empty before the first call."""
+_CACHES = ("past_key_values", "cache_params")
+
 
 class KvForkRoute:
     """One run after another, branch by branch."""
@@ -30,24 +34,24 @@ class KvForkRoute:
         """Walk every root's tree; no forward takes more than `max_tokens` tokens."""
         children = _children(readout.tree)
         for root in children.get(-1, []):
-            self._walk(readout, max_tokens, children, root, None)
+            self._walk(readout, max_tokens, children, root, {})
 
     def _walk(
-        self, readout: Readout, max_tokens: int, children: dict[int, list[int]], run: int, cache: Any
+        self, readout: Readout, max_tokens: int, children: dict[int, list[int]], run: int, past: Past
     ) -> None:
-        """Continue `cache` (owned by this call) along `run`; branches get copies when the walk passes them."""
+        """Continue `past` (owned by this call) along `run`; branches get copies when the walk passes them."""
         tree = readout.tree
         end = int(tree.run_start[run + 1])
         for start, stop in _segments(tree, run, children, max_tokens):
             ids = torch.as_tensor(tree.tokens[None, start:stop], device=self._model.device).long()
-            answer = self._model.base_model(input_ids=ids, use_cache=True, **continued(cache))
-            cache = cache_of(answer)
+            answer = self._model.base_model(input_ids=ids, use_cache=True, **past)
+            past = past_of(answer)
             readout.tokens_computed += stop - start
             readout.take_hidden(start, answer[0][0])
             branches = children.get(stop - 1, [])
             for number, branch in enumerate(branches):
                 last = stop == end and number == len(branches) - 1
-                self._walk(readout, max_tokens, children, branch, cache if last else fork(cache))
+                self._walk(readout, max_tokens, children, branch, past if last else fork(past))
 
 
 def _children(tree: TokenTree) -> dict[int, list[int]]:
@@ -69,24 +73,21 @@ def _segments(
             start = min(start + max_tokens, stop)
 
 
-def continued(cache: Any) -> dict[str, Any]:
-    """Return the keyword that hands `cache` back to the model it came from."""
-    return {} if cache is None else {"past_key_values": cache}
+def past_of(answer: Any) -> Past:
+    """Return what a model's next call needs to continue from its answer."""
+    return {name: getattr(answer, name) for name in _CACHES if getattr(answer, name, None) is not None}
 
 
-def cache_of(answer: Any) -> Any:
-    """Return the cache of a model's answer."""
-    return answer.past_key_values
-
-
-def fork(cache: Any) -> Any:
+def fork(past: Past) -> Past:
     """Return an independent copy of a cache.
 
     Attention layers grow by concatenation and never write into their tensors, so these are shared; anything
     else (recurrent states are updated in place) is copied.
     """
     shared: dict[int, Any] = {}
-    for layer in getattr(cache, "layers", ()):
-        if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer):
-            shared.update({id(value): value for value in vars(layer).values() if isinstance(value, torch.Tensor)})
-    return copy.deepcopy(cache, shared)
+    for cache in past.values():
+        for layer in getattr(cache, "layers", ()):
+            if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer):
+                tensors = (value for value in vars(layer).values() if isinstance(value, torch.Tensor))
+                shared.update({id(tensor): tensor for tensor in tensors})
+    return copy.deepcopy(past, shared)

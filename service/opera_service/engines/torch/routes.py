@@ -74,8 +74,9 @@ def layer_kinds(loaded: LoadedModel) -> list[str]:
 
 
 def is_packable(loaded: LoadedModel) -> bool:
-    """Whether every layer is full or sliding attention, as far as the configuration says."""
-    return set(layer_kinds(loaded)) <= _PACKABLE
+    """Whether every layer is full or sliding attention, as far as model and configuration say."""
+    recurrent = getattr(loaded.model, "_is_stateful", False)
+    return not recurrent and set(layer_kinds(loaded)) <= _PACKABLE
 
 
 def probe_tree(vocab: int, length: int) -> TokenTree:

@@ -6,6 +6,7 @@ is in the batch and no global generator is touched. Knows no tokenizer: ids in, 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from opera_client.errors import ContextTooLong, EmptyContext, EngineFailed, InvalidRequest, TokenOutOfVocabulary
 from opera_service.engines.base import Generation, GenerationRequest
-from opera_service.engines.torch.kv_fork import cache_of, continued
+from opera_service.engines.torch.kv_fork import Past, past_of
 from opera_service.engines.torch.loading import LoadedModel
 from opera_service.engines.torch.routes import is_packable
 from opera_service.scoring.tree import as_ids
@@ -57,6 +58,8 @@ class Sampler:
         self._eos = _eos_ids(loaded)
         # Left padding is only invisible to attention; recurrent layers need prompts of one length.
         self._pads = is_packable(loaded)
+        keeps = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if keeps else {}
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Return `n` continuations per request, in order.
@@ -67,7 +70,10 @@ class Sampler:
         rows = [self._rows(request) for request in requests]
         for batch in self._batches(requests):
             with torch.inference_mode():
-                self._run([rows[index] for index in batch], [requests[index].prompt_ids for index in batch])
+                self._run(
+                    [rows[index][some] for index, some in batch],
+                    [requests[index].prompt_ids for index, _ in batch],
+                )
         return [[row.generation() for row in group] for group in rows]
 
     def _rows(self, request: GenerationRequest) -> list[_Row]:
@@ -89,6 +95,7 @@ class Sampler:
             ("temperature", request.temperature >= 0),
             ("top_p", 0 < request.top_p <= 1),
             ("top_k", request.top_k >= 0),
+            ("seed", request.seed is None or request.seed >= 0),
         ):
             if not good:
                 raise InvalidRequest(f"{name} {getattr(request, name)} is out of range", field=name)
@@ -97,21 +104,27 @@ class Sampler:
         stops = frozenset(request.stop_ids) | self._eos
         return [_Row(request, stops, limit, np.random.default_rng(seed)) for seed in seeds]
 
-    def _batches(self, requests: Sequence[GenerationRequest]) -> list[list[int]]:
-        """Group requests whose final tokens fit the budget together, prompts of similar length side by side."""
-        batches: list[list[int]] = []
+    def _batches(self, requests: Sequence[GenerationRequest]) -> list[list[tuple[int, slice]]]:
+        """Group rows, given by request and number, whose final tokens fit the budget together (one at least).
+
+        Prompts of similar length come side by side.
+        """
+        batches: list[list[tuple[int, slice]]] = []
         used = longest = 0
         for index in sorted(range(len(requests)), key=lambda index: len(requests[index].prompt_ids)):
             request = requests[index]
             length = len(request.prompt_ids)
-            size = request.n * (length + request.max_tokens)
-            fits = used + size <= self._max_batch_tokens and (self._pads or length == longest)
-            if batches and fits:
-                batches[-1].append(index)
-                used += size
-            else:
-                batches.append([index])
-                used, longest = size, length
+            each = length + request.max_tokens
+            count = max(1, self._max_batch_tokens // each)
+            for first in range(0, request.n, count):
+                some = slice(first, min(first + count, request.n))
+                size = (some.stop - first) * each
+                if batches and used + size <= self._max_batch_tokens and (self._pads or length == longest):
+                    batches[-1].append((index, some))
+                    used += size
+                else:
+                    batches.append([(index, some)])
+                    used, longest = size, length
         return batches
 
     def _run(self, groups: list[list[_Row]], prompts: list[NDArray[np.int32]]) -> None:
@@ -126,12 +139,12 @@ class Sampler:
         seen = torch.as_tensor(mask, device=device)
         padded = bool((mask == 0).any())
         extra = {"attention_mask": seen, "position_ids": (seen.cumsum(1) - 1).clamp_min(0)} if padded else {}
-        answer = model(input_ids=torch.as_tensor(ids, device=device), use_cache=True, **extra)
-        logits, cache = answer.logits[:, -1], cache_of(answer)
+        answer = model(input_ids=torch.as_tensor(ids, device=device), use_cache=True, **self._last_only, **extra)
+        logits, past = answer.logits[:, -1], past_of(answer)
         rows = [row for group in groups for row in group]
         source = torch.as_tensor([number for number, group in enumerate(groups) for _ in group], device=device)
         logits, seen = logits[source], seen[source]
-        cache.reorder_cache(source)
+        _select(past, source)
         while True:
             chosen = choose(logits, rows)
             for row, token in zip(rows, chosen, strict=True):
@@ -142,12 +155,18 @@ class Sampler:
             if len(alive) < len(rows):
                 index = torch.as_tensor(alive, device=device)
                 rows, seen = [rows[number] for number in alive], seen[index]
-                cache.reorder_cache(index)
+                _select(past, index)
             seen = torch.cat([seen, seen.new_ones(len(rows), 1)], dim=1)
             extra = {"attention_mask": seen, "position_ids": seen.sum(1, keepdim=True) - 1} if padded else {}
             last = torch.as_tensor([[row.ids[-1]] for row in rows], device=device)
-            answer = model(input_ids=last, use_cache=True, **continued(cache), **extra)
-            logits, cache = answer.logits[:, -1], cache_of(answer)
+            answer = model(input_ids=last, use_cache=True, **past, **extra)
+            logits, past = answer.logits[:, -1], past_of(answer)
+
+
+def _select(past: Past, rows: Tensor) -> None:
+    """Keep these rows of a cache, in this order; a row may come more than once."""
+    for cache in past.values():
+        cache.reorder_cache(rows)
 
 
 def choose(logits: Tensor, rows: Sequence[_Row]) -> list[int]:

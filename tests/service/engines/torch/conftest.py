@@ -69,6 +69,9 @@ MODELS: dict[str, Callable[[], tf.PreTrainedModel]] = {
         )
     ),
     "bloom": lambda: tf.BloomForCausalLM(tf.BloomConfig(vocab_size=VOCAB, hidden_size=32, n_layer=2, n_head=4)),
+    "mamba": lambda: tf.MambaForCausalLM(
+        tf.MambaConfig(vocab_size=VOCAB, hidden_size=32, state_size=8, num_hidden_layers=2, eos_token_id=2)
+    ),
     "qwen3_next": _qwen3_next,
 }
 

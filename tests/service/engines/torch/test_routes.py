@@ -28,6 +28,7 @@ def test_float64_scores_equal_plain_forwards(lab, trees, name, route):
             assert scores.tokens_computed == fed
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_equals_plain_forwards(lab, trees):
     model = lab.make_model("qwen3_sliding")  # layers of both kinds
     scorer = TreeScorer(lab.load("qwen3_sliding"), route="flex")
@@ -35,6 +36,7 @@ def test_flex_equals_plain_forwards(lab, trees):
         np.testing.assert_allclose(scores.logprobs, lab.oracle_logprobs(model, tree), rtol=0, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_continues_from_kept_keys(lab):
     tree = lab.group_tree(responses=(14, 9), cuts=3, reference=3)
     scorer = TreeScorer(lab.load("qwen3_sliding"), route="flex", max_batch_tokens=19)
@@ -78,6 +80,7 @@ def test_one_token_at_a_time_is_still_exact(lab, route):
         ("gemma2", "kv_fork"),  # attention scores are soft-capped
         ("bloom", "kv_fork"),  # distances are biases built into its attention
         ("qwen3_next", "kv_fork"),  # linear attention
+        ("mamba", "naive"),  # its cache continues one token at a time only
     ],
 )
 def test_auto_takes_the_fastest_route_that_is_right(lab, name, route):

@@ -25,7 +25,7 @@ def greedy_by_transformers(model, ids, count):
     return answer[0, len(ids) :].tolist()
 
 
-@pytest.mark.parametrize("name", ["qwen3", "mistral", "qwen3_next", "gpt2"])
+@pytest.mark.parametrize("name", ["qwen3", "mistral", "qwen3_next", "mamba", "gpt2"])
 def test_greedy_batches_equal_transformers_one_by_one(lab, name):
     prompts = [lab.random_ids(seed, length).tolist() for seed, length in ((1, 3), (2, 11), (3, 1), (4, 3))]
     model = lab.make_model(name)
@@ -74,6 +74,18 @@ def test_generation_ends_at_a_stop_id_and_keeps_it(lab, sampler):
     assert sampler.generate([ask([5, 6, 7], temperature=0)])[0][0].finish_reason == "length"
 
 
+def test_a_continuation_ends_alone_when_the_caller_has_enough(sampler):
+    (free,) = sampler.generate([ask([5, 6, 7], n=3)])
+    mark = int(free[1].token_ids[2])
+    (answers,) = sampler.generate([ask([5, 6, 7], n=3, enough=lambda ids: ids[-1] == mark)])
+    for one, whole in zip(answers, free, strict=True):
+        ids = whole.token_ids.tolist()
+        end = ids.index(mark) + 1 if mark in ids[:-1] else len(ids)
+        assert one.token_ids.tolist() == ids[:end]
+        assert one.finish_reason == ("enough" if end < len(ids) else "length")
+    assert answers[1].finish_reason == "enough"
+
+
 def test_end_of_text_always_stops(lab):
     loaded = lab.load("qwen3")
     free = greedy_by_transformers(lab.make_model("qwen3"), [5, 6, 7], 8)
@@ -90,7 +102,7 @@ def test_generation_ends_at_the_model_s_length(sampler):
 
 
 def test_a_budget_of_one_token_changes_nothing(lab, sampler):
-    requests = [ask([5, 6, 7], n=2), ask([8, 9])]
+    requests = [ask([5, 6, 7], n=5), ask([8, 9])]
     tight = Sampler(lab.load("qwen3"), 1).generate(requests)
     for first, second in zip(tight, sampler.generate(requests), strict=True):
         assert [each.token_ids.tolist() for each in first] == [each.token_ids.tolist() for each in second]
@@ -116,6 +128,7 @@ def test_nobody_else_s_random_numbers_are_touched(sampler):
         (ask([1], temperature=-1.0), InvalidRequest, "temperature"),
         (ask([1], top_p=0.0), InvalidRequest, "top_p"),
         (ask([1], top_k=-1), InvalidRequest, "top_k"),
+        (ask([1], seed=-1), InvalidRequest, "seed"),
     ],
 )
 def test_refusals(sampler, request_, error, field):
