@@ -23,6 +23,11 @@ def count() -> int:
     return int(torch.distributed.get_world_size())
 
 
+def own() -> int:
+    """Return this process's rank."""
+    return 0 if count() == 1 else int(sys.modules["torch"].distributed.get_rank())
+
+
 def gather(items: list[T]) -> list[list[T]]:
     """Return every rank's items, by rank. A collective: all ranks must call it."""
     from accelerate.utils import gather_object
@@ -51,9 +56,7 @@ def complete(rows: Sequence[T], size: int | None) -> tuple[list[T], list[T]]:
     """
     if size is None or count() == 1:
         return [], []
-    import torch
-
-    rank = torch.distributed.get_rank()
+    rank = own()
     lengths = [length for (length,) in gather([len(rows)])]
     starts = list(accumulate(lengths, initial=0))
     if all(start % size == 0 for start in starts[:-1]):

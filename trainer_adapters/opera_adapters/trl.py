@@ -19,9 +19,12 @@ from opera_adapters._asking import Asker, Scored
 from opera_adapters._grouping import Row
 from opera_adapters._missing import need
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
-from opera_client.errors import InvalidRequest
+from opera_client.errors import InvalidRequest, Unavailable
 
 need("trl", "trl")
+from opera_adapters._policy_sync import PolicySync, weight_version  # noqa: E402
+
+__all__ = ["Blocking", "OperaReward", "PolicySync"]
 
 Rewards = list[float | None]
 Conversation = Sequence[Mapping[str, Any]]
@@ -43,9 +46,11 @@ class OperaReward:
         task: `open`, or `math` for answers that are right or wrong.
         task_column: dataset column that says so row by row.
         send: `ids` scores the very tokens of the rollout, the scorer having the policy's tokenizer; `text` is for
-            another model as scorer.
+            another model as scorer, and for trainers whose ids are padded (OnlineDPO).
         follow_policy: ask for weights of this training step only; `PolicySync` brings them.
         run_id: name of this run, for the service's logs and the names of weights.
+        on_failure: `none` leaves completions without a reward out, as GRPO and RLOO read None. `raise` is for
+            trainers that read it as 0: OnlineDPO, and any with further reward functions beside this one.
         timeout_s: seconds for one batch with all retries. Other ranks wait meanwhile: stay well below the
             process group's own timeout (10 minutes with NCCL).
         name: what the trainer's logs call this reward.
@@ -53,7 +58,7 @@ class OperaReward:
 
     Raises:
         OperaError: on a call, what no retry can heal (unknown preset, wrong key) before anything was scored; a
-            dataset without the reference column.
+            dataset without the reference column; any failure with `on_failure="raise"`.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class OperaReward:
         send: Literal["ids", "text"] = "ids",
         follow_policy: bool = False,
         run_id: str | None = None,
+        on_failure: Literal["none", "raise"] = "none",
         timeout_s: float = 300.0,
         name: str = "opera",
         client_options: ClientOptions | None = None,
@@ -81,6 +87,7 @@ class OperaReward:
         self.num_generations = num_generations
         self.reference_column, self.task, self.task_column = reference_column, task, task_column
         self.send, self.follow_policy, self.run_id = send, follow_policy, run_id
+        self.on_failure = on_failure
         self._asker = Asker(
             url,
             client,
@@ -111,6 +118,8 @@ class OperaReward:
             [*before, *rows, *after], size, step=step, weight_version=self._weight_version(step)
         )
         own = Scored(scored.rows[len(before) : len(before) + len(rows)], scored.diagnostics)
+        if self.on_failure == "raise" and None in own.rewards:
+            raise Unavailable(f"{own.rewards.count(None)} of {len(rows)} completions: {scored.problem}")
         self._log(own, time.perf_counter() - start, log_metric, log_extra)
         return own.rewards
 
@@ -199,11 +208,6 @@ class Blocking:
             return thread.submit(
                 lambda: asyncio.run(self.reward(prompts, completions, completion_ids, **columns))
             ).result()
-
-
-def weight_version(run_id: str | None, step: int) -> str:
-    """Return the name of the policy's weights after `step` optimizer steps, the same in reward and sync."""
-    return str(step) if run_id is None else f"{run_id}/{step}"
 
 
 def _text(completion: str | Conversation) -> str:

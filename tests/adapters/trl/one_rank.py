@@ -13,13 +13,15 @@ from tests.adapters.trl.test_grpo import Noted, dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
+from opera_adapters.trl import PolicySync
 from opera_service.demo import model_path
 
 
 def main(folder: Path, urls: list[str], arguments: dict[str, Any]) -> None:
     rank = int(os.environ["RANK"])
     torch.manual_seed(0)
-    reward = Noted(urls[rank], timeout_s=20 if len(set(urls)) == 1 else 2)
+    follow = arguments.pop("follow_policy", False)
+    reward = Noted(urls[rank], timeout_s=20 if len(set(urls)) == 1 else 2, follow_policy=follow, run_id="ranks")
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32),
         reward_funcs=reward,
@@ -29,6 +31,7 @@ def main(folder: Path, urls: list[str], arguments: dict[str, Any]) -> None:
         ),
         train_dataset=dataset("conversational"),
         processing_class=AutoTokenizer.from_pretrained(model_path()),
+        callbacks=[PolicySync(urls[rank], run_id="ranks")] if follow else [],
     )  # fmt: skip
     trainer.train()
     calls = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.adapters.gate import serving
 from tests.adapters.trl.test_grpo import direct
 
 ROOT = Path(__file__).parents[3]
@@ -71,3 +72,21 @@ def test_a_rank_without_a_service_leaves_the_other_alone(service, tokenizer, tmp
         assert batch["rewards"][3:] == [None] * 3
         expected = direct(service.url, tokenizer, batch, 2)
         assert batch["rewards"][:3] == pytest.approx(expected[:3], abs=2e-5)
+
+
+def test_no_rank_is_scored_on_old_weights(tmp_path: Path) -> None:
+    """The first rank pushes; the second asks for the same version and finds it."""
+    with serving(engine="torch") as served:
+        ranks = torchrun(
+            tmp_path,
+            [served.url] * 2,
+            per_device_train_batch_size=2,
+            num_generations=2,
+            max_steps=3,
+            follow_policy=True,
+        )
+    for rank in ranks:
+        assert [call["step"] for call in rank["calls"]] == [0, 1, 2]
+        assert all(None not in call["rewards"] for call in rank["calls"])
+    asked = sorted(body["weight_version"] for body in served.bodies)
+    assert asked == [f"ranks/{step}" for step in (0, 0, 1, 1, 2, 2)]
