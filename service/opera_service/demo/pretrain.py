@@ -165,7 +165,10 @@ def make(folder: Path, *, seed: int = 0, steps: int = STEPS, count: int = 256) -
 def main() -> None:
     """Parse the command line and make the model."""
     parser = argparse.ArgumentParser(prog="python -m opera_service.demo.pretrain", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the model into")
+    packaged = Path(__file__).parent / "model"
+    parser.add_argument(
+        "--out", type=Path, default=packaged, help="folder to write into; the package's by default"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"training steps, {STEPS} by default")
     options = parser.parse_args()
