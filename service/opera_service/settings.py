@@ -17,7 +17,9 @@ import yaml
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-EngineName = Literal["dummy", "torch"]
+from opera_service.engines.vllm.settings import VllmSettings
+
+EngineName = Literal["dummy", "torch", "vllm", "vllm-http"]
 RouteName = Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 WeightsModeName = Literal["shadow", "in_place"]
@@ -38,7 +40,12 @@ class Settings(BaseSettings):
     """One service process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OPERA_", env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
+        env_prefix="OPERA_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
@@ -58,6 +65,12 @@ class Settings(BaseSettings):
     weights_mode: WeightsModeName = Field(
         "shadow", description="How new policy weights come in: `shadow` doubles their memory while they load."
     )
+    vllm: VllmSettings = Field(
+        VllmSettings(), description="--vllm.NAME VALUE: any argument of vLLM's engine; OPERA_VLLM__NAME; `vllm:`."
+    )
+    vllm_url: str | None = Field(None, description="Address of the vLLM server that --engine vllm-http asks.")
+    vllm_api_key: SecretStr | None = Field(None, description="The key that server wants.")
+    vllm_api_key_file: Path | None = Field(None, description="File that holds it.")
     api_keys: Keys = Field((), description="Accepted keys, comma-separated; none means open.")
     api_key_file: Path | None = Field(None, description="File with one accepted key a line, read again on change.")
     admin_keys: Keys = Field((), description="Keys that may also replace the policy's weights, comma-separated.")
@@ -122,6 +135,13 @@ class Settings(BaseSettings):
         return own + read_keys("admin_key_file", self.admin_key_file)
 
     @property
+    def vllm_key(self) -> str | None:
+        """The key for `vllm_url`, from `vllm_api_key` or `vllm_api_key_file`."""
+        if self.vllm_api_key is not None:
+            return self.vllm_api_key.get_secret_value()
+        return next(iter(read_keys("vllm_api_key_file", self.vllm_api_key_file)), None)
+
+    @property
     def max_weights_bytes(self) -> int:
         """The limit of pushed weights in bytes."""
         return int(self.max_weights_gb * 2**30)
@@ -147,6 +167,10 @@ def _check(settings: Settings) -> None:
     for root in settings.policy_root:
         if not root.is_dir():
             raise SettingsError(f"policy_root: {root} is not a folder")
+    if settings.engine == "vllm-http":
+        if settings.vllm_url is None:
+            raise SettingsError("vllm_url: --engine vllm-http asks a vLLM server; say which with --vllm-url")
+        settings.vllm_key  # noqa: B018  an unreadable key file must stop the start
     if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
         raise SettingsError("ssl_keyfile: give --ssl-certfile, too")
     for name in ("ssl_certfile", "ssl_keyfile"):
@@ -157,10 +181,12 @@ def _check(settings: Settings) -> None:
 
 def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> Settings:
     """Read flags, environment and config file. Raises `SettingsError`; `--help` exits like argparse does."""
+    argv, vllm_flags = _take_vllm_flags(argv)
     flags = vars(_parser(prog).parse_args(argv))
     config = flags.pop("config", os.environ.get("OPERA_CONFIG"))
-    from_file = _read_config(Path(config)) if config else {}
-    from_file = {key: value for key, value in from_file.items() if not os.environ.get(f"OPERA_{key.upper()}")}
+    from_file = _without_environment(_read_config(Path(config)) if config else {}, "OPERA_")
+    if isinstance(block := from_file.get("vllm", {}), dict):
+        flags["vllm"] = {**_without_environment(block, "OPERA_VLLM__"), **vllm_flags}
     try:
         settings = Settings(**{**from_file, **flags})
     except ValidationError as error:
@@ -171,6 +197,26 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
         raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
     _check(settings)
     return settings
+
+
+def _take_vllm_flags(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split off `--vllm.NAME VALUE`, `--vllm.NAME=VALUE` and the switch `--vllm.NAME`."""
+    rest: list[str] = []
+    found: dict[str, str] = {}
+    waiting = list(argv)
+    while waiting:
+        flag, equals, value = waiting.pop(0).partition("=")
+        if not flag.startswith("--vllm."):
+            rest.append(flag + equals + value)
+        else:
+            if not equals:
+                value = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
+            found[flag.removeprefix("--vllm.").replace("-", "_")] = value
+    return rest, found
+
+
+def _without_environment(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not os.environ.get(f"{prefix}{str(key).upper()}")}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -202,6 +248,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="Settings as `key: value` lines.")
     for name, field in Settings.model_fields.items():
+        if name == "vllm":
+            parser.add_argument_group("vLLM", field.description)
+            continue
         default = "" if field.default in (None, (), False) else f" (default: {field.default})"
         is_flag: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         parser.add_argument(

@@ -44,7 +44,7 @@ def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytes
         "weights_mode": "in_place", "policy_root": str(tmp_path),
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
-        if name.endswith("file"):  # must exist; tested below
+        if name.endswith("file") or name == "vllm":  # must exist; is a tree of its own; tested below
             continue
         value = "true" if field.annotation is bool else odd.get(name, "7")
         from_flag = getattr(load_settings([f"--{name.replace('_', '-')}", value]), name)
@@ -103,6 +103,47 @@ def test_keys_come_from_the_list_and_the_file(tmp_path: Path, monkeypatch: pytes
     settings = load_settings(["--api-key-file", str(file)])
     assert settings.keys == ("k-one", "k-two", "three", "four")
     assert "k-one" not in repr(settings)
+
+
+def test_vllm_s_own_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "opera.yaml"
+    file.write_text("vllm:\n  max_model_len: 10\n  max_num_seqs: 11\n  block_size: 12\n")
+    monkeypatch.setenv("OPERA_VLLM__MAX_NUM_SEQS", "21")
+    monkeypatch.setenv("OPERA_VLLM__BLOCK_SIZE", "22")
+    flags = ["--vllm.block-size=32", "--vllm.enforce_eager", "--vllm.weight_transfer_config", "{backend: nccl}"]
+    settings = load_settings(["--config", str(file), *flags, "--port", "3"])
+    assert settings.port == 3
+    assert settings.vllm.engine_args() == {
+        "tensor_parallel_size": 1, "data_parallel_size": 1, "max_model_len": 10, "max_num_seqs": 21,
+        "block_size": 32, "enforce_eager": True, "weight_transfer_config": {"backend": "nccl"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--vllm.logprobs_mode", "x"], "raw log-probabilities"),
+        (["--vllm.max_model_len", "one"], "vllm.max_model_len"),
+        (["--engine", "vllm-http"], "--vllm-url"),
+        (["--engine", "vllm-http", "--vllm-url", "http://x", "--vllm-api-key-file", "/nowhere/k"], "/nowhere/k"),
+    ],
+)
+def test_what_vllm_cannot_be_told(argv: list[str], said: str):
+    with pytest.raises(SettingsError) as raised:
+        load_settings(argv)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_key_of_a_vllm_server(tmp_path: Path):
+    file = tmp_path / "key"
+    file.write_text("secret\n")
+    flags = ["--engine", "vllm-http", "--vllm-url", "http://gpu:8000"]
+    assert load_settings(flags).vllm_key is None
+    assert load_settings([*flags, "--vllm-api-key-file", str(file)]).vllm_key == "secret"
+    settings = load_settings([*flags, "--vllm-api-key", "own", "--vllm-api-key-file", str(file)])
+    assert settings.vllm_key == "own"
+    assert "own" not in repr(settings)
 
 
 def test_a_switch_needs_no_value():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 OWNED = {
@@ -39,6 +40,14 @@ class VllmSettings(BaseModel):
         description="Prompt tokens handed to vLLM at once, shared prefixes counted each time: bounds host memory.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, given: Any) -> Any:
+        """Read vLLM's own arguments as YAML where they come as text, from flags and variables."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value if name in cls.model_fields else _read(value) for name, value in given.items()}
+
     @model_validator(mode="after")
     def _not_ours(self) -> VllmSettings:
         for name in (self.model_extra or {}).keys() & OWNED.keys():
@@ -49,3 +58,12 @@ class VllmSettings(BaseModel):
         """Return what is passed to vLLM: everything that was said, without this engine's own settings."""
         said = self.model_dump(exclude={"inflight_tokens"})
         return {name: value for name, value in said.items() if value is not None}
+
+
+def _read(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
