@@ -20,6 +20,7 @@ from opera_client._connection import Connection
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
 from opera_client._parse import Item, Request, address, item_of, items_of, plain_json, request_of
+from opera_client._policy import PolicyCalls
 from opera_client._progress import progress_bar
 from opera_client._retry import Backoff, Deadline
 from opera_client._routing import GROUP_HEADER, group_route
@@ -68,7 +69,7 @@ class ClientOptions(TypedDict, total=False):
     transport: httpx.AsyncBaseTransport | None
 
 
-class AsyncRewardClient:
+class AsyncRewardClient(PolicyCalls):
     """Ask an opera-reward service for rewards, rankings and log-probabilities.
 
     Groups and items are wire models or plain dicts of the same form. A call is cut into requests of at most

@@ -64,6 +64,9 @@ class RewardClient:
     score = _plain(AsyncRewardClient.score)
     rewards = _plain(AsyncRewardClient.rewards)
     model = _plain(AsyncRewardClient.model)
+    policy = _plain(AsyncRewardClient.policy)
+    push_weights = _plain(AsyncRewardClient.push_weights)
+    load_policy = _plain(AsyncRewardClient.load_policy)
     health = _plain(AsyncRewardClient.health)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 import httpx
@@ -34,6 +34,7 @@ async def ask(
     path: str,
     *,
     body: BaseModel | None = None,
+    content: Callable[[], AsyncIterator[bytes]] | None = None,
     deadline: Deadline,
     backoff: Backoff,
     request_id: str | None = None,
@@ -42,20 +43,25 @@ async def ask(
 ) -> Answer:
     """Send and return the parsed answer. Retries keep the same `X-Request-Id`.
 
+    `content` is sent in place of a `body`, called afresh for each attempt.
+
     Raises:
-        OperaError: the service's own error, at once unless its status is retryable.
+        OperaError: the service's own error, at once unless it or its status is retryable.
         ServiceUnreachable: no answer, after all retries.
         DeadlineExceeded: the answer did not come in time.
         UnexpectedAnswer: something answered, but not this service.
     """
     name = request_id or uuid.uuid4().hex
-    headers = {**(headers or {}), "X-Request-Id": name, "Content-Type": "application/json"}
-    content = None if body is None else body.model_dump_json(exclude_none=True)
+    kept = "application/json" if content is None else "application/octet-stream"
+    headers = {**(headers or {}), "X-Request-Id": name, "Content-Type": kept}
+    text = None if body is None else body.model_dump_json(exclude_none=True)
     failures = 0
     while True:
         try:
             async with asyncio.timeout(deadline.remaining):
-                response = await http.request(method, path, content=content, headers=headers)
+                response = await http.request(
+                    method, path, content=content() if content else text, headers=headers
+                )
         except TimeoutError:
             raise _too_late(deadline, name) from None
         except httpx.TransportError as error:
@@ -64,7 +70,7 @@ async def ask(
             if response.status_code in accept:
                 return _parse(kind, response, name)
             problem = _refusal(response, name)
-            if not is_retryable(response.status_code):
+            if not (is_retryable(response.status_code) or problem.retryable):
                 raise problem
         wait = backoff.wait(failures, problem.retry_after)
         if wait is None or not deadline.allows(wait):

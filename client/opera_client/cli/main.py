@@ -10,6 +10,7 @@ import typer
 from opera_client.cli import plugins
 from opera_client.cli.rank import rank
 from opera_client.cli.score import score
+from opera_client.cli.weights import weights
 
 
 def _version(wanted: bool) -> None:
@@ -38,6 +39,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     app.command("score")(score)
     app.command("rank")(rank)
+    app.add_typer(weights, name="weights")
     plugins.add_to(app)
     return app
 
