@@ -87,16 +87,20 @@ def _build_vllm_service(
         raise NotSupported(f"--engine {settings.engine} runs inside a service only")
     from opera_service.trajectories.hf_tokenizer import HFTokenizer
 
-    start: Coroutine[Any, Any, Engine]
+    def started(engine: Coroutine[Any, Any, Engine]) -> Engine:
+        return asyncio.run_coroutine_threadsafe(engine, loop).result()
+
     if settings.engine == "vllm-http":
         from opera_service.engines.vllm.http import VllmHttpEngine
 
         tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
-        start = VllmHttpEngine.connect(
-            settings.vllm_url or "",
-            vocab_size=tokenizer.vocab_size,
-            api_key=settings.vllm_key,
-            weight_version=settings.weight_version,
+        engine = started(
+            VllmHttpEngine.connect(
+                settings.vllm_url or "",
+                vocab_size=tokenizer.vocab_size,
+                api_key=settings.vllm_key,
+                weight_version=settings.weight_version,
+            )
         )
     else:
         try:
@@ -109,12 +113,10 @@ def _build_vllm_service(
             ) from None
         tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
         common = {"dtype": settings.dtype, "trust_remote_code": settings.trust_remote_code}
-        start = VllmEngine.load(
-            settings.model_path,
-            weight_version=settings.weight_version,
-            settings=VllmSettings.model_validate({**common, **settings.vllm.engine_args()}),
+        own = VllmSettings.model_validate({**common, **settings.vllm.model_dump()})
+        engine = started(
+            VllmEngine.load(settings.model_path, weight_version=settings.weight_version, settings=own)
         )
-    engine: Engine = asyncio.run_coroutine_threadsafe(start, loop).result()
     return Service(
         engine,
         tokenizer,
