@@ -99,17 +99,11 @@ def whole_tensors(model: Any) -> dict[str, Any]:
         raise NotSupported("PolicySync cannot gather ZeRO-3 parameters; save a checkpoint and POST /policy/load")
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise NotSupported("PolicySync cannot gather FSDP1 parameters; use FSDP2, or save and POST /policy/load")
+    every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tied = every - {name for name, _ in model.named_parameters()}
     found: dict[str, Any] = {}
-    seen: set[tuple[int, Any]] = set()
     for name, tensor in model.state_dict().items():
-        place = (_local(tensor).data_ptr(), tensor.shape)
-        if place in seen:
-            continue
-        seen.add(place)
-        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        found[name.removeprefix("module.")] = whole.detach().cpu().contiguous()
+        if name not in tied:
+            whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+            found[name.removeprefix("module.")] = whole.detach().cpu().contiguous()
     return found
-
-
-def _local(tensor: Any) -> Any:
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor

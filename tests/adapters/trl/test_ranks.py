@@ -18,16 +18,21 @@ ROOT = Path(__file__).parents[3]
 
 def torchrun(folder: Path, urls: list[str], **arguments: Any) -> list[dict[str, Any]]:
     """Train on two ranks, each with its own service's address; returns what each wrote."""
+    run_both("one_rank.py", str(folder), json.dumps(urls), json.dumps(arguments))
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def run_both(script: str, *arguments: str) -> None:
+    """Run a script of this folder on two ranks; both must end well."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        str(Path(__file__).with_name("one_rank.py")), str(folder), json.dumps(urls), json.dumps(arguments),
+        str(Path(__file__).with_name(script)), *arguments,
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def whole_batches(ranks: list[dict[str, Any]]) -> list[dict[str, list[Any]]]:
@@ -90,3 +95,7 @@ def test_no_rank_is_scored_on_old_weights(tmp_path: Path) -> None:
         assert all(None not in call["rewards"] for call in rank["calls"])
     asked = sorted(body["weight_version"] for body in served.bodies)
     assert asked == [f"ranks/{step}" for step in (0, 0, 1, 1, 2, 2)]
+
+
+def test_shards_of_fsdp2_are_gathered() -> None:
+    run_both("one_shard.py")
