@@ -10,11 +10,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from opera_client.errors import EngineFailed, NotSupported, OperaError, Unavailable
 from opera_client.wire import Health
-from opera_service.engines.base import Engine
+from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.groups.limits import GroupLimits
 from opera_service.pipelines.member import Members
@@ -26,6 +26,7 @@ from opera_service.weight_roots import WeightRoots
 from opera_service.weight_spool import WeightSpool
 
 logger = logging.getLogger(__name__)
+AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 
 def build_service(
@@ -87,14 +88,16 @@ def _build_vllm_service(
         raise NotSupported(f"--engine {settings.engine} runs inside a service only")
     from opera_service.trajectories.hf_tokenizer import HFTokenizer
 
-    def started(engine: Coroutine[Any, Any, Engine]) -> Engine:
+    transfer: WeightReceiver | None = None
+
+    def started(engine: Coroutine[Any, Any, AnyEngine]) -> AnyEngine:
         return asyncio.run_coroutine_threadsafe(engine, loop).result()
 
     if settings.engine == "vllm-http":
         from opera_service.engines.vllm.http import VllmHttpEngine
 
         tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
-        engine = started(
+        engine: Engine = started(
             VllmHttpEngine.connect(
                 settings.vllm_url or "",
                 vocab_size=tokenizer.vocab_size,
@@ -105,6 +108,7 @@ def _build_vllm_service(
     else:
         try:
             from opera_service.engines.vllm.engine import VllmEngine
+            from opera_service.engines.vllm.transfer import WeightTransfer
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "vllm":
                 raise
@@ -117,6 +121,7 @@ def _build_vllm_service(
         engine = started(
             VllmEngine.load(settings.model_path, weight_version=settings.weight_version, settings=own)
         )
+        transfer = WeightTransfer(engine)
     return Service(
         engine,
         tokenizer,
@@ -124,6 +129,7 @@ def _build_vllm_service(
         max_batch_tokens=settings.max_batch_tokens,
         encode_threads=settings.encode_threads,
         canary_tolerance=settings.canary_tolerance,
+        transfer=transfer,
     )
 
 

@@ -31,6 +31,7 @@ from opera_service.api.routes import (
     reward,
     score,
     tokenizer,
+    weight_transfer,
 )
 from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
@@ -76,7 +77,20 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
     )
     app.state.lifecycle = lifecycle
     app.state.gate = gate = Gate(settings)
-    for family in (reward, member, openrlhf, rank, expand, score, completions, tokenizer, model, policy, health):
+    for family in (
+        reward,
+        member,
+        openrlhf,
+        rank,
+        expand,
+        score,
+        completions,
+        tokenizer,
+        model,
+        policy,
+        weight_transfer,
+        health,
+    ):
         app.include_router(family.router)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(Envelope, lifecycle=lifecycle, gate=gate)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from opera_service.scoring.tree import Ids, TokenTree, TreeScores
 
@@ -63,7 +63,7 @@ class Generation:
 
     token_ids: Ids
     finish_reason: Literal["stop", "length", "enough"]
-    """`stop`: the last id is a stop id. `length`: max_tokens, or the model's end. `enough`: as the request said."""
+    """`stop`: the last id is a stop id. `length`: max_tokens or the model's end. `enough`: as the request said."""
     weight_version: str = ""
     """Version of the weights that sampled it."""
 
@@ -85,6 +85,34 @@ class Probe:
     tree: TokenTree
     judge: Callable[[TreeScores], None]
     """Raises an `OperaError` to refuse the weights. Runs on any thread."""
+
+
+class WeightReceiver(Protocol):
+    """Weights that a trainer pushes into the device by vLLM's own protocol: init, start, update…, finish.
+
+    From `start` to `finish` nothing is scored; an update that fails returns to the weights before.
+    """
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of this engine in the trainer's process group."""
+        ...
+
+    async def init(self, init_info: dict[str, Any]) -> None:
+        """Meet the trainer's process group."""
+        ...
+
+    async def start(self) -> None:
+        """Wait for work in flight, then keep everybody out."""
+        ...
+
+    async def update(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """Receive some tensors."""
+        ...
+
+    async def finish(self, version: str | None = None) -> str:
+        """Serve what was received, as `version`; return the version."""
+        ...
 
 
 class Engine(Protocol):

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from opera_client.errors import WeightVersionMismatch
 from opera_client.wire import ModelInfo, ServedModel
-from opera_service.engines.base import Engine
+from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.pipelines.baselines import Baselines
 from opera_service.policy import Policy
 from opera_service.scoring.scheduler import Scheduler
@@ -38,8 +38,10 @@ class Service:
         max_batch_tokens: int | None = None,
         encode_threads: int = 2,
         canary_tolerance: float = 0.05,
+        transfer: WeightReceiver | None = None,
     ) -> None:
         self.engine = engine
+        self.transfer = transfer
         self.tokenizer = tokenizer
         self.reader = Reader(tokenizer, engine.info.vocab_size, engine.info.max_context)
         self.telemetry = telemetry or Telemetry()
