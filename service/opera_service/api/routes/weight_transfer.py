@@ -73,7 +73,7 @@ async def post_update(request: Request) -> JSONResponse:
 
 @router.post("/finish_weight_update", **described("Serve what was received", errors=ERRORS))
 async def post_finish(request: Request) -> JSONResponse:
-    """Try the received weights and serve them, the prefix cache cleared; `weight_version` in the body names them."""
+    """Try the received weights and serve them, the prefix cache cleared, as the body's `weight_version`."""
     receiver = _receiver(request)
     headers = request.headers  # the body may be left out altogether
     sent = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
