@@ -30,7 +30,7 @@ def main() -> None:
 
     dataset = Dataset.from_list(
         [
-            {"prompt": [{"role": "user", "content": task.question}], "reference": task.reference}
+            {"prompt": [{"role": "user", "content": task.question}], "reference": task.reference}  # 3
             for task in tasks("train", 64)
         ]
     )
@@ -49,16 +49,12 @@ def main() -> None:
             report_to="none",
             use_cpu=True,
             bf16=False,
+            disable_tqdm=True,
         ),
         train_dataset=dataset,
         processing_class=AutoTokenizer.from_pretrained(model_path()),
     )
-    trainer.train()
-    for entry in trainer.state.log_history:
-        if "opera/relative" in entry:  # 3: every component is in the trainer's own log
-            print(
-                {name: round(value, 3) for name, value in entry.items() if name.startswith(("reward", "opera/"))}
-            )
+    trainer.train()  # its log has every component, as opera/...
 
 
 if __name__ == "__main__":

@@ -110,8 +110,13 @@ class OperaReward:
         """Return one reward a completion, None where there is none. Arguments are TRL's."""
         trainer = getattr(log_metric, "__self__", None)
         size = self._group_size(trainer)
-        rows = self._rows(trainer, prompts, completions, completion_ids, columns)
-        before, after = _ranks.complete(rows, size)  # no await and no failure of one rank alone up to here
+        self._check(columns)
+        try:
+            rows = self._rows(trainer, prompts, completions, completion_ids, columns)
+        except Exception as error:  # noqa: BLE001 (whatever it is: the other ranks wait for this one's rows)
+            problem = f"cannot be read: {type(error).__name__}: {error}"
+            rows = [Row({}, {}, problem) for _ in prompts]
+        before, after = _ranks.complete(rows, size)  # no await before it: the same order on all ranks
         step = getattr(trainer_state, "global_step", None)
         start = time.perf_counter()
         scored = await self._asker.score(
@@ -136,6 +141,15 @@ class OperaReward:
         evaluating = model is not None and not model.training
         return int(getattr(trainer, "num_generations_eval", theirs) if evaluating else theirs)
 
+    def _check(self, columns: Mapping[str, Any]) -> None:
+        for column in filter(None, (self.reference_column, self.task_column)):
+            if column not in columns:
+                raise InvalidRequest(
+                    f"the dataset has no column {column!r}, only {sorted(columns)}; name the right one, and set "
+                    "remove_unused_columns=False",
+                    field="reference_column" if column == self.reference_column else "task_column",
+                )
+
     def _rows(
         self,
         trainer: Any,
@@ -144,13 +158,6 @@ class OperaReward:
         completion_ids: Sequence[Sequence[int]] | None,
         columns: Mapping[str, Any],
     ) -> list[Row]:
-        for column in filter(None, (self.reference_column, self.task_column)):
-            if column not in columns:
-                raise InvalidRequest(
-                    f"the dataset has no column {column!r}, only {sorted(columns)}; name the right one, and set "
-                    "remove_unused_columns=False",
-                    field="reference_column" if column == self.reference_column else "task_column",
-                )
         with_ids = self.send == "ids" and completion_ids is not None
         asked = _templated(trainer, prompts) if with_ids else None
         rows = []

@@ -144,6 +144,25 @@ def test_a_missing_column_names_what_there_is(service) -> None:
         asyncio.run(OperaReward(service.url)(["q"], ["a"], gold=["r"]))
 
 
+def test_prompts_that_the_trainers_tokenizer_cannot_read_cost_their_batch_only(service) -> None:
+    """An exception of one rank alone would leave the others waiting for its rows."""
+
+    class Trainer:
+        num_generations = 2
+
+        def processing_class(self, text: list[str]) -> None:
+            raise UnicodeError("lone surrogate")
+
+        def log_metric(self, name: str, value: float) -> None:
+            logged[name] = value
+
+    logged: dict[str, float] = {}
+    reward = OperaReward(service.url)
+    found = asyncio.run(reward(["q"] * 2, RIGHT, [[1], [2]], log_metric=Trainer().log_metric, reference=["r"] * 2))
+    assert found == [None, None]
+    assert logged["opera/scored"] == 0
+
+
 def test_every_argument_is_documented() -> None:
     names = set(inspect.signature(OperaReward).parameters)
     text = inspect.getdoc(OperaReward) or ""
