@@ -67,7 +67,7 @@ def weight_files(source: Path) -> list[Path]:
         return [source]
     if (source / INDEX).is_file():
         return _indexed(source)
-    files = sorted(source.glob("*.safetensors"))
+    files = sorted(path for path in source.glob("*.safetensors") if path.is_file())
     if not files:
         raise InvalidWeights(f"{source.name} is no .safetensors file and no folder that holds any")
     return files
