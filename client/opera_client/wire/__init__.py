@@ -1,0 +1,93 @@
+"""The wire: every request and answer of the service as pydantic models, shared by server and client.
+
+Field names and meanings are the public contract. Unknown fields of a request are refused; NaN never travels.
+Token counts are tokens, log-probabilities natural logs, times milliseconds.
+"""
+
+from opera_client.wire._base import Detail, Message, Prompt, Status, TokenId, TokenIds, WeightVersion
+from opera_client.wire.common import ErrorBody, ErrorDetail, ModelInfo, Timing, Usage
+from opera_client.wire.expand import (
+    BranchResult,
+    ExpandItem,
+    ExpandItemResult,
+    ExpandRequest,
+    ExpandResult,
+    ExpandTiming,
+    ExpandUsage,
+)
+from opera_client.wire.member import MemberRequest, MemberResult, Name
+from opera_client.wire.operations import Health, PresetInfo, RewardInfo, RewardsInfo, ServedModel
+from opera_client.wire.policy import Canary, PolicyInfo, PolicyLoadRequest, PolicyLoadResult
+from opera_client.wire.rank import (
+    Branching,
+    Candidate,
+    CandidateResult,
+    RankBy,
+    RankItem,
+    RankItemResult,
+    RankRequest,
+    RankResult,
+)
+from opera_client.wire.reward import (
+    Group,
+    GroupResult,
+    RewardRequest,
+    RewardResult,
+    SegmentResult,
+    Trajectory,
+    TrajectoryResult,
+)
+from opera_client.wire.score import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+
+__all__ = [
+    "BranchResult",
+    "Branching",
+    "Canary",
+    "Candidate",
+    "CandidateResult",
+    "Detail",
+    "ErrorBody",
+    "ErrorDetail",
+    "ExpandItem",
+    "ExpandItemResult",
+    "ExpandRequest",
+    "ExpandResult",
+    "ExpandTiming",
+    "ExpandUsage",
+    "Group",
+    "GroupResult",
+    "Health",
+    "MemberRequest",
+    "MemberResult",
+    "Message",
+    "ModelInfo",
+    "Name",
+    "PolicyInfo",
+    "PolicyLoadRequest",
+    "PolicyLoadResult",
+    "PresetInfo",
+    "Prompt",
+    "RankBy",
+    "RankItem",
+    "RankItemResult",
+    "RankRequest",
+    "RankResult",
+    "RewardInfo",
+    "RewardRequest",
+    "RewardResult",
+    "RewardsInfo",
+    "ScoreItem",
+    "ScoreItemResult",
+    "ScoreRequest",
+    "ScoreResult",
+    "SegmentResult",
+    "ServedModel",
+    "Status",
+    "Timing",
+    "TokenId",
+    "TokenIds",
+    "Trajectory",
+    "TrajectoryResult",
+    "Usage",
+    "WeightVersion",
+]

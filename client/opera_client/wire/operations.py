@@ -1,0 +1,52 @@
+"""GET /rewards, GET /model and the health endpoints: what is served and how it is doing."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from opera_client.wire._base import Answer
+from opera_client.wire.common import ModelInfo
+
+
+class PresetInfo(Answer):
+    """One named configuration of a reward."""
+
+    config: dict[str, Any]
+    config_hash: str
+    components: list[str]
+
+
+class RewardInfo(Answer):
+    """One entry of the registry."""
+
+    name: str
+    summary: str
+    needs: list[str]
+    """Any of `reference`, `group`, `outcome`."""
+    source: str
+    presets: dict[str, PresetInfo]
+    config_schema: dict[str, Any]
+
+
+class RewardsInfo(Answer):
+    """The answer of GET /rewards."""
+
+    rewards: list[RewardInfo]
+
+
+class ServedModel(ModelInfo):
+    """The answer of GET /model."""
+
+    route: str
+    vocab_size: int
+    max_context: int
+    max_batch_tokens: int
+
+
+class Health(Answer):
+    """The answer of the health endpoints."""
+
+    status: Literal["ok", "starting", "draining", "failed"]
+    detail: str = ""
+    queued_trees: int = 0
+    queued_tokens: int = 0

@@ -1,0 +1,129 @@
+"""POST /reward: whole groups in, rewards and everything they were computed from out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from opera_client.wire._base import Answer, Detail, Prompt, Request, Status, TokenIds, needs_one
+from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
+
+
+class Trajectory(Request):
+    """A response to the group's prompt: its text, its token ids, or both (then ids are scored, text is shown)."""
+
+    id: str | None = Field(None, description="Unique in its group; the position by default.")
+    response: str | None = None
+    response_token_ids: TokenIds | None = None
+
+    @model_validator(mode="after")
+    def _some_response(self) -> Trajectory:
+        needs_one(self.response, self.response_token_ids, "response")
+        return self
+
+
+class Group(Request):
+    """All trajectories of one prompt in one rollout step, with the known good answer."""
+
+    group_id: str | None = Field(None, description="The position in the request by default.")
+    task: Literal["open", "math"] = "open"
+    prompt: Prompt | None = None
+    prompt_token_ids: TokenIds | None = None
+    reference: str | None = None
+    reference_token_ids: TokenIds | None = None
+    trajectories: list[Trajectory] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Group:
+        needs_one(self.prompt, self.prompt_token_ids, "prompt")
+        needs_one(self.reference, self.reference_token_ids, "reference")
+        ids = [trajectory.id for trajectory in self.trajectories if trajectory.id is not None]
+        if len(ids) != len(set(ids)):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise ValueError(f"trajectory id {twice!r} appears twice in the group; make ids unique or omit them")
+        return self
+
+
+class RewardRequest(Request):
+    """Score whole groups."""
+
+    reward: str = "opera"
+    preset: str = "hardened"
+    config: dict[str, Any] = Field(default_factory=dict, description="Overrides single fields of the preset.")
+    detail: Detail = "segments"
+    timeout_s: float | None = Field(None, gt=0, description="Drop the work unscored after this many seconds.")
+    weight_version: str | None = Field(None, description="Refuse (409) when other weights are loaded.")
+    run_id: str | None = None
+    step: int | None = Field(None, ge=0)
+    groups: list[Group] = Field(min_length=1)
+
+
+class SegmentResult(Answer):
+    """One paragraph of the think block."""
+
+    index: int
+    start: int
+    """First token of the segment in the response."""
+    end: int
+    """The boundary: one past the segment's last token, separator included."""
+    text: str
+    reflective: bool
+    mean_logprob: float
+    """Mean log-prob of the reference after this segment."""
+    gain: float
+    """`mean_logprob` after this segment minus before it."""
+    credited: bool
+    token_logprobs: list[float] | None = None
+    """Per reference token, with `detail: tokens`."""
+
+
+class TrajectoryResult(Answer):
+    """The reward of one trajectory and everything it was computed from, or the error that prevented it."""
+
+    id: str
+    status: Status
+    reward: float | None = None
+    components: dict[str, float] | None = None
+    mean_logprob: float | None = None
+    sum_logprob: float | None = None
+    perplexity: float | None = None
+    segments: list[SegmentResult] | None = None
+    token_logprobs: list[float] | None = None
+    """Per reference token under the final context, with `detail: tokens`."""
+    flags: list[str] = Field(default_factory=list)
+    error: ErrorDetail | None = None
+
+
+class GroupResult(Answer):
+    """One group's answer, trajectories in the order of the request."""
+
+    group_id: str
+    size: int
+    scored: int
+    """Trajectories that were scored and ranked among each other; less than `size` when some have errors."""
+    initial_mean_logprob: float | None
+    """Mean log-prob of the reference before any thought; null when nothing in the group was scored."""
+    reference_tokens: int
+    trajectories: list[TrajectoryResult]
+    diagnostics: dict[str, float] = Field(default_factory=dict)
+    """Group-level numbers behind the rewards: for OPERA the calibrated margin, temperature and spread."""
+
+
+class RewardResult(Answer):
+    """The answer of POST /reward."""
+
+    model: ModelInfo
+    reward: str
+    preset: str
+    config_hash: str
+    groups: list[GroupResult]
+    usage: Usage
+    timing_ms: Timing
+    ema_baseline: float | None = None
+    """Running mean of the run's log-probs (the authors' `ppl_ema_baseline`); `paper` preset only, a metric."""
+
+    @property
+    def rewards(self) -> list[list[float | None]]:
+        """Return the rewards, one list a group; None where a trajectory has an error."""
+        return [[trajectory.reward for trajectory in group.trajectories] for group in self.groups]
