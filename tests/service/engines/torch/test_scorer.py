@@ -61,9 +61,11 @@ def test_memory_that_ends_halves_the_forward_until_it_fits(lab, route, error):
 def test_memory_that_never_suffices_is_a_typed_error(lab):
     scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
     fed = refuse_forwards_over(scorer, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    tree = lab.group_tree()
     with pytest.raises(EngineOutOfMemory, match="do not fit"):
-        scorer.score([lab.group_tree()])
-    assert min(fed) >= MIN_TOKENS
+        scorer.score([tree])
+    assert tree.num_tokens == 127
+    assert fed == [127, 63, 31, MIN_TOKENS]
 
 
 def test_other_errors_are_not_taken_for_missing_memory(lab):
