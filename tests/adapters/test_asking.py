@@ -75,6 +75,13 @@ def test_a_row_that_cannot_be_sent_costs_its_group_nothing_else(service: Gate) -
     assert found[2:] == [None, None]
 
 
+def test_a_row_that_cannot_be_sent_leaves_its_group_the_others(service: Gate) -> None:
+    bad = Row(ROWS[1].question, {"response_token_ids": [-1]}).checked()
+    found = rewards(asker(service.url), [ROWS[0], bad])
+    assert found[0] is not None
+    assert found[1] is None
+
+
 def test_nothing_to_send_is_no_request(service: Gate) -> None:
     assert rewards(asker(service.url), [row("q", "x", None)] * 2) == [None, None]
     assert service.bodies == []
@@ -93,6 +100,19 @@ def test_no_service_is_none_within_the_deadline(service: Gate) -> None:
     start = time.monotonic()
     assert rewards(asker(service.url, timeout_s=1)) == [None] * 4
     assert time.monotonic() - start < 20
+
+
+def test_the_deadline_holds_for_a_patient_client_too(service: Gate) -> None:
+    service.delay_s = 10
+    start = time.monotonic()
+    with RewardClient(service.url, timeout=None) as client:
+        assert rewards(asker(client=client, timeout_s=0.5)) == [None] * 4
+    assert time.monotonic() - start < 9
+
+
+def test_the_service_is_told_the_deadline(service: Gate) -> None:
+    rewards(asker(service.url, timeout_s=30))
+    assert 0 < service.bodies[-1]["timeout_s"] <= 30
 
 
 def test_other_weights_are_none_even_at_first(service: Gate, caplog: pytest.LogCaptureFixture) -> None:

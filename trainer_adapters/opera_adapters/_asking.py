@@ -6,8 +6,10 @@ The failure policy of every adapter lives here. Knows the client; no trainer, no
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,7 +122,7 @@ class Asker:
         fields = {**self.fields, "detail": "reward", "step": step, "weight_version": weight_version}
         if isinstance(client, AsyncRewardClient):
             return await client.reward(questions, **fields)
-        return await asyncio.to_thread(client.reward, questions, **fields)
+        return await _in_thread(lambda: client.reward(questions, **fields))
 
     @staticmethod
     def _told(scored: Scored) -> Scored:
@@ -128,6 +130,21 @@ class Asker:
         if missing:
             log.warning("%d of %d completions have no reward: %s", missing, len(scored.rows), scored.problem)
         return scored
+
+
+def _in_thread(call: Callable[[], RewardResult]) -> asyncio.Future[RewardResult]:
+    """Call it in a thread that nobody waits for once the deadline has passed; `to_thread`'s are joined."""
+    promise: concurrent.futures.Future[RewardResult] = concurrent.futures.Future()
+    promise.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            promise.set_result(call())
+        except BaseException as error:  # noqa: BLE001 (it is raised where the result is awaited)
+            promise.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="opera-reward").start()
+    return asyncio.wrap_future(promise)
 
 
 def _hopeless(error: OperaError) -> bool:
