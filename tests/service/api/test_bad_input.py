@@ -277,6 +277,29 @@ async def test_one_group_that_fails_in_the_engine_spoils_no_other():
         assert response.json()["groups"][1]["trajectories"][0]["error"]["retryable"] is True
 
 
+async def test_a_trajectory_s_own_error_stays_when_its_group_fails_in_the_engine():
+    engine = FussyEngine(bad_token=ord("@"), error=EngineOutOfMemory("the tree is too big"))
+    async with opened(service_on(engine)) as client:
+        mixed = group(group_id="at", prompt="@", trajectories=[{"response": ""}, {"response": "x"}])
+        response = await client.post("/reward", json={"groups": [group(), mixed]})
+        assert statuses(response.json()) == [["ok", "ok"], ["empty_response", "engine_out_of_memory"]]
+
+
+async def test_what_cannot_be_judged_is_an_error_of_that_trajectory(client: httpx.AsyncClient):
+    trajectories = [
+        {"id": "empty", "response": ""},
+        {"id": "right", "response": r"<think>t</think>\boxed{7}"},
+        {"id": "endless", "response": rf"<think>t</think>\boxed{{{'1+' * 6000}1}}"},
+        {"id": "wrong", "response": r"<think>t</think>\boxed{8}"},
+    ]
+    response = await post(client, {"groups": [group(task="math", reference="7", trajectories=trajectories)]})
+    assert statuses(response.json()) == [["empty_response", "ok", "outcome_unavailable", "ok"]]
+    found = response.json()["groups"][0]["trajectories"]
+    assert [one["id"] for one in found] == ["empty", "right", "endless", "wrong"]
+    assert found[1]["reward"] > found[3]["reward"] == 0.0
+    assert found[2]["reward"] is None
+
+
 @pytest.mark.parametrize(
     ("raised", "status", "code"),
     [

@@ -64,6 +64,13 @@ async def test_without_echo_only_the_written_token_is_answered(client: httpx.Asy
     assert (silent["text"], silent["logprobs"]) == ("", None)
 
 
+async def test_a_token_is_written_without_asking_for_logprobs(client: httpx.AsyncClient):
+    (choice,) = (await complete(client, prompt="ab", max_tokens=1, temperature=0, echo=True))["choices"]
+    row = [logprob(ids_of("b")[-1], token) for token in range(VOCAB)]
+    assert choice["text"] == "ab" + chr(max(range(VOCAB), key=row.__getitem__))
+    assert choice["logprobs"] is None
+
+
 async def test_a_single_token_has_no_logprob(client: httpx.AsyncClient):
     (choice,) = (await complete(client, prompt="a", echo=True, logprobs=1))["choices"]
     assert (choice["text"], choice["logprobs"]["token_logprobs"]) == ("a", [None])

@@ -149,6 +149,21 @@ async def test_one_bad_tree_fails_alone():
     ]  # fmt: skip
 
 
+async def test_a_request_given_up_in_a_failing_batch_is_not_tried_alone():
+    engine = Gate()
+    engine.bad = {0: RuntimeError("kernel fault")}
+    scheduler = Scheduler(engine, 100)
+    tasks = [asyncio.create_task(scheduler.score(tree(first))) for first in range(3)]
+    await settle()
+    tasks[1].cancel()
+    await settle()
+    engine.gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert engine.batches == [[0, 1, 2], [0], [2]]
+    assert isinstance(answers[0], EngineFailed)
+    assert len(answers[2].scores.logprobs) == 1
+
+
 async def test_the_scheduler_works_on_after_a_failure():
     engine = Gate(open=True)
     engine.bad = {1: RuntimeError("kernel fault")}
