@@ -1,4 +1,4 @@
-"""One request on its way through the service: encode, sample, score, read, with its deadline, its clocks and its bill.
+"""One request on its way through the service, step by step, with its deadline, its clocks and its bill.
 
 It knows trees and threads; not what is encoded or read.
 """
