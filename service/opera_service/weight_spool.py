@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from opera_client.errors import BodyTooLarge, InvalidWeights, Unavailable
+from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidWeights, Unavailable
 
 _PREFIX = "opera-weights-"
 _BLOCK = 4 * 2**20
@@ -35,9 +35,10 @@ class Received:
 class WeightSpool:
     """A folder of this process's own below `parent`; made with the first push, removed by `close`."""
 
-    def __init__(self, parent: Path | None, max_bytes: int) -> None:
+    def __init__(self, parent: Path | None, max_bytes: int, *, idle_s: float = 60.0) -> None:
+        """`idle_s` seconds without a byte end a push: a sender that vanished must not keep others out."""
         self._parent = parent or Path(tempfile.gettempdir())
-        self._max_bytes = max_bytes
+        self._max_bytes, self._idle_s = max_bytes, idle_s
         self._folder: Path | None = None
         self._lock: IO[str] | None = None
         self._kept: Path | None = None
@@ -47,7 +48,7 @@ class WeightSpool:
         """Write a body to disk; it is removed at the end of the block unless `keep` was called.
 
         Raises `BodyTooLarge` as soon as it is, `InvalidWeights` when it has not the promised `sha256`,
-        `Unavailable` when the disk does not take it.
+        `Unavailable` when the disk does not take it, `DeadlineExceeded` when it does not go on.
         """
         folder: Path | None = None
         try:
@@ -88,7 +89,7 @@ class WeightSpool:
                 digest.update(waiting)
                 waiting.clear()
 
-            async for chunk in chunks:
+            async for chunk in self._while_alive(chunks):
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise BodyTooLarge(
@@ -99,6 +100,20 @@ class WeightSpool:
                     await asyncio.to_thread(flush)
             await asyncio.to_thread(flush)
         return digest.hexdigest()
+
+    async def _while_alive(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        source = aiter(chunks)
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    chunk = await anext(source)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"no byte of the weights came for {self._idle_s:g} s; push them again"
+                ) from None
+            yield chunk
 
     def _new_folder(self) -> Path:
         if self._folder is None:

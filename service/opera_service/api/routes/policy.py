@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from opera_client.errors import BodyTooLarge, InvalidRequest, OperaError, Unavailable
+from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, OperaError, Unavailable
 from opera_client.wire import PolicyInfo, PolicyLoadRequest, PolicyLoadResult, WeightVersion
 from opera_service.api.answering import lifecycle_of, read, service_of
 from opera_service.api.body import dump
@@ -48,7 +48,7 @@ async def get_policy(request: Request) -> Response:
         "Replace the weights by pushed ones",
         answer=PolicyLoadResult,
         headers=PushHeaders,
-        errors=(*LOAD_ERRORS, BodyTooLarge),
+        errors=(*LOAD_ERRORS, BodyTooLarge, DeadlineExceeded),
     ),
 )
 async def put_weights(request: Request) -> Response:
