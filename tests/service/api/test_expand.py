@@ -88,6 +88,10 @@ async def test_without_a_seed_nothing_repeats(client: httpx.AsyncClient):
 
 
 async def test_guiding_words_take_turns_and_belong_to_the_branch(client: httpx.AsyncClient):
+    words = ["at", "bat"]  # the dummy model sees the last token only
+    item = await expanded(client, n=2, guiding_words=words)
+    first, second = (one["text"].removeprefix(word) for one, word in zip(item["candidates"], words, strict=True))
+    assert first != second, "equal seeds, but every branch has random numbers of its own"
     item = await expanded(client, n=5, guiding_words=["Wait", "", "<think>"])
     assert [one["guiding_word"] for one in item["candidates"]] == ["Wait", "", "<think>", "Wait", ""]
     for one in item["candidates"]:
@@ -95,8 +99,6 @@ async def test_guiding_words_take_turns_and_belong_to_the_branch(client: httpx.A
         guide = ids_of(one["guiding_word"])
         assert one["token_ids"][: len(guide)] == guide
         assert len(one["token_ids"]) <= len(guide) + 12
-    sampled = {tuple(one["token_ids"][len(ids_of(one["guiding_word"])) :]) for one in item["candidates"]}
-    assert len(sampled) == 5, "equal seeds, but every branch has random numbers of its own"
 
 
 async def test_a_branch_ends_before_a_whole_stop_word(open_app):
@@ -111,6 +113,15 @@ async def test_a_branch_ends_before_a_whole_stop_word(open_app):
         ("all of it, all", "length", None),
     ]
     assert [one["token_ids"] for one in item["candidates"]] == [ids_of(text) for text, _, _ in got]
+
+
+async def test_sampling_ends_with_the_stop_word(open_app):
+    async with open_app(service_on(Scripted("so But " + "x" * 80, "But<|end|>"))) as client:
+        body = {"items": [{**ITEM, "n": 2, "stop": ["But"], "max_tokens": 100}]}
+        answer = (await client.post("/expand", json=body)).json()
+    assert [one["text"] for one in answer["items"][0]["candidates"]] == ["so ", ""]
+    assert [one["stopped_by"] for one in answer["items"][0]["candidates"]] == ["But", "But"]
+    assert answer["usage"]["generated_tokens"] == len("so But ") + len("But") + 1
 
 
 async def test_a_branch_that_ends_at_once_stands_last(open_app):
