@@ -118,13 +118,14 @@ async def test_the_same_push_again_changes_nothing(client: httpx.AsyncClient):
 
 
 async def test_a_version_names_one_set_of_weights_for_ever(client: httpx.AsyncClient):
-    await push(client, "1", salted(1))
+    first = await push(client, "1", salted(1))
     assert refusal(await push(client, "1", salted(2))) == (409, "weight_version_taken")
     assert refusal(await push(client, "0", salted(2))) == (409, "weight_version_taken")
     await push(client, "2", salted(2))
     assert refusal(await push(client, "1", salted(3))) == (409, "weight_version_taken")
     back = await push(client, "1", salted(1))
     assert (back.status_code, back.json()["changed"], back.json()["previous_version"]) == (200, True, "2")
+    assert back.json()["loaded_at"] > first.json()["loaded_at"]
 
 
 async def test_the_senders_own_number_decides(client: httpx.AsyncClient):

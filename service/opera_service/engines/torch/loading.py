@@ -94,7 +94,7 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if not trust_remote_code and "trust_remote_code" in str(error):
             raise NotSupported(
-                f"model {str(source)!r} brings Python code of its own; read it, then serve with --trust-remote-code"
+                f"model {str(source)!r} brings Python code of its own; read it, then give --trust-remote-code"
             ) from error
         raise EngineFailed(f"model {str(source)!r} could not be loaded: {_first_line(error)}") from error
     except Exception as error:  # broken safetensors headers raise a type of their own
