@@ -36,6 +36,10 @@ def test_each_tree_of_a_batch_gets_only_what_it_asked_for(lab):
     assert third.entropies is None
     assert third.top_logprobs.shape == (greedy.num_scored, 4)
     np.testing.assert_allclose(first.logprobs, second.logprobs, rtol=0, atol=1e-12)
+    alone, other = (scorer.score([tree])[0] for tree in (curious, greedy))
+    np.testing.assert_allclose(second.entropies, alone.entropies, rtol=0, atol=1e-12)
+    assert second.top_ids.tolist() == alone.top_ids.tolist()
+    assert third.top_ids.tolist() == other.top_ids.tolist()
 
 
 def test_a_token_the_model_rules_out_has_no_part_in_the_entropy(lab):
