@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -106,6 +107,8 @@ def _build_vllm_service(
             )
         )
     else:
+        # Read when vLLM is imported: stdout is for the one line that says where the service is.
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         try:
             from opera_service.engines.vllm.engine import VllmEngine
             from opera_service.engines.vllm.transfer import WeightTransfer
