@@ -38,10 +38,15 @@ class Group(Request):
     def _complete(self) -> Group:
         needs_one(self.prompt, self.prompt_token_ids, "prompt")
         needs_one(self.reference, self.reference_token_ids, "reference")
-        ids = [trajectory.id for trajectory in self.trajectories if trajectory.id is not None]
-        if len(ids) != len(set(ids)):
-            twice = next(name for name in ids if ids.count(name) > 1)
-            raise ValueError(f"trajectory id {twice!r} appears twice in the group; make ids unique or omit them")
+        seen: set[str] = set()
+        for position, trajectory in enumerate(self.trajectories):
+            name = str(position) if trajectory.id is None else trajectory.id
+            if name in seen:
+                raise ValueError(
+                    f"trajectory id {name!r} appears twice in the group (without an id it is the position); "
+                    "make ids unique or omit them all"
+                )
+            seen.add(name)
         return self
 
 

@@ -31,7 +31,6 @@ def run(argv: list[str]) -> int:
     """Watch the embedded model think and its thoughts being rewarded; needs no network, ends by itself."""
     options = _parser().parse_args(argv)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
         asyncio.run(_demo(options))
     except OSError as error:
         return _refuse(f"cannot write to {options.out}: {error.strerror}; choose another --out")
@@ -57,6 +56,7 @@ async def _demo(options: argparse.Namespace) -> None:
     from opera_service.lifecycle import build_service
     from opera_service.settings import Settings
 
+    options.out.mkdir(parents=True, exist_ok=True)
     console = show.console()
     console.print(show.INTRODUCTION)
     # Given here, so that no OPERA_... variable of a real service changes the demo.

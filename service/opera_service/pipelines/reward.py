@@ -80,13 +80,14 @@ def _refuse_repeated_groups(groups: Sequence[Group]) -> None:
     """A group that comes in pieces would be ranked piece by piece, silently (defect D10)."""
     seen: set[str] = set()
     for index, group in enumerate(groups):
-        if group.group_id in seen:
+        name = str(index) if group.group_id is None else group.group_id
+        if name in seen:
             raise InvalidRequest(
-                f"group {group.group_id!r} appears twice; put all its trajectories into one group",
+                f"group {name!r} appears twice (without a group_id it is the position); "
+                "put all its trajectories into one group, or name all groups",
                 field=f"groups.{index}.group_id",
             )
-        if group.group_id is not None:
-            seen.add(group.group_id)
+        seen.add(name)
 
 
 def _plan_all(service: Service, chosen: AnyReward, groups: Sequence[Group]) -> list[_Planned]:

@@ -114,6 +114,14 @@ async def test_ids_default_to_positions_and_groups_keep_their_order(client: http
     assert [found["id"] for found in answer["groups"][0]["trajectories"]] == ["0", "x"]
 
 
+async def test_a_name_given_is_not_another_groups_position(client: httpx.AsyncClient):
+    answer = await client.post(
+        "/reward", json={"groups": [group(group_id="1"), group(group_id=None, prompt="other")]}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "groups.1.group_id"
+
+
 async def test_components_are_the_same_for_every_trajectory(client: httpx.AsyncClient):
     for name in ("opera", "logprob", "nover"):
         for preset in ("paper", "hardened"):
