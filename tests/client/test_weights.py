@@ -1,5 +1,6 @@
 """Weights on their way: files, bytes and shards travel whole, retries are harmless, errors keep their type."""
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ from safetensors.numpy import load, save, save_file
 
 from opera_client import AsyncRewardClient, RewardClient
 from opera_client._weights import WeightBody
-from opera_client.errors import CanaryMismatch, Forbidden, InvalidRequest, InvalidWeights, PolicyBusy
+from opera_client.errors import CanaryMismatch, Forbidden, InvalidRequest, InvalidWeights
 from opera_service.api.app import create_app
 from opera_service.settings import Settings
 
@@ -109,10 +110,11 @@ def test_refusals_keep_their_type(tmp_path: Path):
 
 async def test_a_busy_service_is_asked_again():
     app = create_app(Settings(engine="dummy"))
-    async with AsyncRewardClient.in_process(app, options={"retries": 0}) as client:
-        with app.state.lifecycle.service.policy.turn():
-            impatient = AsyncRewardClient.in_process(app, options={"timeout": 0.5})
-            impatient._connection = client._connection
-            with pytest.raises(PolicyBusy):
-                await impatient.push_weights(salted(1), "1")
-        assert (await client.push_weights(salted(1), "1")).changed
+    async with AsyncRewardClient.in_process(app) as client:
+        await client.health()
+        service = app.state.lifecycle.service
+        with service.policy.turn():
+            pushing = asyncio.create_task(client.push_weights(salted(1), "1"))
+            while b'outcome="policy_busy"' not in service.telemetry.render():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await pushing).changed
