@@ -25,7 +25,7 @@ import torch
 import transformers
 
 from opera_service.engines.torch.loading import LoadedModel
-from opera_service.engines.torch.scorer import TreeScorer
+from opera_service.engines.torch.scorer import DEFAULT_TOKENS, TreeScorer
 from scoring_work import (
     PROMPT,
     Context,
@@ -57,37 +57,49 @@ QUICK_GRID = [(2, 4, 128, 16), (2, 16, 256, 8)]
 CUDA_GRID = [(8, 16, 2048, 128), (8, 48, 4096, 16), (8, 48, 4096, 128)]
 TARGETS = {(2, 16, 2048, 128): 9.0, (2, 48, 2048, 16): 25.0, (1, 48, 4096, 128): 14.0, (4, 16, 512, 128): 3.0}
 """Speed-up over (a) that the default route must reach on the `small` shape."""
-SAMPLED_TOKENS = 40_000
-"""Baselines over more context tokens than this are measured on a spread of whole micro-batches and scaled."""
+ROUNDS = 3
+SAMPLED_TOKENS = 12_000
+"""About as many context tokens of a baseline are measured a round, in whole batches, and scaled to all."""
+
+
+def once(work: Callable[[], Any], device: str) -> float:
+    """Return the seconds of one run: of the process's CPU, or of the wall on a GPU."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = clock()
+    with torch.inference_mode():
+        work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 def seconds(work: Callable[[], Any], device: str) -> float:
-    """Return the median of three runs, or one when a run takes longer than four seconds."""
-    times: list[float] = []
-    while len(times) < 3 and sum(times) < 4:
-        clock = time.perf_counter if device == "cuda" else time.process_time
-        if device == "cuda":
-            torch.cuda.synchronize()
-        start = clock()
-        with torch.inference_mode():
-            work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(clock() - start)
-    return statistics.median(times)
+    """Return the median of the rounds."""
+    return statistics.median(once(work, device) for _ in range(ROUNDS))
 
 
-def baseline_seconds(
-    contexts: Sequence[Context],
-    batches: list[list[Context]],
-    run: Callable[[list[Context]], None],
-    flops: Callable[[Sequence[Context]], float],
-    device: str,
-) -> float:
-    """Time a baseline on a spread of its batches, scaled to all contexts by exact FLOPs."""
-    chosen = spread(batches, SAMPLED_TOKENS)
-    taken = seconds(lambda: [run(batch) for batch in chosen], device)
-    return taken * flops(contexts) / flops([context for batch in chosen for context in batch])
+class Baseline:
+    """A way of scoring batch by batch, timed on other batches each round and scaled to all by exact FLOPs."""
+
+    def __init__(
+        self,
+        batches: list[list[Context]],
+        run: Callable[[list[Context]], None],
+        flops: Callable[[Sequence[Context]], float],
+    ) -> None:
+        self._batches, self._run, self._flops = batches, run, flops
+        self._spent = self._done = 0.0
+
+    def round(self, number: int, device: str) -> None:
+        chosen = spread(self._batches, SAMPLED_TOKENS, number / ROUNDS)
+        self._spent += once(lambda: [self._run(batch) for batch in chosen], device)
+        self._done += sum(map(self._flops, chosen))
+
+    @property
+    def seconds(self) -> float:
+        return self._spent * sum(map(self._flops, self._batches)) / self._done
 
 
 @dataclass
@@ -124,60 +136,60 @@ class Row:
         }
 
 
+def baselines(loaded: LoadedModel, groups: list[list[Context]], flops: Flops, budget: int) -> dict[str, Baseline]:
+    """Return (a) and (b) for these contexts."""
+    contexts = [context for group in groups for context in group]
+    return {
+        "authors": Baseline(
+            [batch for group in groups for batch in micro_batches(group)],
+            lambda batch: authors_way(loaded.model, batch),
+            lambda some: flops.contexts(some, head_everywhere=True),
+        ),
+        "fair": Baseline(
+            budget_batches(contexts, budget),
+            lambda batch: fair_baseline(loaded.model, batch, 512),
+            lambda some: flops.contexts(some, head_everywhere=False),
+        ),
+    }
+
+
 def measure(shape: str, point: tuple[int, ...], routes: Sequence[str], device: str, *, memory: bool) -> Row:
-    loaded = make_model(shape, device)
-    model, flops = loaded.model, Flops(shape)
+    """Measure one point; every round runs every method once, so that a busy minute is nobody's alone."""
+    loaded, flops = make_model(shape, device), Flops(shape)
     groups = group_contexts(point, loaded.vocab_size)
     contexts = [context for group in groups for context in group]
     tree = make_tree(contexts)
     scorers = {route: TreeScorer(loaded, route=route) for route in routes}
-    budget = next(iter(scorers.values())).max_batch_tokens
-    warm = torch.zeros(1, 64, dtype=torch.long, device=loaded.device)
-    rate = flop_rate(loaded, flops, PROMPT + point[2], device, warm)
-    routes_s = {}
-    for route, scorer in scorers.items():
-        if device == "cuda":
-            scorer.score([tree])  # compiles
-        routes_s[route] = seconds(lambda scorer=scorer: scorer.score([tree]), device)
-    authors = baseline_seconds(
-        contexts,
-        [batch for group in groups for batch in micro_batches(group)],
-        lambda batch: authors_way(model, batch),
-        lambda some: flops.contexts(some, head_everywhere=True),
-        device,
-    )
-    fair = baseline_seconds(
-        contexts,
-        budget_batches(contexts, budget),
-        lambda batch: fair_baseline(model, batch, 512),
-        lambda some: flops.contexts(some, head_everywhere=False),
-        device,
-    )
+    for scorer in scorers.values():
+        scorer.score([tree if device == "cuda" else make_tree(contexts[:1])])  # compiles, warms up
+    others = baselines(loaded, groups, flops, scorers[routes[0]].max_batch_tokens)
+    plain, taken = [], {route: [] for route in routes}
+    for number in range(ROUNDS):
+        plain.append(once(lambda: plain_forward(loaded, PROMPT + point[2]), device))
+        for route, scorer in scorers.items():
+            taken[route].append(once(lambda scorer=scorer: scorer.score([tree]), device))
+        for other in others.values():
+            other.round(number, device)
+    rate = flops.tokens(np.arange(PROMPT + point[2])) / statistics.median(plain)
+    names = ("authors", "fair", *routes)
     return Row(
         model=shape,
         shape=point,
         tokens_naive=tree.naive_tokens,
         tokens_tree=tree.num_tokens,
-        authors_s=authors,
-        fair_s=fair,
-        routes_s=routes_s,
+        authors_s=others["authors"].seconds,
+        fair_s=others["fair"].seconds,
+        routes_s={route: statistics.median(times) for route, times in taken.items()},
         limit_s=flops.tree(tree) / rate,
         fair_flop_ratio=flops.contexts(contexts, head_everywhere=False) / flops.tree(tree),
-        memory_mb={name: peak_mb(shape, point, name, device) for name in ("authors", "fair", *routes)}
-        if memory
-        else {},
+        memory_mb={name: peak_mb(shape, point, name, device) for name in names} if memory else {},
     )
 
 
-def flop_rate(loaded: LoadedModel, flops: Flops, length: int, device: str, warm: torch.Tensor) -> float:
-    """FLOP/s of a plain dense forward of one sequence, no mask, no head: what the model can do at best."""
-    ids = torch.as_tensor(
-        np.random.default_rng(1).integers(0, loaded.vocab_size, (1, length)), device=loaded.device
-    )
-    with torch.inference_mode():
-        loaded.model.base_model(input_ids=warm, use_cache=False)
-    taken = seconds(lambda: loaded.model.base_model(input_ids=ids, use_cache=False), device)
-    return flops.tokens(np.arange(length)) / taken
+def plain_forward(loaded: LoadedModel, length: int) -> None:
+    """One dense forward of one sequence, no mask, no head: what the model can do at best."""
+    ids = np.random.default_rng(1).integers(0, loaded.vocab_size, (1, length))
+    loaded.model.base_model(input_ids=torch.as_tensor(ids, device=loaded.device), use_cache=False)
 
 
 def peak_mb(shape: str, point: tuple[int, ...], method: str, device: str) -> float:
@@ -195,7 +207,11 @@ def _peak_in_child(shape: str, point: tuple[int, ...], method: str, device: str)
     tiny = [(np.arange(1, 9), 4)]
     with torch.inference_mode():
         if method in ("authors", "fair"):
-            batches = micro_batches(groups[0]) if method == "authors" else budget_batches(contexts, 4096)
+            batches = (
+                micro_batches(groups[0])
+                if method == "authors"
+                else budget_batches(contexts, DEFAULT_TOKENS["cpu"])
+            )
             batch = max(batches, key=lambda batch: len(batch) * max(len(ids) for ids, _ in batch))
             run = authors_way if method == "authors" else lambda model, each: fair_baseline(model, each, 512)
             return _growth(lambda: run(loaded.model, tiny), lambda: run(loaded.model, batch), device)
@@ -229,14 +245,12 @@ def measure_ranking(shape: str, route: str, device: str, *, branches: int, prefi
     tree, flops = make_tree(contexts), Flops(shape)
     scorer = TreeScorer(loaded, route=route)
     scorer.score([make_tree(contexts[:1])])
-    own = seconds(lambda: scorer.score([tree]), device)
-    authors = baseline_seconds(
-        contexts,
-        micro_batches(contexts),
-        lambda batch: authors_way(loaded.model, batch),
-        lambda some: flops.contexts(some, head_everywhere=True),
-        device,
-    )
+    other = baselines(loaded, [contexts], flops, scorer.max_batch_tokens)["authors"]
+    times = []
+    for number in range(ROUNDS):
+        times.append(once(lambda: scorer.score([tree]), device))
+        other.round(number, device)
+    own, authors = statistics.median(times), other.seconds
     ratio = tree.naive_tokens / tree.num_tokens
     return {"speedup": authors / own, "token_ratio": ratio, "fraction": authors / own / ratio}
 
@@ -251,8 +265,8 @@ def measure_utilisation(shape: str, point: tuple[int, ...], route: str) -> dict[
     scorer.score([tree])
     taken = seconds(lambda: scorer.score([tree]), "cuda")
     length = PROMPT + point[2]
-    warm = torch.zeros(1, 64, dtype=torch.long, device="cuda")
-    plain = flop_rate(loaded, flops, length, "cuda", warm) / flops.tokens(np.arange(length)) * length
+    plain_forward(loaded, length)
+    plain = length / seconds(lambda: plain_forward(loaded, length), "cuda")
     return {
         "gemm_tflops": gemm / 1e12,
         "model_flop_utilisation": flops.tree(tree) / taken / gemm,

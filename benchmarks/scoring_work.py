@@ -123,8 +123,8 @@ def fair_baseline(model: Any, batch: Sequence[Context], chunk: int) -> None:
     rows = torch.cat([hidden[row, context - 1 : len(path) - 1] for row, (path, context) in enumerate(batch)])
     targets = torch.cat([ids[row, context : len(path)] for row, (path, context) in enumerate(batch)])
     for low in range(0, len(rows), chunk):
-        logits = model.lm_head(rows[low : low + chunk]).float()
-        (logits.gather(1, targets[low : low + chunk, None])[:, 0] - logits.logsumexp(-1)).cpu()
+        logits = model.lm_head(rows[low : low + chunk])
+        torch.log_softmax(logits, dim=-1, dtype=torch.float32).gather(1, targets[low : low + chunk, None]).cpu()
 
 
 def right_padded(batch: Sequence[Context], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,8 +150,8 @@ def budget_batches(contexts: Sequence[Context], budget: int) -> list[list[Contex
     return batches
 
 
-def spread(batches: list[list[Context]], limit: int) -> list[list[Context]]:
-    """Return all batches, or evenly spread ones that hold about `limit` tokens."""
+def spread(batches: list[list[Context]], limit: int, phase: float) -> list[list[Context]]:
+    """Return all batches, or evenly spread ones that hold about `limit` tokens, shifted by `phase` of a stride."""
     tokens = sum(len(ids) for batch in batches for ids, _ in batch)
-    step = max(1, tokens // limit)
-    return batches[step // 2 :: step]
+    stride = min(max(1.0, tokens / limit), len(batches))
+    return [batches[int((number + phase) * stride)] for number in range(int(len(batches) / stride))]

@@ -146,12 +146,12 @@ def plan_steps(tree: TokenTree, max_tokens: int) -> Iterator[Step]:
         kept = slots[keep]
 
 
-def cut(piece: Piece, size: int) -> Iterator[Piece]:
-    """Cut a piece where its queries cross multiples of `size`; each part has the keys up to its own end."""
+def cut(piece: Piece, size: int, origin: int = 0) -> Iterator[Piece]:
+    """Cut a piece every `size` queries counted from `origin`; each part has the keys up to its own end."""
     (*before, (low, high)) = piece.keys
     start = piece.start
     while start < piece.stop:
-        stop = min((start // size + 1) * size, piece.stop)
+        stop = min(start + size - (start - origin) % size, piece.stop)
         yield Piece(start, stop, (*before, (low, high - (piece.stop - stop))))
         start = stop
 

@@ -6,13 +6,14 @@ triangular mask; no [tokens, tokens] mask exists. The default on CPUs; needs no 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from opera_service.engines.torch.forest import Interval, Step, cut
+from opera_service.engines.torch.forest import Interval, Piece, Step, cut
 from opera_service.engines.torch.packed import PackedRoute, StepAttention
 from opera_service.scoring.tree import TokenTree
 
@@ -25,7 +26,7 @@ class SdpaAttention(StepAttention):
 
     def __init__(self, tree: TokenTree, step: Step) -> None:
         super().__init__(tree, step)
-        self._blocks = [block for piece in step.pieces for block in cut(piece, _BLOCK)]
+        self._blocks = [block for piece in step.pieces for block in _blocks(piece)]
         self._longest = max(block.num_keys for block in self._blocks)
         self._masks: dict[tuple[int | None, int], Tensor] = {}
 
@@ -57,6 +58,12 @@ class SdpaAttention(StepAttention):
         mask = self._masks[kind]
         own = mask.shape[1] - _BLOCK
         return mask[: queries * group, own - (keys - queries) : own + queries]
+
+
+def _blocks(piece: Piece) -> Iterator[Piece]:
+    """Cut a piece into equal blocks, as few as possible."""
+    queries = piece.stop - piece.start
+    return cut(piece, -(-queries // -(-queries // _BLOCK)), origin=piece.start)
 
 
 def _last(keys: tuple[Interval, ...], count: int | None) -> tuple[Interval, ...]:

@@ -41,8 +41,8 @@ def test_a_forest_is_its_trees_side_by_side(questions):
 
 
 @settings(max_examples=150, deadline=None)
-@given(forests, st.integers(1, 9), st.integers(1, 4))
-def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max_tokens, block):
+@given(forests, st.integers(1, 9), st.integers(1, 4), st.booleans())
+def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max_tokens, block, aligned):
     forest = join([build(each) for each in questions])
     seen = []
     for step in plan_steps(forest, max_tokens):
@@ -50,10 +50,12 @@ def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max
         assert step.num_tokens <= max_tokens
         assert len(slots) == step.num_keys
         for piece in step.pieces:
-            parts = list(cut(piece, block))
+            origin = 0 if aligned else piece.start
+            parts = list(cut(piece, block, origin))
             assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+            assert (parts[0].start, parts[-1].stop) == (piece.start, piece.stop)
             for part in parts:
-                assert part.start // block == (part.stop - 1) // block
+                assert (part.start - origin) // block == (part.stop - 1 - origin) // block
                 keys = [slots[slot] for start, stop in part.keys for slot in range(start, stop)]
                 for back, query in enumerate(range(part.stop - 1, part.start - 1, -1)):
                     token = step.start + query
