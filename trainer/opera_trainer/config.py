@@ -1,0 +1,76 @@
+"""One run as a YAML file: validated, unknown keys refused, every stage a section.
+
+A section that is null leaves its stage out. Knows the settings of all stages, none of their work.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError
+
+from opera_client.cli.exits import BadInput
+from opera_trainer.evaluation.settings import EvaluationSettings
+from opera_trainer.grpo.settings import GrpoSettings
+from opera_trainer.settings import Settings
+from opera_trainer.sft.settings import SftSettings
+from opera_trainer.synthesis.settings import SynthesisSettings
+from opera_trainer.tasks.settings import TasksSettings
+
+
+class ServiceSettings(Settings):
+    """The reward service of the run."""
+
+    url: str | None = Field(None, description="A service that runs already; by default each stage starts its own.")
+    engine: str = Field("torch", description="`--engine` of the service that is started.")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further flags of `opera-reward serve`, e.g. `max_batch_tokens: 8192`."
+    )
+    timeout_s: float = Field(300.0, gt=0, description="Seconds for one batch with all retries.")
+
+
+class RunConfig(Settings):
+    """Everything that shapes a run; where it is written is the command's business."""
+
+    name: str = Field(min_length=1, description="Names the run in logs and on the model card.")
+    seed: int = Field(0, ge=0)
+    model: str = Field(
+        "demo", description="Hugging Face id or folder of the base model; `demo`: the embedded one."
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; its own choice by default.")
+    service: ServiceSettings = ServiceSettings()
+    tasks: TasksSettings = TasksSettings()
+    synthesis: SynthesisSettings | None = SynthesisSettings()
+    sft: SftSettings | None = SftSettings()
+    grpo: GrpoSettings | None = GrpoSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def packaged(name: str) -> Path:
+    """Return the path of a configuration that comes with the package, e.g. `demo`."""
+    return Path(str(files("opera_trainer").joinpath("configs", f"{name}.yaml")))
+
+
+def load(path: Path) -> RunConfig:
+    """Read a run's YAML file.
+
+    Raises:
+        BadInput: it cannot be read, is no YAML, or a key is unknown or out of range; the message names the key.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} holds no keys; see the packaged configs/demo.yaml for an example")
+    try:
+        return RunConfig.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise BadInput(f"{path}: {where}: {what}") from None

@@ -1,0 +1,1 @@
+"""GRPO on the reward service's numbers, by TRL's GRPOTrainer."""

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on the cold start's traces, by TRL's SFTTrainer."""

@@ -1,0 +1,1 @@
+"""Cold start: perplexity-guided synthesis of reflective traces through `/expand` and `/rank`."""
