@@ -23,6 +23,8 @@ from opera_trainer.artefacts import Row, write_json
 from opera_trainer.config import RunConfig
 
 DONE, STARTED = "done.json", "started.json"
+SCRATCH = "scratch"
+"""Folder in a stage's folder for what only an interrupted run needs; removed when the stage is done."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def _run(
     outputs = {
         str(path.relative_to(folder)): _digest(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (DONE, STARTED) and "scratch" not in path.relative_to(folder).parts
+        if path.is_file() and path.name not in (DONE, STARTED) and SCRATCH not in path.relative_to(folder).parts
     }
     write_json(folder / DONE, Done(fingerprint=fingerprint, seconds=time.monotonic() - start, outputs=outputs))
 

@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from opera_adapters import _ranks
 from opera_client import RewardClient
-from opera_client.errors import NotSupported, OperaError, RequestError
+from opera_client.errors import InvalidRequest, NotSupported, OperaError, RequestError
 
 log = logging.getLogger("opera_adapters")
 
@@ -40,6 +40,8 @@ class PolicySync(TrainerCallback):
         admin_key: one of the service's `--admin-key-file`.
         run_id: name of this run, as given to `OperaReward`. A version names one set of weights for ever: without a
             name of its own a second run meets the versions of the first and is refused.
+        decay: push a running mean of the policy instead, of which this share stays at each step: a scorer that
+            follows slowly. It is kept in checkpoints, so that a resumed training goes on with it.
         timeout_s: seconds for one push, retries included.
         folder: where the weights are written first, e.g. /dev/shm; the system's temporary folder by default.
     """
@@ -51,23 +53,37 @@ class PolicySync(TrainerCallback):
         client: RewardClient | None = None,
         admin_key: str | None = None,
         run_id: str | None = None,
+        decay: float | None = None,
         timeout_s: float = 300.0,
         folder: Path | None = None,
     ) -> None:
-        self.run_id, self.folder = run_id, folder
+        if decay is not None and not 0 < decay < 1:
+            raise InvalidRequest(f"must lie between 0 and 1, not {decay}", field="decay")
+        self.run_id, self.decay, self.folder = run_id, decay, folder
+        self._mean: dict[str, Any] | None = None
         self._client = client or RewardClient(url, api_key=admin_key, timeout=timeout_s)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Push the weights that training starts from."""
-        self._push(model, state.global_step)
+        kept = _kept(args, state)
+        if self.decay is not None and kept.is_file():
+            self._mean = load_file(kept)
+        self._push(model, state.global_step, moves=False)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Push the weights that this step made."""
         self._push(model, state.global_step)
 
-    def _push(self, model: Any, step: int) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Keep the running mean in the checkpoint that was just written."""
+        if self._mean is not None and _ranks.own() == 0:
+            save_file(self._mean, _kept(args, state))
+
+    def _push(self, model: Any, step: int, *, moves: bool = True) -> None:
         """Push from the first rank; collective, also when it fails."""
         tensors = whole_tensors(model)
+        if self.decay is not None and _ranks.own() == 0:
+            tensors = self._mean = mixed(self._mean, tensors, self.decay if moves else 1.0)
         error: OperaError | None = None
         if _ranks.own() == 0:
             try:
@@ -85,6 +101,21 @@ class PolicySync(TrainerCallback):
             error = _ranks.gather([error])[0][0]
         if isinstance(error, RequestError | NotSupported):
             raise error
+
+
+def _kept(args: Any, state: Any) -> Path:
+    """Return where a checkpoint keeps the running mean."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / "policy_mean.safetensors"
+
+
+def mixed(old: dict[str, Any] | None, new: dict[str, Any], stays: float) -> dict[str, Any]:
+    """Return `stays` · old + (1 − `stays`) · new, tensor by tensor; `new` where there is no old."""
+    if old is None:
+        return {name: tensor.clone() for name, tensor in new.items()}
+    return {
+        name: old[name] * stays + tensor * (1 - stays) if tensor.is_floating_point() else tensor.clone()
+        for name, tensor in new.items()
+    }
 
 
 def whole_tensors(model: Any) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""Tasks become the columns that GRPOTrainer and the reward read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from opera_trainer.artefacts import Task
+from opera_trainer.models import Tokenizer, chat
+
+
+def rows(tasks: Iterable[Task], tokenizer: Tokenizer, max_prompt_length: int) -> tuple[list[dict[str, Any]], int]:
+    """Return rows of `prompt`, `reference`, `kind` and `task` (JSON), and how many prompts were too long."""
+    found, dropped = [], 0
+    for task in tasks:
+        prompt = [message.model_dump() for message in task.prompt]
+        if len(chat(tokenizer, prompt)) > max_prompt_length:
+            dropped += 1
+            continue
+        found.append(
+            {"prompt": prompt, "reference": task.reference, "kind": task.kind, "task": task.model_dump_json()}
+        )
+    return found, dropped

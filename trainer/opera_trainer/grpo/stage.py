@@ -1,0 +1,117 @@
+"""The stage `grpo`: TRL's GRPOTrainer on the reward service's numbers; keeps the best checkpoint on validation."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opera_client.cli.exits import BadInput
+from opera_trainer.artefacts import Task, read_rows
+from opera_trainer.config import RunConfig
+from opera_trainer.grpo.settings import GrpoSettings
+from opera_trainer.service import serving
+from opera_trainer.stage import SCRATCH, Stage, Work, shape_of
+
+if TYPE_CHECKING:
+    from opera_trainer.models import Tokenizer
+
+SHOWN = (
+    "reward",
+    "opera/level",
+    "opera/consistency",
+    "watched/right",
+    "watched/empty_thought",
+    "completions/mean_length",
+)
+
+
+def build(config: RunConfig) -> Stage:
+    """Return the stage; it starts from the fine-tuned model, or from the base where there is no SFT."""
+    return Stage(
+        name="grpo",
+        needs=("tasks", "sft") if config.sft else ("tasks",),
+        shape=shape_of(grpo=config.grpo, model=config.model, seed=config.seed),
+        run=run,
+    )
+
+
+def run(work: Work) -> None:
+    """Train the policy; writes `model/` and `log.jsonl`."""
+    from opera_trainer import models
+
+    settings = work.config.grpo or GrpoSettings()
+    start = str(work.inputs["sft"] / "model") if "sft" in work.inputs else models.base(work.config.model)
+    scorer = _scorer(work, settings, start)
+    with serving(work.config, scorer) as url:
+        _train(work, settings, start, url)
+
+
+def _scorer(work: Work, settings: GrpoSettings, start: str) -> str:
+    from opera_trainer import models
+
+    base, name = models.base(work.config.model), settings.scorer.model
+    if name == "random":
+        return str(models.untrained(base, work.config.seed, work.folder / SCRATCH / "random"))
+    if settings.scorer.follow != "frozen":
+        return start
+    return {"base": base, "start": start}.get(name, name)
+
+
+def _train(work: Work, settings: GrpoSettings, start: str, url: str) -> None:
+    from datasets import Dataset
+
+    from opera_adapters.trl import OperaReward, PolicySync
+    from opera_trainer import models, training
+    from opera_trainer.grpo.arguments import arguments
+    from opera_trainer.grpo.trainer import SelectingTrainer
+    from opera_trainer.grpo.watch import watched
+    from opera_trainer.lora import adapters
+
+    model, tokenizer = models.load(start)
+    validation = _rows(work, "validation", tokenizer, settings)
+    run_id = f"{work.config.name}-{uuid.uuid4().hex[:8]}"  # a version names one set of weights for ever
+    follows = settings.scorer.follow != "frozen"
+    opera = OperaReward(
+        url,
+        reward=settings.reward.name,
+        preset=settings.reward.preset,
+        config=settings.reward.config,
+        task_column="kind",
+        follow_policy=follows,
+        run_id=run_id,
+        timeout_s=work.config.service.timeout_s,
+    )
+    callbacks = []
+    if follows:
+        decay = settings.scorer.decay if settings.scorer.follow == "ema" else None
+        callbacks.append(PolicySync(url, run_id=run_id, decay=decay))
+    scratch = work.folder / SCRATCH
+    trainer = SelectingTrainer(
+        model,
+        reward_funcs=[opera, watched],
+        args=arguments(work.config, settings, scratch, validates=bool(validation)),
+        train_dataset=Dataset.from_list(_rows(work, "train", tokenizer, settings)),
+        eval_dataset=Dataset.from_list(validation) if validation else None,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        peft_config=adapters(settings.lora),
+        select_by=settings.select_by,
+    )
+    training.quiet(trainer, work.say, SHOWN)
+    trainer.train(resume_from_checkpoint=training.last_checkpoint(scratch))
+    if trainer.state.best_global_step:
+        work.say(f"  best checkpoint on validation: step {trainer.state.best_global_step}")
+    training.finish(trainer, tokenizer, start, work.folder)
+
+
+def _rows(work: Work, split: str, tokenizer: Tokenizer, settings: GrpoSettings) -> list[dict[str, Any]]:
+    from opera_trainer.grpo.data import rows
+
+    path: Path = work.inputs["tasks"] / f"{split}.jsonl"
+    found, dropped = rows(read_rows(path, Task), tokenizer, settings.max_prompt_length)
+    if dropped:
+        work.say(f"  {split}: {dropped} prompts left out, over {settings.max_prompt_length} tokens")
+    if not found and split == "train":
+        raise BadInput(f"grpo: no prompt left in {path}; raise grpo.max_prompt_length or mend the tasks")
+    return found

@@ -1,0 +1,58 @@
+"""Which stages a run has, in order. Stages of other rooms are loaded by name, so that `--help` imports no torch.
+
+A room's stage is `build(config) -> Stage` in its `stage.py`; evaluation's also takes whose model it measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal, cast
+
+from opera_client.cli.exits import BadInput
+from opera_trainer.config import RunConfig
+from opera_trainer.stage import Stage
+
+Target = Literal["synthesize", "sft", "grpo", "evaluate", "export", "report"]
+
+
+def stages(config: RunConfig, until: Target = "report") -> list[Stage]:
+    """Return the stages of a run up to `until`, in order.
+
+    `evaluate` ends with the last evaluation and `report` is the whole run.
+
+    Raises:
+        BadInput: the run has no stage `until`.
+    """
+    trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
+    if until in ("synthesize", "sft", "grpo") and getattr(config, _SECTION.get(until, until)) is None:
+        raise BadInput(f"the configuration leaves {until} out: its section {_SECTION.get(until, until)} is null")
+    if config.sft is not None and config.synthesis is None:
+        raise BadInput("sft learns from the cold start's traces: give the section synthesis, or make sft null")
+    found = [_build("tasks", config)]
+    if config.synthesis is not None:
+        found.append(_build("synthesis", config))
+    if until == "synthesize":
+        return found
+    measured = until in ("evaluate", "report")
+    if measured:
+        found.append(_build("evaluation", config, of="base"))
+    for name in trained:
+        found.append(_build(name, config))
+        if measured:
+            found.append(_build("evaluation", config, of=name))
+        if name == until:
+            return found
+    if until in ("export", "report"):
+        found.append(_build("export", config))
+    if until == "report":
+        found.append(_build("report", config))
+    return found
+
+
+_SECTION = {"synthesize": "synthesis"}
+
+
+def _build(room: str, config: RunConfig, **more: Any) -> Stage:
+    build = cast("Callable[..., Stage]", import_module(f"opera_trainer.{room}.stage").build)
+    return build(config, **more)
