@@ -1,6 +1,6 @@
 """Which stages a run has, in order. Stages of other rooms are loaded by name, so that `--help` imports no torch.
 
-A room's stage is `build(config) -> Stage` in its `stage.py`; evaluation's also takes whose model it measures.
+A room's stage is `stage(config) -> Stage` in its `stage.py`; evaluation's is `stage(config, of=…)`: whose model?
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ _SECTION = {"synthesize": "synthesis"}
 
 
 def _build(room: str, config: RunConfig, **more: Any) -> Stage:
-    build = cast("Callable[..., Stage]", import_module(f"opera_trainer.{room}.stage").build)
+    build = cast("Callable[..., Stage]", import_module(f"opera_trainer.{room}.stage").stage)
     return build(config, **more)

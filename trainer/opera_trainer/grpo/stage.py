@@ -26,7 +26,7 @@ SHOWN = (
 )
 
 
-def build(config: RunConfig) -> Stage:
+def stage(config: RunConfig) -> Stage:
     """Return the stage; it starts from the fine-tuned model, or from the base where there is no SFT."""
     return Stage(
         name="grpo",

@@ -16,7 +16,7 @@ class LoraSettings(Settings):
     """Low-rank adapters in place of full fine-tuning; they are merged into the exported weights."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
+    alpha: int = Field(32, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     modules: str | tuple[str, ...] = Field("all-linear", description="Which layers get adapters, as in peft.")
 

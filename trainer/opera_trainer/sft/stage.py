@@ -9,7 +9,7 @@ from opera_trainer.sft.settings import SftSettings
 from opera_trainer.stage import Stage, Work, shape_of
 
 
-def build(config: RunConfig) -> Stage:
+def stage(config: RunConfig) -> Stage:
     """Return the stage."""
     return Stage(
         name="sft",
