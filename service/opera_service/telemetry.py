@@ -5,9 +5,10 @@ Names start with `opera_`. It knows numbers and labels; no request, no tree, no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Summary, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from opera_service.scoring.scheduler import BatchReport
@@ -32,9 +33,13 @@ class Telemetry:
 
         self._requests = counter("requests", "Answers by route and HTTP status.", "route", "status")
         self._request_seconds = histogram("request_seconds", "Whole requests.", _SECONDS, "route")
+        self._in_hand: set[object] = set()
+        running = Gauge("opera_requests_running", "Requests that are being answered.", registry=self.registry)
+        running.set_function(lambda: len(self._in_hand))
         self._encode_seconds = histogram("encode_seconds", "Text to token trees, per request.", _SECONDS)
         self._queue_seconds = histogram("queue_seconds", "Wait of a tree for the engine.", _SECONDS)
         self._engine_seconds = histogram("engine_seconds", "Engine calls.", _SECONDS)
+        self._read_seconds = histogram("read_seconds", "Scores to answers, per request.", _SECONDS)
         self._batch_tokens = histogram("batch_tokens", "Distinct tree tokens per engine call.", _TOKENS)
         self._batches = counter("batches", "Engine calls by outcome: ok or an error code.", "outcome")
         self._dropped = counter("dropped_trees", "Trees dropped before the engine, by reason.", "reason")
@@ -51,9 +56,27 @@ class Telemetry:
             "opera_rewards", "Rewards handed out: sum / count is their mean.", ["reward", "preset"],
             registry=self.registry,
         )  # fmt: skip
+        self._components = histogram(
+            "reward_component", "Components of rewards, before their weights.", _REWARDS,
+            "reward", "preset", "component",
+        )  # fmt: skip
+        self._trajectories = counter(
+            "trajectories", "Trajectories answered by status: ok or error.", "reward", "preset", "status"
+        )
+        self._flagged = counter("flagged_trajectories", "Trajectories with a sign of hacking, by sign.", "flag")
         self._spreads = histogram(
             "reward_group_spread", "Largest minus smallest reward of a group.", _SPREADS, "reward", "preset"
         )
+
+    @contextmanager
+    def in_hand(self) -> Iterator[None]:
+        """Count a request as running for the length of the block."""
+        token = object()
+        self._in_hand.add(token)
+        try:
+            yield
+        finally:
+            self._in_hand.discard(token)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
@@ -63,6 +86,10 @@ class Telemetry:
     def encoded(self, seconds: float) -> None:
         """Record the encoding time of one request."""
         self._encode_seconds.observe(seconds)
+
+    def read(self, seconds: float) -> None:
+        """Record how long the scores of one request took to become its answer."""
+        self._read_seconds.observe(seconds)
 
     def batch(self, report: BatchReport) -> None:
         """Record one engine call."""
@@ -90,13 +117,30 @@ class Telemetry:
         """Count one attempt to load weights."""
         self._policy_loads.labels(outcome).inc()
 
-    def group(self, reward: str, preset: str, rewards: list[float]) -> None:
-        """Record the rewards of one group."""
+    def group(
+        self,
+        reward: str,
+        preset: str,
+        rewards: list[float],
+        components: Iterable[Mapping[str, float]],
+        errors: int,
+    ) -> None:
+        """Record the rewards of one group, their components, and how many of its trajectories have errors."""
+        self._trajectories.labels(reward, preset, "ok").inc(len(rewards))
+        self._trajectories.labels(reward, preset, "error").inc(errors)
         for value in rewards:
             self._rewards.labels(reward, preset).observe(value)
             self._reward_sums.labels(reward, preset).observe(value)
+        for parts in components:
+            for name, value in parts.items():
+                self._components.labels(reward, preset, name).observe(value)
         if rewards:
             self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
+
+    def flagged(self, signs: Iterable[str]) -> None:
+        """Count one trajectory's signs of hacking."""
+        for sign in signs:
+            self._flagged.labels(sign).inc()
 
     def watch(self, gauges: Callable[[], Mapping[str, float]], info: Callable[[], Mapping[str, str]]) -> None:
         """Show live numbers, and the model's labels as `opera_model_info`, on every scrape."""

@@ -65,7 +65,8 @@ class Envelope:
         try:
             if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_PREFIX):
                 self._gate.check(headers)
-            await self._app(scope, receive, send_with_id)
+            with self._lifecycle.telemetry.in_hand():
+                await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
         except Exception as error:

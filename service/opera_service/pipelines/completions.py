@@ -134,7 +134,7 @@ async def complete(
     run = Run(service, deadline=deadline)
     trees, plans = await run.encode(_plan_all, service, request)
     scores = [or_raise(answer) for answer in await run.score(trees)]
-    choices = await service.in_thread(_read_all, service, request, plans, scores)
+    choices = await run.read(_read_all, service, request, plans, scores)
     prompt_tokens = sum(len(plan.ids) for plan in plans)
     written = request.max_tokens * len(plans)
     result = CompletionResult(

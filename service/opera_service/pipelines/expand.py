@@ -82,7 +82,7 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
     answers = [one if isinstance(one, OperaError) else next(found) for one in asked]
     sampled = await service.in_thread(_cut_all, service, asked, answers)
     scores = await run.score([one.plan.tree if isinstance(one, _Sampled) else None for one in sampled])
-    items = await service.in_thread(_read_all, run, request.items, sampled, scores)
+    items = await run.read(_read_all, run, request.items, sampled, scores)
     return ExpandResult(
         model=run.model,
         items=items,

@@ -48,7 +48,7 @@ async def rank(service: Service, request: RankRequest, *, deadline: float | None
     run = Run(service, weight_version=request.weight_version, deadline=deadline)
     plans = await run.encode(_plan_all, service, request.items)
     scores = await run.score([plan.tree for plan in plans])
-    items = await service.in_thread(_read_all, run, request.items, plans, scores)
+    items = await run.read(_read_all, run, request.items, plans, scores)
     return RankResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
 
 

@@ -6,7 +6,7 @@ be scored has its own error, and its neighbours are ranked without it. It knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from opera_client.wire import (
     SegmentResult,
     TrajectoryResult,
 )
+from opera_service.pipelines.reward_flags import flags_of
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
 from opera_service.rewards.base import GroupOutcome, Outcome
@@ -50,8 +51,16 @@ class _Read:
     outcomes: list[GroupOutcome] = field(default_factory=list)
 
 
-async def reward(service: Service, request: RewardRequest, *, deadline: float | None = None) -> RewardResult:
+async def reward(
+    service: Service,
+    request: RewardRequest,
+    *,
+    deadline: float | None = None,
+    fresh: Collection[str] | None = None,
+) -> RewardResult:
     """Score every trajectory that can be scored. `deadline` is a time of the service's clock.
+
+    Only the trajectories in `fresh`, by id, count as new ones of the run; None: all of them.
 
     Raises `InvalidRequest` for an unknown reward, preset or configuration, and when a group appears twice;
     `WeightVersionMismatch`; the first group's error when no group could be scored at all.
@@ -61,9 +70,10 @@ async def reward(service: Service, request: RewardRequest, *, deadline: float | 
     _refuse_repeated_groups(request.groups)
     plans = await run.encode(_plan_all, service, chosen, request.groups)
     scores = await run.score([plan.tree for plan in plans])
-    read = await service.in_thread(_read_all, run, chosen, request, plans, scores)
+    read = await run.read(_read_all, run, chosen, request, plans, scores, fresh)
     rules = chosen.config.ema
-    baseline = service.baselines.update(request.run_id, rules, read.outcomes) if rules and request.run_id else None
+    named = request.run_id if fresh is None else None
+    baseline = service.baselines.update(named, rules, read.outcomes) if rules and named else None
     return RewardResult(
         model=run.model,
         reward=request.reward,
@@ -115,6 +125,7 @@ def _read_all(
     request: RewardRequest,
     plans: Sequence[_Planned],
     scores: Sequence[TreeScores | OperaError],
+    fresh: Collection[str] | None,
 ) -> _Read:
     read = _Read()
     for index, (group, plan, answer) in enumerate(zip(request.groups, plans, scores, strict=True)):
@@ -126,7 +137,7 @@ def _read_all(
                 read.outcomes.append(outcome)
             except OperaError as error:
                 errors = {at: plan.errors.get(at, error) for at in range(len(group.trajectories))}
-        read.results.append(_group_result(run, request, index, plan.group, outcome, errors))
+        read.results.append(_group_result(run, request, index, plan.group, outcome, errors, fresh))
     return read
 
 
@@ -137,9 +148,13 @@ def _group_result(
     encoded: EncodedGroup | None,
     outcome: GroupOutcome | None,
     errors: dict[int, OperaError],
+    fresh: Collection[str] | None,
 ) -> GroupResult:
     group = request.groups[index]
-    scored = iter(zip(encoded.trajectories, outcome.trajectories, strict=True) if encoded and outcome else ())
+    scored: Iterator[tuple[EncodedTrajectory, Outcome, list[str]]] = iter(())
+    if encoded and outcome:
+        flags = flags_of(run.service, request.run_id, encoded, outcome, fresh=fresh)
+        scored = iter(zip(encoded.trajectories, outcome.trajectories, flags, strict=True))
     results = []
     for at, trajectory in enumerate(group.trajectories):
         name = str(at) if trajectory.id is None else trajectory.id
@@ -149,7 +164,13 @@ def _group_result(
         else:
             results.append(_trajectory_result(name, *next(scored), request.detail))
     rewards = [one.reward for one in results if one.reward is not None]
-    run.service.telemetry.group(request.reward, request.preset, rewards)
+    run.service.telemetry.group(
+        request.reward,
+        request.preset,
+        rewards,
+        components=[one.components for one in results if one.components is not None],
+        errors=len(results) - len(rewards),
+    )
     return GroupResult(
         group_id=str(index) if group.group_id is None else group.group_id,
         size=len(results),
@@ -162,7 +183,7 @@ def _group_result(
 
 
 def _trajectory_result(
-    name: str, trajectory: EncodedTrajectory, outcome: Outcome, detail: Detail
+    name: str, trajectory: EncodedTrajectory, outcome: Outcome, flags: list[str], detail: Detail
 ) -> TrajectoryResult:
     total, mean = total_and_mean(outcome.token_logprobs)
     return TrajectoryResult(
@@ -175,7 +196,7 @@ def _trajectory_result(
         perplexity=perplexity(mean),
         segments=None if detail == "reward" else _segments(trajectory, outcome, tokens=detail == "tokens"),
         token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
-        flags=list(outcome.flags),
+        flags=flags,
     )
 
 

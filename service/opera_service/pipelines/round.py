@@ -59,12 +59,12 @@ async def score(service: Service, batch: Gathered) -> dict[str, Rewarded]:
     members = [batch.members[name].model_copy(update={"id": name}) for name in names]
     request = RewardRequest(
         **_part(shared, ASKED),
-        # A late member's group has been part of the run's means already.
-        run_id=None if batch.kind == "late" else key.run_id,
+        run_id=key.run_id,
         step=key.step,
         groups=[Group(**_part(shared, GIVEN), group_id=key.group_id, trajectories=members)],
     )
-    answer = await reward(service, request)
+    # A late member's group has been part of the run's numbers already.
+    answer = await reward(service, request, fresh=batch.fresh if batch.kind == "late" else None)
     results = dict(zip(names, answer.groups[0].trajectories, strict=True))
     raise_if_nothing_is_final([*results.values()])
     rewards = tuple(one.reward for one in results.values() if one.reward is not None)

@@ -50,6 +50,13 @@ class Run:
         self.service.telemetry.encoded(self._encode_s)
         return result
 
+    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function`, which turns scores into an answer, in a worker thread."""
+        started = self.service.clock()
+        result = await self.service.in_thread(function, *args, **kwargs)
+        self.service.telemetry.read(self.service.clock() - started)
+        return result
+
     async def generate(
         self, requests: Sequence[Sequence[GenerationRequest]]
     ) -> list[list[list[Generation]] | OperaError]:

@@ -27,7 +27,7 @@ async def score(service: Service, request: ScoreRequest, *, deadline: float | No
     run = Run(service, weight_version=request.weight_version, deadline=deadline)
     trees, plans = await run.encode(_plan, service, request.items)
     scores = await run.score(trees)
-    items = await service.in_thread(_read, run, request, plans, scores)
+    items = await run.read(_read, run, request, plans, scores)
     return ScoreResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -17,7 +17,10 @@ from opera_client.wire import ModelInfo, ServedModel
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.pipelines.baselines import Baselines
 from opera_service.policy import Policy
+from opera_service.reward_health.metrics import RunMetrics
+from opera_service.reward_health.runs import RewardHealth
 from opera_service.scoring.scheduler import Scheduler
+from opera_service.scoring.tree import TokenTree, TreeScores
 from opera_service.telemetry import Telemetry
 from opera_service.trajectories.reader import Reader
 from opera_service.trajectories.tokenizer import Tokenizer
@@ -47,16 +50,19 @@ class Service:
         self.telemetry = telemetry or Telemetry()
         self.clock = time.monotonic
         self.baselines = Baselines()
+        self.reward_health = RewardHealth(self.clock)
         self.policy = Policy(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
+        self._running: Sequence[TokenTree] = ()
         self.scheduler = Scheduler(
-            engine.score,
+            self._score,
             self.max_batch_tokens,
             clock=self.clock,
             on_batch=self.telemetry.batch,
             on_drop=self.telemetry.dropped,
         )
         self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
+        self.telemetry.registry.register(RunMetrics(self.reward_health.snapshot))
         self.telemetry.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
 
     def model(self, weight_version: str | None = None) -> ModelInfo:
@@ -108,7 +114,15 @@ class Service:
         await self.engine.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def _score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
+        self._running = trees
+        try:
+            return await self.engine.score(trees)
+        finally:
+            self._running = ()
+
     def _gauges(self) -> dict[str, float]:
         queue = {"queue_trees": self.scheduler.queued_trees, "queue_tokens": self.scheduler.queued_tokens}
+        queue |= {"running_trees": len(self._running), "running_tokens": sum(t.num_tokens for t in self._running)}
         health = self.engine.health()
         return {**queue, "engine_ok": float(health.ok), **{f"engine_{k}": v for k, v in health.gauges.items()}}
