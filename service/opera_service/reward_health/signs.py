@@ -37,9 +37,9 @@ _PIECE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\
 _HMM = re.compile(r"hm+")
 # What sentences are built with, beyond the words of the lists and of the control paragraphs.
 _FUNCTION_WORDS = """
-    a an and as at by carefully comes do does for from if in into it its just last let lets maybe next now of off or
-    perhaps so some something that there they think this to too up us we well what when where which with would yes
-    you your
+    a an and as at by carefully comes do does for from if in into it its just last let lets maybe next now of off
+    or perhaps so some something that there they think this to too up us we well what when where which with would
+    yes you your
     的 了 是 在 有 和 就 都 也 这 那 个 吧 呢 吗 啊 下 上 来 去 一 次 们 会 要 能 还
 """
 
