@@ -34,6 +34,8 @@ class Scored:
     """Means over groups."""
     problem: str | None = None
     """Why rows are missing; one of the reasons, when there are several."""
+    components: tuple[str, ...] | None = None
+    """Keys of every row's components; None when the service did not answer."""
 
     @property
     def rewards(self) -> list[float | None]:
@@ -115,7 +117,7 @@ class Asker:
                 elif one.error is not None:
                     problem = problem or f"{one.error.code}: {one.error.message}"
         self._scored_before |= any(row is not None for row in found)
-        return self._told(Scored(found, _means(answer.groups), problem))
+        return self._told(Scored(found, _means(answer.groups), problem, tuple(answer.components)))
 
     async def _ask(self, questions: list[Group], *, step: int | None, weight_version: str | None) -> RewardResult:
         client = self._client()

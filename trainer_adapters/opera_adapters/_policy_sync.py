@@ -15,15 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from opera_adapters import _ranks
+from opera_adapters._versions import weight_version
 from opera_client import RewardClient
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, RequestError
 
 log = logging.getLogger("opera_adapters")
-
-
-def weight_version(run_id: str | None, step: int) -> str:
-    """Return the name of the policy's weights after `step` optimizer steps, the same in reward and sync."""
-    return f"{run_id or 'policy'}/{step}"
 
 
 class PolicySync(TrainerCallback):

@@ -122,6 +122,8 @@ class RewardResult(Answer):
     reward: str
     preset: str
     config_hash: str
+    components: list[str] = Field(default_factory=list)
+    """Keys of every scored trajectory's `components`, also when none could be scored."""
     groups: list[GroupResult]
     usage: Usage
     timing_ms: Timing

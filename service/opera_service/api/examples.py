@@ -25,6 +25,7 @@ REWARD_RESULT = {
     "reward": "opera",
     "preset": "hardened",
     "config_hash": "7850a3f46ed36c3f7e839f2ccbca98a211464245cd8c264192ce63b3918a9262",
+    "components": ["relative", "reflection", "consistency", "level"],
     "groups": [
         {
             "group_id": "q1",

@@ -2,6 +2,7 @@
 
 The trainer sends single samples without ids and needs a number for each, or it stops. So a sample that cannot be
 scored gets its group's mean, which teaches nothing, a group of such samples gets 0 for all, and both say so.
+Equal rewards stay equal under the trainer's float32 mean, or dividing by their deviation would teach its rounding.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ ANSWER_WITHIN_S = 175.0
 MAX_WAIT_S = 170.0
 START_TOKEN_CHARS = 64
 """A start token that the tokenizer put before the prompt is shorter than this."""
+EQUAL = 1e-6
+"""Rewards of a group that are closer than this are equal: float32 cannot be trusted to tell them apart."""
+GRID = 2.0**-12
+"""Equal rewards are multiples of this. Their float32 mean is then exact, and their advantage exactly 0, where the
+trainer's `group_norm`, which divides by the deviation + 1e-9, makes up to 119 of 0.7 eight times."""
 LEAST_OVERLAP = 8
 """Characters of the prompt that even a cut one must have left, lest a chance match passes for it."""
 
@@ -85,13 +91,12 @@ async def reward_samples(members: Members, query: OpenRLHFQuery, request: OpenRL
 def sample_of(rewarded: Rewarded, components: Sequence[str]) -> dict[str, float]:
     """Return every number of one sample's answer by name."""
     result, group = rewarded.result, rewarded.group
-    reward = result.reward
-    if reward is None:
-        reward = fmean(group) if group else 0.0
-    low, high = min(group, default=0.0), max(group, default=0.0)
+    low, high, mean = (min(group), max(group), fmean(group)) if group else (0.0, 0.0, 0.0)
+    told_apart = high - low >= EQUAL
+    reward = mean if result.reward is None else result.reward
     return {
-        "rewards": reward,
-        "scores": (reward - low) / (high - low) if high > low else 0.0,
+        "rewards": reward if told_apart else round(mean / GRID) * GRID,
+        "scores": (reward - low) / (high - low) if told_apart else 0.0,
         **dict.fromkeys(components, 0.0),
         **(result.components or {}),
         "group_size_seen": float(result.group_size_seen),

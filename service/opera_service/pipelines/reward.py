@@ -79,6 +79,7 @@ async def reward(
         reward=request.reward,
         preset=request.preset,
         config_hash=config_hash(chosen),
+        components=list(chosen.components),
         groups=read.results,
         usage=run.usage,
         timing_ms=run.timing,

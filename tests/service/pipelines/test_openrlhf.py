@@ -71,9 +71,25 @@ def test_scores_are_places_between_the_groups_lowest_and_highest():
     assert [sample_of(rewarded(one, group), ["relative"])["scores"] for one in group] == [0.0, 0.5, 1.0]
 
 
-def test_a_group_without_signal_scores_zero_and_keeps_its_rewards():
-    sample = sample_of(rewarded(0.7, (0.7, 0.7)), ["relative"])
-    assert (sample["rewards"], sample["scores"], sample["opera_failed"]) == (0.7, 0.0, 0.0)
+def test_a_group_without_signal_scores_zero_and_is_on_the_grid():
+    samples = [sample_of(rewarded(one, (0.7, 0.7 + 1e-9)), ["relative"]) for one in (0.7, 0.7 + 1e-9)]
+    assert [sample["rewards"] for sample in samples] == [2867 / 4096] * 2
+    assert [(sample["scores"], sample["opera_failed"]) for sample in samples] == [(0.0, 0.0)] * 2
+
+
+def test_rewards_that_differ_keep_their_digits():
+    group = (0.7, 0.7 + 2e-6)
+    assert [sample_of(rewarded(one, group), ["relative"])["rewards"] for one in group] == list(group)
+
+
+@given(st.floats(-8, 8), st.integers(2, 64))
+def test_equal_rewards_have_an_advantage_of_exactly_zero(reward, size):
+    """The trainer's own arithmetic, `group_norm`, in float32."""
+    torch = pytest.importorskip("torch")
+    found = [sample_of(rewarded(reward, (reward,) * size), ["relative"])["rewards"] for _ in range(size)]
+    rewards = torch.tensor(found).reshape(1, size)
+    mean, deviation = rewards.mean(-1, keepdim=True), rewards.std(-1, keepdim=True)
+    assert torch.equal((rewards - mean) / (deviation + 1e-9), torch.zeros(1, size))
 
 
 def test_a_sample_that_cannot_be_scored_gets_its_groups_mean():

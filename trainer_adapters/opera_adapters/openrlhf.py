@@ -1,0 +1,112 @@
+"""OPERA rewards in OpenRLHF: an agent executor that asks about whole groups, by the rollout's own ids.
+
+The file for `--train.agent_func_path` derives its `AgentExecutor` from the one here; examples/openrlhf_agent.py does.
+Knows OpenRLHF's executor protocol; generation is OpenRLHF's, scoring the service's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from opera_adapters._missing import need
+from opera_adapters.groups import GroupReward, Member
+from opera_client.errors import NotSupported
+
+need("openrlhf", "openrlhf")
+from openrlhf.utils.agent import AgentExecutorBase, SingleTurnAgentExecutor  # noqa: E402
+
+
+@dataclass
+class _Group:
+    """The samples of one prompt that one call of `generate_responses` asks for."""
+
+    samples: list[dict[str, Any] | None] = field(default_factory=list)
+    """None until, or unless, it was generated."""
+    generating: int = 0
+    generated: asyncio.Event = field(default_factory=asyncio.Event)
+    members: asyncio.Task[dict[int, Member]] | None = None
+    """By place in `samples`."""
+
+
+class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no types
+    """Single-turn generation, rewarded group by group: one request a group, however many samples it has.
+
+    A group is what `generate_responses` starts together, in training and in evaluation, so its size need not be
+    told, and no group waits for samples that do not come. Failures are constants, see `GroupReward`.
+
+    Args:
+        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default.
+        task: `open`, or `math` for answers that are right or wrong.
+        send: `ids` scores the very tokens of the rollout, the scorer having the policy's tokenizer; `text` is for
+            another model as scorer.
+        options: the further arguments of `GroupReward`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        task: Literal["open", "math"] = "open",
+        send: Literal["ids", "text"] = "ids",
+        **options: Any,
+    ) -> None:
+        self.task, self.send = task, send
+        self._rollout = SingleTurnAgentExecutor()
+        self._reward = GroupReward(url, **options)
+        self._gathering: dict[tuple[int, str, str], _Group] = {}
+
+    async def execute(
+        self,
+        prompt: str,
+        label: str,
+        sampling_params: Any,
+        max_length: int,
+        hf_tokenizer: Any,
+        llm_engine: Any,
+        images: Any = None,
+    ) -> dict[str, Any]:
+        """Return OpenRLHF's sample with `reward`, `scores` and `extra_logs`, once its group is scored."""
+        if images:
+            raise NotSupported("opera_adapters.openrlhf scores text; prompts with images have no reward")
+        # The samples of one call share this very object, and every call has one of its own.
+        key = (id(sampling_params), prompt, label)
+        group = self._gathering.setdefault(key, _Group())
+        place = len(group.samples)
+        group.samples.append(None)
+        group.generating += 1
+        try:
+            await asyncio.sleep(0)  # the call starts all its samples at once: now they are all here
+            self._gathering.pop(key, None)
+            sample: dict[str, Any] = await self._rollout.execute(
+                prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine
+            )
+            group.samples[place] = sample
+        finally:
+            group.generating -= 1
+            if not group.generating and any(group.samples):
+                group.members = asyncio.create_task(self._members(group, hf_tokenizer))
+                group.generated.set()
+        await group.generated.wait()
+        assert group.members is not None
+        member = (await asyncio.shield(group.members))[place]
+        sample.update(reward=member.reward, scores=member.score, extra_logs=member.logs)
+        return sample
+
+    async def _members(self, group: _Group, tokenizer: Any) -> dict[int, Member]:
+        samples = {place: sample for place, sample in enumerate(group.samples) if sample is not None}
+        first = next(iter(samples.values()))
+        question: dict[str, Any] = {"reference": first["label"], "task": self.task}
+        if self.send == "ids":
+            question["prompt_token_ids"] = first["observation_tokens"][: first["action_ranges"][0][0]]
+        else:
+            question["prompt"] = first["prompt"]
+        answers = await self._reward(question, [self._trajectory(one, tokenizer) for one in samples.values()])
+        return dict(zip(samples, answers, strict=True))
+
+    def _trajectory(self, sample: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+        start, end = sample["action_ranges"][0]
+        ids = list(sample["observation_tokens"][start:end])
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        return {"response": text} | ({"response_token_ids": ids} if self.send == "ids" else {})
