@@ -1,6 +1,6 @@
 """OPERA rewards in OpenRLHF: an agent executor that asks about whole groups, by the rollout's own ids.
 
-The file for `--train.agent_func_path` derives its `AgentExecutor` from the one here; examples/openrlhf_agent.py does.
+The file for `--train.agent_func_path` derives its `AgentExecutor` from this one, see examples/openrlhf_agent.py.
 Knows OpenRLHF's executor protocol; generation is OpenRLHF's, scoring the service's.
 """
 
