@@ -6,7 +6,6 @@ It knows uvicorn, sockets and exit codes; no route. Heavy imports wait until the
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import ssl
@@ -18,6 +17,7 @@ import uvicorn
 
 from opera_client.errors import OperaError
 from opera_service.lifecycle import Lifecycle
+from opera_service.logs import configure
 from opera_service.loopback import is_loopback
 from opera_service.settings import Settings, SettingsError, load_settings
 
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
         _check_certificate(settings)
     except SettingsError as error:
         return _refuse(str(error))
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(settings.log_level, settings.log_format, quote=settings.log_prompts)
     # The device thread asks for the interpreter between any two kernels; at the usual 5 ms a request that is being
     # encoded keeps it waiting each time (docs/performance.md, Serving).
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from opera_service.engines.vllm.settings import VllmSettings
+from opera_service.logs import LogFormat
 
 EngineName = Literal["dummy", "torch", "vllm", "vllm-http"]
 RouteName = Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"]
@@ -101,7 +102,10 @@ class Settings(BaseSettings):
     keep_answers_s: float = Field(600.0, ge=0, description="How long they are remembered.")
     keep_members_s: float = Field(600.0, gt=0, description="How long a member keeps its place while nobody waits.")
     drain_s: float = Field(30.0, ge=0, description="On SIGTERM, seconds to let running requests finish.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Log to stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="Log to stderr; `info` has a line a request."
+    )
+    log_format: LogFormat = Field("text", description="`json`: one object a line, with the request's id.")
     dummy_token_seconds: float = Field(
         0.0, ge=0, description="The dummy engine sleeps this long per token, for load tests."
     )

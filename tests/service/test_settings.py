@@ -41,6 +41,7 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
 def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     odd = {
         "port": "81", "engine": "dummy", "route": "naive", "dtype": "float64", "log_level": "debug",
+        "log_format": "json",
         "weights_mode": "in_place", "policy_root": str(tmp_path),
     }  # fmt: skip
     for name, field in Settings.model_fields.items():

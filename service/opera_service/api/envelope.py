@@ -25,10 +25,12 @@ from opera_client.errors import (
     NotFound,
     OperaError,
 )
+from opera_service import logs
 from opera_service.api.keys import Gate
 from opera_service.lifecycle import Lifecycle
 
 logger = logging.getLogger(__name__)
+access = logging.getLogger("opera_service.access")
 
 OPEN_PATHS = frozenset({"/startupz", "/livez", "/readyz", "/health", "/docs", "/openapi.json"})
 OPEN_PREFIX = "/docs-assets"
@@ -53,6 +55,7 @@ class Envelope:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        logs.request_id.set(request_id)
         status, started = 0, time.monotonic()
 
         async def send_with_id(message: Message) -> None:
@@ -92,8 +95,12 @@ class Envelope:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        # 499 as in nginx's log: the client went away before the answer.
-        self._lifecycle.telemetry.request(route, status or 499, seconds)
+        status = status or 499  # as in nginx's log: the client went away before the answer
+        self._lifecycle.telemetry.request(route, status, seconds)
+        if access.isEnabledFor(logging.INFO):
+            ms = round(1e3 * seconds, 3)
+            seen = {"method": scope["method"], "route": route, "status": status, "ms": ms}
+            access.info("%s %s %d in %.3f ms", scope["method"], route, status, ms, extra=seen)
 
 
 def error_response(error: OperaError, request_id: str | None) -> Response:

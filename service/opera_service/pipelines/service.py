@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
 from opera_client.errors import WeightVersionMismatch
@@ -100,8 +101,8 @@ class Service:
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a worker thread, so that the event loop stays free."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+        loop, context = asyncio.get_running_loop(), copy_context()
+        return await loop.run_in_executor(self._threads, lambda: context.run(function, *args, **kwargs))
 
     def deadline(self, timeout_s: float | None, unix: float | None = None) -> float | None:
         """Turn a timeout in seconds and an absolute unix time, whichever is earlier, into a clock time."""
