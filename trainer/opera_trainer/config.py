@@ -5,13 +5,16 @@ A section that is null leaves its stage out. Knows the settings of all stages, n
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
 
 from opera_client.cli.exits import BadInput
+from opera_trainer.ablation.settings import AblationSettings
 from opera_trainer.evaluation.settings import EvaluationSettings
 from opera_trainer.grpo.settings import GrpoSettings
 from opera_trainer.settings import Settings
@@ -46,6 +49,7 @@ class RunConfig(Settings):
     sft: SftSettings | None = SftSettings()
     grpo: GrpoSettings | None = GrpoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    ablation: AblationSettings | None = None
 
 
 def packaged(name: str) -> Path:
@@ -53,8 +57,12 @@ def packaged(name: str) -> Path:
     return Path(str(files("opera_trainer").joinpath("configs", f"{name}.yaml")))
 
 
-def load(path: Path) -> RunConfig:
+def load(path: Path, changes: Sequence[str] = ()) -> RunConfig:
     """Read a run's YAML file.
+
+    Args:
+        path: the file.
+        changes: `section.key=value` overrides; values are YAML.
 
     Raises:
         BadInput: it cannot be read, is no YAML, or a key is unknown or out of range; the message names the key.
@@ -67,10 +75,32 @@ def load(path: Path) -> RunConfig:
         raise BadInput(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise BadInput(f"{path} holds no keys; see the packaged configs/demo.yaml for an example")
+    for change in changes:
+        _change(found, change)
+    return validated(found, str(path))
+
+
+def validated(found: Mapping[str, Any], origin: str) -> RunConfig:
+    """Return a configuration from plain values. Raises BadInput naming `origin` and the key."""
     try:
         return RunConfig.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise BadInput(f"{path}: {where}: {what}") from None
+        raise BadInput(f"{origin}: {where}: {what}") from None
+
+
+def _change(found: dict[str, Any], change: str) -> None:
+    path, equals, value = change.partition("=")
+    if not equals or not path:
+        raise BadInput(f"--set {change}: say section.key=value")
+    *sections, key = path.split(".")
+    place = found
+    for section in sections:
+        inner = place.get(section)
+        place[section] = place = dict(inner) if isinstance(inner, dict) else {}
+    try:
+        place[key] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise BadInput(f"--set {change}: {value} is no YAML value") from None

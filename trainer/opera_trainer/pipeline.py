@@ -34,7 +34,7 @@ def stages(config: RunConfig, until: Target = "report") -> list[Stage]:
         found.append(_build("synthesis", config))
     if until == "synthesize":
         return found
-    measured = until in ("evaluate", "report")
+    measured = until in ("evaluate", "export", "report")
     if measured:
         found.append(_build("evaluation", config, of="base"))
     for name in trained:

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from opera_client.cli.exits import BadInput
 from opera_client.errors import Unavailable
 from opera_trainer.config import RunConfig
+from opera_trainer.ranks import world_size
 
 STOP_S = 20.0
 """How long a child may take to drain before it is killed."""
@@ -27,12 +29,15 @@ def serving(config: RunConfig, model: str | Path) -> Iterator[str]:
     A service given by `service.url` is used as it is.
 
     Raises:
+        BadInput: several processes train together, and none should start a service of its own.
         Unavailable: the service did not start; the message ends with what it said.
     """
     settings = config.service
     if settings.url is not None:
         yield settings.url
         return
+    if world_size() > 1:
+        raise BadInput("service.url: give the address of a service when several processes train together")
     flags = {"engine": settings.engine, "model": str(model), **settings.options, "port": 0, "drain_s": 1}
     command = [sys.executable, "-m", "opera_client.cli", "serve"]
     for name, value in flags.items():

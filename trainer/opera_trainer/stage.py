@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from opera_client.cli.exits import BadInput
+from opera_trainer import ranks
 from opera_trainer.artefacts import Row, write_json
 from opera_trainer.config import RunConfig
 
@@ -51,6 +52,8 @@ class Stage:
     """JSON of everything else that its output depends on: the sections of the configuration it reads, the seed."""
     run: Callable[[Work], None]
     """Does the work. May be killed at any point and called again."""
+    together: bool = False
+    """Whether all processes of a distributed training run it; else the first one does, and the others wait."""
 
 
 class Done(Row):
@@ -99,7 +102,10 @@ def run_stages(
         title = f"[{number}/{len(stages)}] {stage.name}"
         fingerprint = _fingerprint(stage, folders)
         try:
-            done = _prepared(folder, fingerprint)
+            if ranks.first():
+                _prepare(folder, fingerprint)
+            ranks.wait()
+            done = finished(folder)
             if done is not None:
                 say(f"{title}: done before, {done.seconds:.0f} s")
             else:
@@ -133,17 +139,16 @@ def _fingerprint(stage: Stage, folders: Mapping[str, Path]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def _prepared(folder: Path, fingerprint: str) -> Done | None:
-    """Return the marker when there is nothing to do; else leave a folder that belongs to `fingerprint`."""
+def _prepare(folder: Path, fingerprint: str) -> None:
+    """Leave a folder that belongs to `fingerprint`, with its marker where there is nothing to do."""
     done = finished(folder)
     if done is not None and done.fingerprint == fingerprint:
-        return done
+        return
     if folder.exists() and _started(folder) != fingerprint:
         _aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     write_json(folder / STARTED, {"fingerprint": fingerprint})
-    return None
 
 
 def _started(folder: Path) -> str | None:
@@ -172,13 +177,21 @@ def _run(
     say: Callable[[str], None],
 ) -> None:
     start = time.monotonic()
-    stage.run(Work(config, folder, {name: folders[name] for name in stage.needs}, say))
+    if stage.together or ranks.first():
+        stage.run(Work(config, folder, {name: folders[name] for name in stage.needs}, say))
+    ranks.wait()
+    if ranks.first():
+        _finish(folder, fingerprint, time.monotonic() - start)
+    ranks.wait()
+
+
+def _finish(folder: Path, fingerprint: str, seconds: float) -> None:
     outputs = {
         str(path.relative_to(folder)): _digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (DONE, STARTED) and SCRATCH not in path.relative_to(folder).parts
     }
-    write_json(folder / DONE, Done(fingerprint=fingerprint, seconds=time.monotonic() - start, outputs=outputs))
+    write_json(folder / DONE, Done(fingerprint=fingerprint, seconds=seconds, outputs=outputs))
 
 
 def _digest(path: Path) -> str:

@@ -6,7 +6,6 @@ Knows no reward and no data.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,12 +18,8 @@ from opera_client.cli.exits import BadInput
 from opera_trainer.artefacts import LogEntry, write_rows
 from opera_trainer.lora import merged
 from opera_trainer.models import Tokenizer, save
+from opera_trainer.ranks import world_size
 from opera_trainer.sft.settings import Precision
-
-
-def world_size() -> int:
-    """Return how many processes train together, as torchrun and accelerate say."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def accumulation(rows: int, micro_batch: int, *, what: str) -> int:

@@ -75,7 +75,8 @@ class GrpoSettings(Settings):
     validate_every: int = Field(20, ge=1, description="Optimizer steps between validations, each a checkpoint.")
     select_by: tuple[str, ...] = Field(
         ("opera/level", "opera/consistency"),
-        description="Logged metrics whose sum on validation tasks chooses the best checkpoint; `reward` is one.",
+        description="Logged metrics whose sum on validation tasks chooses the best checkpoint; `reward` is one. "
+        "None: the last weights are kept.",
     )
     precision: Precision = "float32"
     gradient_checkpointing: bool = False

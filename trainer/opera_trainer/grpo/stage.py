@@ -33,6 +33,7 @@ def stage(config: RunConfig) -> Stage:
         needs=("tasks", "sft") if config.sft else ("tasks",),
         shape=shape_of(grpo=config.grpo, model=config.model, seed=config.seed),
         run=run,
+        together=True,
     )
 
 
@@ -69,7 +70,7 @@ def _train(work: Work, settings: GrpoSettings, start: str, url: str) -> None:
     from opera_trainer.lora import adapters
 
     model, tokenizer = models.load(start)
-    validation = _rows(work, "validation", tokenizer, settings)
+    validation = _rows(work, "validation", tokenizer, settings) if settings.select_by else []
     run_id = f"{work.config.name}-{uuid.uuid4().hex[:8]}"  # a version names one set of weights for ever
     follows = settings.scorer.follow != "frozen"
     opera = OperaReward(

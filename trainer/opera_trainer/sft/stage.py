@@ -16,6 +16,7 @@ def stage(config: RunConfig) -> Stage:
         needs=("synthesize",),
         shape=shape_of(sft=config.sft, model=config.model, seed=config.seed),
         run=run,
+        together=True,
     )
 
 

@@ -1,0 +1,1 @@
+"""Ablations: the same start trained on other rewards, by other scorers, with and without the cold start."""

@@ -1,0 +1,127 @@
+"""The ablation's table: what each cell did to held-out answers, over seeds. Knows no training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from opera_trainer.ablation.cells import Trial
+from opera_trainer.artefacts import Evaluation, LogEntry, Row, read_json, read_rows, write_json
+
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Student's t, 97.5 %, by number of seeds; 1.96 beyond."""
+ENDS = 10
+"""Steps at either end of the curve that the training reward is averaged over."""
+
+
+class Outcome(Row):
+    """One trial's numbers; accuracies are shares of held-out tasks."""
+
+    cell: str
+    seed: int
+    before: dict[str, float]
+    after: dict[str, float]
+    reward_first: float
+    reward_last: float
+
+
+KEYS = tuple(
+    f"{tier}/{name}"
+    for tier in ("standard", "harder")
+    for name in ("accuracy_sampled", "accuracy_greedy", "reward_auc", "empty_thought", "reflective", "tokens")
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds with its 95 % t interval, None for one seed."""
+
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        """Return e.g. `.87 ± .03`."""
+        shown = f"{self.mean:.2f}".replace("0.", ".")
+        return shown if self.half is None else f"{shown} ± {self.half:.2f}".replace("0.", ".")
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean and interval of one number a seed; raises ValueError for none."""
+    if not values:
+        raise ValueError("no seed")
+    if len(values) == 1:
+        return Spread(values[0], None)
+    half = T95.get(len(values), 1.96) * stdev(values) / math.sqrt(len(values))
+    return Spread(fmean(values), half)
+
+
+def outcome(trial: Trial) -> Outcome:
+    """Read what a finished trial measured. Raises BadInput."""
+    before = read_json(trial.common / trial.start / "evaluation.json", Evaluation)
+    after = read_json(trial.folder / "evaluate-grpo" / "evaluation.json", Evaluation)
+    log = read_rows(trial.folder / "grpo" / "log.jsonl", LogEntry)
+    rewards = [entry.metrics["reward"] for entry in log if entry.split == "train" and "reward" in entry.metrics]
+    return Outcome(
+        cell=trial.cell.name,
+        seed=trial.seed,
+        before=_flat(before),
+        after=_flat(after),
+        reward_first=fmean(rewards[:ENDS]),
+        reward_last=fmean(rewards[-ENDS:]),
+    )
+
+
+def _flat(evaluation: Evaluation) -> dict[str, float]:
+    found = {
+        f"{tier}/{name}": estimate.value
+        for tier, metrics in evaluation.metrics.items()
+        for name, estimate in metrics.items()
+    }
+    return {key: found[key] for key in KEYS if key in found}
+
+
+def markdown(found: Iterable[Outcome], notes: dict[str, str], missing: Sequence[str]) -> str:
+    """Return the table, one row a cell in the order of `found`, and which trials were not run."""
+    cells: dict[str, list[Outcome]] = {}
+    for one in found:
+        cells.setdefault(one.cell, []).append(one)
+    lines = [
+        "| cell | seeds | T = 1, start → end | gain, points | harder, T = 1 | greedy | training reward | AUC |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_line(name, notes.get(name, ""), ones) for name, ones in cells.items()]
+    if missing:
+        lines += ["", f"Not run: {', '.join(missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, note: str, ones: Sequence[Outcome]) -> str:
+    def pair(key: str) -> str:
+        if any(key not in one.before or key not in one.after for one in ones):
+            return "–"
+        return f"{spread([one.before[key] for one in ones])} → {spread([one.after[key] for one in ones])}"
+
+    sampled = "standard/accuracy_sampled"
+    gains = spread([100 * (one.after[sampled] - one.before[sampled]) for one in ones])
+    gain = f"{gains.mean:+.0f}" + ("" if gains.half is None else f" ± {gains.half:.0f}")
+    aucs = [one.after["standard/reward_auc"] for one in ones if "standard/reward_auc" in one.after]
+    reward = f"{fmean(one.reward_first for one in ones):.2f} → {fmean(one.reward_last for one in ones):.2f}"
+    seeds = " ".join(str(one.seed) for one in ones)
+    columns = [
+        f"`{name}`" + (f": {note}" if note else ""), seeds, pair(sampled), gain, pair("harder/accuracy_sampled"),
+        pair("standard/accuracy_greedy"), reward, str(spread(aucs)) if aucs else "–",
+    ]  # fmt: skip
+    return f"| {' | '.join(columns)} |"
+
+
+def write(trials: Sequence[Trial], out: Path) -> Path:
+    """Write `ablation.json` and `ablation.md` from the trials that are done; return the latter. Raises OSError."""
+    done = [outcome(trial) for trial in trials if trial.done]
+    missing = [f"{trial.cell.name} at seed {trial.seed}" for trial in trials if not trial.done]
+    write_json(out / "ablation.json", {"outcomes": [one.model_dump() for one in done], "missing": missing})
+    page = out / "ablation.md"
+    page.write_text(markdown(done, {one.cell.name: one.cell.note for one in trials}, missing), encoding="utf-8")
+    return page
