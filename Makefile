@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-vllm test-adapters lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy lock test-vllm test-adapters lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -44,6 +44,24 @@ test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minut
 
 test-adapters: .venv-trl/.installed  ## Adapters in the real trainers, on the CPU (minutes)
 	.venv-trl/bin/python -m pytest tests/adapters/trl
+
+# What no Python package brings: promtool and a real Prometheus, unpacked here, not installed. Elsewhere than on Debian,
+# put both on PATH.
+.deploy-tools/.installed:
+	mkdir -p .deploy-tools
+	cd .deploy-tools && apt-get download prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb
+	touch $@
+
+test-deploy: $(VENV)/.installed .deploy-tools/.installed  ## Manifests, chart, alerts, dashboard; Prometheus and rollout for real
+	$(BIN)/python -m pytest tests/deploy
+
+lock: $(VENV)/.installed  ## The image's dependencies, with hashes. torch's own (CUDA) libraries come with torch, not from here
+	$(BIN)/pip install --quiet uv==0.13.8
+	$(BIN)/uv pip compile pyproject.toml --extra server --extra parquet --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-package torch --no-emit-package triton --no-header --no-annotate \
+	    | sed -E '/^(nvidia|cuda)-/,/[^\\]$$/d' > deploy/image/server.lock
+	$(BIN)/uv pip compile deploy/image/tools.in --universal --python-version 3.11 --upgrade --generate-hashes \
+	    --no-header --no-annotate > deploy/image/tools.lock
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,0 +1,94 @@
+"""The objects of deploy/, as kubectl and helm make them. Knows files and tools; asserts nothing."""
+
+import re
+import shutil
+import subprocess
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+Object = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+KUSTOMIZE = ROOT / "deploy" / "kustomize"
+CHART = ROOT / "deploy" / "helm" / "opera-reward"
+OVERLAYS = sorted(folder.name for folder in (KUSTOMIZE / "overlays").iterdir())
+COMPONENTS = sorted(folder.name for folder in (KUSTOMIZE / "components").iterdir())
+NAME = "opera-reward"
+
+
+def kustomize(folder: Path) -> list[Object]:
+    """What `kubectl apply -k` would send."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl (README, More)")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def overlay(name: str) -> list[Object]:
+    return deepcopy(_overlay(name))
+
+
+@lru_cache
+def _overlay(name: str) -> list[Object]:
+    return kustomize(KUSTOMIZE / "overlays" / name)
+
+
+def with_components(folder: Path, *names: str) -> list[Object]:
+    """The base with some components, through a throw-away overlay in `folder`."""
+    up = KUSTOMIZE.relative_to(Path(folder.anchor))
+    root = Path(*[".."] * (len(folder.parts) - 1)) / up
+    content = {
+        "resources": [str(root / "base")],
+        "components": [str(root / "components" / name) for name in names],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return kustomize(folder)
+
+
+def helm(
+    *value_files: str, values: dict[str, Any] | None = None, name: str = NAME, namespace: str = NAME
+) -> list[Object]:
+    """What `helm install name --namespace namespace` would send."""
+    merged: dict[str, Any] = {}
+    for file in value_files:
+        merged |= yaml.safe_load((CHART / file).read_text())
+    rendered = helm_python.Chart.load(str(CHART)).render(
+        {**merged, **(values or {})}, name=name, namespace=namespace
+    )
+    documents = (text for path, text in rendered.items() if path.endswith(".yaml"))
+    return [found for text in documents for found in yaml.safe_load_all(text) if found]
+
+
+def one(objects: list[Object], kind: str, name: str | None = None) -> Object:
+    found = [item for item in objects if item["kind"] == kind and name in (None, item["metadata"]["name"])]
+    assert len(found) == 1, f"{len(found)} of {kind} {name or ''}"
+    return found[0]
+
+
+def pod_of(objects: list[Object]) -> Object:
+    return one(objects, "Deployment")["spec"]["template"]["spec"]
+
+
+def container_of(objects: list[Object]) -> Object:
+    (container,) = pod_of(objects)["containers"]
+    return container
+
+
+def settings_of(objects: list[Object]) -> dict[str, str]:
+    """The environment that the pod takes from its ConfigMap."""
+    (source,) = container_of(objects)["envFrom"]
+    return one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+
+
+def without_hash(name: str) -> str:
+    """A generated ConfigMap's name without the hash of its content."""
+    return re.sub(r"-(settings|model)-[a-z0-9]{10}$", r"-\1", name)

@@ -1,0 +1,160 @@
+"""The chart makes the objects that kustomize makes: one truth, two ways to install it."""
+
+import re
+from typing import Any
+
+import helm_python
+import pytest
+
+from .cluster import (
+    CHART,
+    NAME,
+    OVERLAYS,
+    Object,
+    container_of,
+    helm,
+    one,
+    overlay,
+    pod_of,
+    settings_of,
+    with_components,
+    without_hash,
+)
+
+COMPONENT_VALUES: dict[str, dict[str, Any]] = {
+    "gpu": {"gpu": {"enabled": True}},
+    "model-cache": {"modelCache": {"enabled": True}},
+    "monitoring": {"monitoring": {"enabled": True}},
+    "networkpolicy": {"networkPolicy": {"enabled": True}},
+    "group-routing": {"groupRouting": {"enabled": True}},
+    "hpa": {"autoscaling": {"kind": "hpa"}},
+    "keda": {"autoscaling": {"kind": "keda"}},
+}
+
+
+def alike(value: Any) -> Any:
+    """What both sides must agree on.
+
+    Kustomize names ConfigMaps after their content and has a namespace; the chart annotates the pods with a
+    checksum and leaves the namespace to helm. The order of things with names matters for `env` only.
+    """
+    if isinstance(value, str):
+        return without_hash(value)
+    if isinstance(value, list):
+        items = [alike(item) for item in value]
+        return sorted(items, key=lambda item: item["name"]) if _have_names(items) else items
+    if isinstance(value, dict):
+        found = {
+            key: alike(inner) for key, inner in value.items() if key not in ("namespace", "checksum/settings")
+        }
+        return {key: inner for key, inner in found.items() if key != "annotations" or inner}
+    return value
+
+
+def _have_names(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) and "name" in item for item in items)
+
+
+def by_name(objects: list[Object]) -> dict[tuple[str, str], Object]:
+    return {(item["kind"], item["metadata"]["name"]): item for item in alike(objects)}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_values_file_gives_its_overlay(name: str):
+    assert by_name(helm(f"values-{name}.yaml")) == by_name(overlay(name))
+
+
+@pytest.mark.parametrize("name", COMPONENT_VALUES)
+def test_a_value_gives_its_component(name: str, tmp_path):
+    assert by_name(helm(values=COMPONENT_VALUES[name])) == by_name(with_components(tmp_path, name))
+
+
+def test_the_order_of_variables_is_kept():
+    """$(MODEL_ID) is known only below the line that sets it."""
+    for objects in (helm("values-gpu.yaml"), overlay("gpu")):
+        names = [variable["name"] for variable in container_of(objects)["env"]]
+        assert names.index("OPERA_MODEL") > max(names.index("MODEL_ID"), names.index("MODEL_REVISION"))
+
+
+def test_it_lints():
+    result = helm_python.lint(str(CHART))
+    assert result["errors"] == []
+    assert [message for message in result["messages"] if "icon" not in message["error"]] == []
+
+
+def test_releases_live_side_by_side():
+    """One release a model in one namespace: no object, selector or query is shared."""
+    everything = {key: value for values in COMPONENT_VALUES.values() for key, value in values.items()}
+    first, second = (helm(values=everything, name=name, namespace="models") for name in ("judge", "policy-8b"))
+    assert not set(by_name(first)) & set(by_name(second))
+    for name, objects in (("judge", first), ("policy-8b", second)):
+        labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        assert labels == {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": name}
+        assert one(objects, "Service", name)["spec"]["selector"] == labels
+        query = one(objects, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+        assert f'namespace="models",service="{name}"' in query
+        assert pod_of(objects)["volumes"][1]["secret"]["secretName"] == "opera-reward-keys"
+        assert container_of(objects)["image"] == "opera-reward:0.1.0"
+
+
+def test_time_to_leave_follows_the_drain():
+    pod = pod_of(helm(values={"settings": {"OPERA_DRAIN_S": 299.5}}))
+    assert pod["terminationGracePeriodSeconds"] == 15 + 300 + 25
+
+
+def test_a_changed_setting_rolls_the_pods():
+    def annotations(**settings: Any) -> dict[str, str]:
+        return one(helm(values={"settings": settings}), "Deployment")["spec"]["template"]["metadata"][
+            "annotations"
+        ]
+
+    assert annotations(OPERA_LOG_LEVEL="debug") != annotations()
+
+
+def test_values_reach_the_objects():
+    objects = helm(
+        values={
+            "image": {"repository": "registry.example/opera", "tag": "7", "pullSecrets": [{"name": "pull"}]},
+            "keysSecret": "my-keys",
+            "replicas": 3,
+            "modelCache": {
+                "enabled": True, "id": "org/model", "revision": "abc", "size": "1Ti", "storageClassName": "nfs",
+            },
+            "autoscaling": {"kind": "keda", "minReplicas": 2, "maxReplicas": 64, "targetTokens": 1_500_000},
+            "resources": {"limits": {"memory": "9Gi"}},
+            "nodeSelector": {"gpu": "h200"},
+            "tolerations": [{"key": "spot", "operator": "Exists"}],
+            "readOnlyRootFilesystem": False,
+            "settings": {"OPERA_ENGINE": "dummy", "OPERA_TRUST_REMOTE_CODE": False},
+        }
+    )  # fmt: skip
+    pod, container = pod_of(objects), container_of(objects)
+    assert {item["image"] for item in (container, *pod["initContainers"])} == {"registry.example/opera:7"}
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+    assert one(objects, "Deployment")["spec"]["replicas"] == 3
+    assert container["resources"]["limits"]["memory"] == "9Gi"
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"gpu": "h200"}, [{"key": "spot", "operator": "Exists"}])
+    assert container["securityContext"]["readOnlyRootFilesystem"] is False
+    assert {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume} == {"my-keys"}
+    assert settings_of(objects)["OPERA_TRUST_REMOTE_CODE"] == "false"
+    claim = one(objects, "PersistentVolumeClaim")["spec"]
+    assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("nfs", "1Ti")
+    assert one(objects, "ConfigMap", f"{NAME}-model")["data"] == {"MODEL_ID": "org/model", "MODEL_REVISION": "abc"}
+    scaled = one(objects, "ScaledObject")["spec"]
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (2, 64)
+    assert scaled["triggers"][0]["metadata"]["threshold"] == "1500000"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"setings": {}}, "setings"),
+        ({"autoscaling": {"kind": "vpa"}}, "kind"),
+        ({"autoscaling": {"kind": "hpa", "targetTokens": 0}}, "targetTokens"),
+        ({"settings": {"OPERA_API_KEYS": "sesame"}}, "OPERA_API_KEYS"),
+        ({"gpu": True}, "gpu"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str):
+    with pytest.raises(helm_python.HelmError, match=re.escape(named)):
+        helm(values=values)

@@ -1,0 +1,67 @@
+"""Dockerfile and compose file, as far as no image has to be built."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from opera_service.settings import Settings
+
+from .cluster import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+def test_hadolint_has_nothing_to_say():
+    done = subprocess.run(
+        ["hadolint", "--format", "json", str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_all_that_is_copied_is_let_through():
+    """.dockerignore starts from nothing; a forgotten folder would fail the build only."""
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    sources = {source.rstrip("/") for line in copied for source in line.split()}
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignore[1] == "*"
+    assert sources == {line[1:].rstrip("/") for line in ignore if line.startswith("!")}
+    assert all((ROOT / source).exists() for source in sources)
+
+
+@pytest.mark.parametrize("file", ["server.lock", "tools.lock"])
+def test_dependencies_are_locked_by_hash(file: str):
+    requirements = re.split(r"\n(?=\w)", (ROOT / "deploy" / "image" / file).read_text().split("\n\n")[-1])
+    pinned = [text for text in requirements if re.match(r"[\w.-]+==", text)]
+    assert len(pinned) > 5
+    assert all("--hash=sha256:" in text for text in pinned)
+
+
+def test_the_lock_and_torch_fit_the_project():
+    lock = (ROOT / "deploy" / "image" / "server.lock").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    (torch,) = re.findall(r"^torch==\S+$", (ROOT / "deploy" / "image" / "torch.txt").read_text(), re.MULTILINE)
+    assert f'"{torch}"' in project
+    assert not re.search(r"^(torch|triton|nvidia-\S+)==", lock, re.MULTILINE), "they depend on the index"
+    for name in ("fastapi", "uvicorn", "transformers", "pydantic", "httpx", "prometheus-client", "pyarrow"):
+        assert re.search(rf"^{name}==", lock, re.MULTILINE), name
+
+
+def test_compose_is_closed_and_leaves_time_to_drain():
+    service = COMPOSE["services"]["opera-reward"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > Settings().drain_s
+    for published in COMPOSE["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in published.get("ports", []))
+
+
+def test_compose_mounts_what_exists():
+    for service in COMPOSE["services"].values():
+        for mount in service["volumes"]:
+            source = mount.split(":")[0]
+            assert source in COMPOSE["volumes"] or Path(ROOT / source).exists(), mount
