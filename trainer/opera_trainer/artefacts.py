@@ -50,7 +50,9 @@ class Trace(Row):
     gain: float = Field(
         description="Mean log-prob of the reference after the thought minus before it, nats a token."
     )
-    right: bool | None = Field(None, description="By the task's exact check; never used to keep or drop.")
+    right: bool | None = Field(
+        None, description="By the task's exact check: a statistic, unless `filters.check` is on."
+    )
 
 
 class LogEntry(Row):

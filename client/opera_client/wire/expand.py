@@ -25,6 +25,11 @@ class ExpandItem(Branching):
         max_length=64,
         description="A branch ends before the first of these texts that it writes, as whole words.",
     )
+    stop_after: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+        default_factory=list,
+        max_length=64,
+        description="The same, but the branch keeps the text and ends behind it, as a paragraph with its end.",
+    )
     max_tokens: int = Field(256, ge=1, le=2**20, description="Sampled tokens, guiding word not counted.")
     temperature: float = Field(1.0, ge=0, le=100, description="0 takes the most likely token.")
     top_p: float = Field(1.0, gt=0, le=1)
@@ -42,7 +47,7 @@ class ExpandRequest(Request):
 
 
 class BranchResult(CandidateResult):
-    """One sampled branch; guiding word included, stop text and end token not.
+    """One sampled branch; guiding word and a text of `stop_after` included, one of `stop` and the end token not.
 
     A branch that ended at once is `ok` with 0 tokens and no score, and stands behind all others.
     """

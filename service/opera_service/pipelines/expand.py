@@ -119,7 +119,7 @@ def _ask(service: Service, item: ExpandItem, encoded: EncodedExpand) -> _Asked:
     requests, stops = [], []
     for number, branches in enumerate(places.values()):
         start = encoded.start(branches[0])
-        texts = StopTexts(item.stop, start, service.tokenizer)
+        texts = StopTexts(item.stop, start, service.tokenizer, behind=item.stop_after)
         stops.append(texts)
         requests.append(
             GenerationRequest(

@@ -1,4 +1,4 @@
-"""Where a text that is still being written stops: before the first stop text, as whole words, between tokens.
+"""Where a text being written stops: before or behind the first stop text, as whole words, between tokens.
 
 The stop that is complete first counts, of those complete at once the longest, so that it never depends on how much
 was written behind it. Knows tokenizers; no engine.
@@ -30,13 +30,16 @@ class Stop:
 
     text: str
     kept: int
-    """Ids that end before it begins."""
+    """Ids that end before it begins; of one that is to be kept, those that write it to its end."""
 
 
 class StopTexts:
-    """The stop texts of one continuation of `context`. Thread-safe."""
+    """The stop texts of one continuation of `context`: before `texts`, behind `behind`. Thread-safe."""
 
-    def __init__(self, texts: Sequence[str], context: Ids, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, texts: Sequence[str], context: Ids, tokenizer: Tokenizer, *, behind: Sequence[str] = ()
+    ) -> None:
+        texts, self._kept = [*texts, *behind], frozenset(behind)
         self._patterns = [(text, _whole(text)) for text in dict.fromkeys(texts)]
         self._lead = context[-LEAD_TOKENS:]
         self._tokenizer = tokenizer
@@ -53,9 +56,11 @@ class StopTexts:
         found = self._first(lead, written, ended=ended)
         if found is None:
             return None
-        text, start = found
+        text, start, end = found
         ends = self._tokenizer.byte_ends(np.concatenate([self._lead, as_ids(ids)]))
         ends = ends[len(self._lead) :] - len(lead)
+        if text in self._kept:
+            return Stop(text, int(np.searchsorted(ends, end, side="left")) + 1)
         return Stop(text, int(np.searchsorted(ends, start, side="right")))
 
     def seen(self, ids: Sequence[int]) -> bool:
@@ -71,8 +76,8 @@ class StopTexts:
     def _bytes(self, ids: ArrayLike) -> tuple[bytes, bytes]:
         return bytes_behind(self._lead, ids, self._tokenizer)
 
-    def _first(self, lead: bytes, written: bytes, *, ended: bool) -> tuple[str, int] | None:
-        """Return the stop text that is complete first in `written`, and the byte where it begins."""
+    def _first(self, lead: bytes, written: bytes, *, ended: bool) -> tuple[str, int, int] | None:
+        """Return the stop text that is complete first in `written`, and the bytes where it begins and ends."""
         # Broken bytes become one lone surrogate each, so that positions stay exact.
         whole = _text(lead + written)
         if not ended:
@@ -89,7 +94,10 @@ class StopTexts:
                 continue  # the next letter decides
             if best is None or (match.end(), match.start()) < best[:2]:
                 best = match.end(), match.start(), text
-        return None if best is None else (best[2], len(_utf8(whole[: best[1]])) - len(lead))
+        if best is None:
+            return None
+        end, start, text = best
+        return text, len(_utf8(whole[:start])) - len(lead), len(_utf8(whole[:end])) - len(lead)
 
 
 def bytes_behind(context: Ids, ids: ArrayLike, tokenizer: Tokenizer) -> tuple[bytes, bytes]:

@@ -37,6 +37,24 @@ def test_a_whole_word_stops_before_itself(text: str, kept: str):
     assert found(stops("But"), text) == ("But", kept)
 
 
+@pytest.mark.parametrize(("text", "kept"), [("9.\n\nSo", "9.\n\n"), ("\n\n\n\n", "\n\n"), ("9. But\n\n", "9. ")])
+def test_a_stop_to_be_kept_is_kept_and_the_first_of_both_sorts_counts(text: str, kept: str):
+    writer = StopTexts(["But"], TOKENIZER.encode("\n"), TOKENIZER, behind=["\n\n"])
+    stop = writer.find(TOKENIZER.encode(text), ended=False)
+    assert stop is not None
+    assert TOKENIZER.decode(TOKENIZER.encode(text)[: stop.kept]) == kept
+    assert writer.seen(TOKENIZER.encode(text))
+
+
+def test_the_token_that_completes_a_kept_stop_is_kept_whole(any_tokenizer):
+    ids = any_tokenizer.encode("It is 9.\n\nNow the rest")
+    stop = StopTexts([], ids[:1], any_tokenizer, behind=["\n\n"]).find(ids[1:], ended=True)
+    assert stop is not None
+    kept, less = (any_tokenizer.decode(ids[: 1 + count]) for count in (stop.kept, stop.kept - 1))
+    assert kept.endswith(".\n\n")
+    assert "\n\n" not in less
+
+
 def test_at_the_very_end_only_the_end_of_the_text_makes_a_whole_word():
     assert found(stops("But"), "so But") is None
     assert found(stops("But"), "so But", ended=True) == ("But", "so ")

@@ -1,0 +1,118 @@
+"""Searches of many tasks, batch by batch, into a journal that an interrupted run goes on with.
+
+A batch always holds the same tasks, so that what one task gets does not depend on where a run was interrupted.
+Knows the client and the journal; nothing of traces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from opera_client import AsyncRewardClient
+from opera_client.cli.journal import Journal, Record
+from opera_client.errors import OperaError
+from opera_client.wire import ErrorDetail
+from opera_trainer.artefacts import Task
+from opera_trainer.synthesis.lockstep import Running, lockstep
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class Batches(Generic[R]):
+    """Runs one kind of search over tasks and remembers every result on disk."""
+
+    def __init__(
+        self,
+        kind: type[R],
+        begin: Callable[[Task], Running[R]],
+        *,
+        path: Path,
+        batch: int,
+        concurrency: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Args: `begin` starts the search of a task; `progress` is told (done, all) tasks."""
+        self._kind, self._begin, self._path = kind, begin, path
+        self._batch, self._concurrency, self._progress = batch, concurrency, progress
+
+    async def run(
+        self, client: AsyncRewardClient, tasks: Sequence[Task], run: dict[str, Any], weight_version: str
+    ) -> tuple[list[R | ErrorDetail], float]:
+        """Return the results in the order of `tasks`, and the seconds they took in all runs together.
+
+        Args:
+            client: of the service.
+            tasks: equal lists in all runs of the same journal.
+            run: names what shapes the results; a journal of another run is refused.
+            weight_version: of the service.
+
+        Raises:
+            OperaError: the service failed; what is finished stays in the journal.
+            BadInput: the journal cannot be written, or belongs to another run.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        results: list[R | ErrorDetail] = []
+        seconds = [0.0]
+
+        def seen(record: Record) -> None:
+            failed = record.get("error")
+            results.append(
+                ErrorDetail.model_validate(failed) if failed else self._kind.model_validate(record["found"])
+            )
+            seconds[0] += record["seconds"]
+
+        digests = [hashlib.sha256(task.model_dump_json().encode()).hexdigest()[:16] for task in tasks]
+        journal = Journal(self._path, run)
+        journal.resume(lambda at: digests[at] if at < len(digests) else None, seen)
+        try:
+            starts = range(journal.done - journal.done % self._batch, len(tasks), self._batch)
+            waiting = [
+                asyncio.ensure_future(coroutine)
+                for coroutine in self._limited(
+                    client, [tasks[at : at + self._batch] for at in starts], weight_version
+                )
+            ]
+            try:
+                for at, future in zip(starts, waiting, strict=True):
+                    found, took = await future
+                    for place, result in enumerate(found, start=at):
+                        if place >= journal.done:
+                            record = {"seconds": round(took / len(found), 6), **_spelled(result)}
+                            seen(journal.append(digests[place], record))
+                    self._progress(journal.done, len(tasks))
+            finally:
+                for future in waiting:
+                    future.cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+        except OperaError as error:
+            error.message = (
+                f"{error.message}; {journal.done} of {len(tasks)} tasks are finished and safe in {self._path},"
+                " repeat the command to go on"
+            )
+            raise
+        finally:
+            journal.close()
+        return results, seconds[0]
+
+    def _limited(self, client: AsyncRewardClient, parts: Sequence[Sequence[Task]], weight_version: str):  # type: ignore[no-untyped-def]
+        gate = asyncio.Semaphore(self._concurrency)
+
+        async def one(part: Sequence[Task]) -> tuple[list[R | ErrorDetail], float]:
+            async with gate:
+                start = time.monotonic()
+                found = await lockstep(client, {task.id: self._begin(task) for task in part}, weight_version)
+                return list(found.values()), time.monotonic() - start
+
+        return [one(part) for part in parts]
+
+
+def _spelled(result: BaseModel) -> Record:
+    name = "error" if isinstance(result, ErrorDetail) else "found"
+    return {name: result.model_dump(mode="json")}
