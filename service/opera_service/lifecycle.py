@@ -9,19 +9,22 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from opera_client.errors import EngineFailed, NotSupported, OperaError, Unavailable
 from opera_client.wire import Health
+from opera_service.audit.store import NotAnAuditLog
+from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.groups.limits import GroupLimits
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
 from opera_service.rewards.registry import rewards
-from opera_service.settings import Settings
+from opera_service.settings import Settings, SettingsError
 from opera_service.telemetry import Telemetry
 from opera_service.weight_roots import WeightRoots
 from opera_service.weight_spool import WeightSpool
@@ -136,6 +139,18 @@ def _build_vllm_service(
     )
 
 
+def _audit_log(settings: Settings) -> AuditLog | None:
+    """Open the audit log. Raises `SettingsError` when there can be none at the path."""
+    if settings.audit is None:
+        return None
+    try:
+        return AuditLog(
+            settings.audit, keep_sent=settings.audit_texts, max_bytes=int(settings.audit_queue_mb * 2**20)
+        )
+    except (NotAnAuditLog, sqlite3.Error) as error:
+        raise SettingsError(f"audit: {settings.audit} cannot be the audit log: {error}") from None
+
+
 class Lifecycle:
     """Where the service stands: starting, ok, failed or draining. Used from one event loop."""
 
@@ -149,6 +164,7 @@ class Lifecycle:
         self._draining = False
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
+        self._audit = _audit_log(settings)
         if service is not None:
             self._open(service)
 
@@ -195,6 +211,8 @@ class Lifecycle:
             idle_s=settings.keep_members_s,
         )
         self._service, self._members = service, Members(service, limits)
+        if self._audit is not None:
+            service.audit_to(self._audit)
         self.telemetry.watch_groups(self._members.gauges, self._members.counters)
 
     @property
@@ -249,4 +267,6 @@ class Lifecycle:
             await self._members.aclose()
         if self._service is not None:
             await self._service.aclose()
+        if self._audit is not None:
+            await asyncio.to_thread(self._audit.close)
         self.spool.close()

@@ -38,7 +38,10 @@ def run(argv: list[str]) -> int:
     # encoded keeps it waiting each time (docs/performance.md, Serving).
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with listener:
-        return asyncio.run(_serve(settings, listener))
+        try:
+            return asyncio.run(_serve(settings, listener))
+        except SettingsError as error:
+            return _refuse(str(error))
 
 
 def _listen(host: str, port: int) -> socket.socket:

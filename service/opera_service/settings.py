@@ -92,6 +92,13 @@ class Settings(BaseSettings):
     canary_tolerance: float = Field(
         0.05, gt=0, description="Nats by which the canary may differ from the sender's own number."
     )
+    audit: Path | None = Field(None, description="SQLite file that every rewarded trajectory is written to.")
+    audit_texts: bool = Field(
+        False, description="Keep there what was sent, too (texts, token ids), as replaying needs."
+    )
+    audit_queue_mb: float = Field(
+        64.0, gt=0, description="What may wait to be written there; past it, entries are lost and counted."
+    )
     log_prompts: bool = Field(False, description="Let log lines about failures quote what was sent.")
     max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
     encode_threads: int = Field(2, ge=1, description="Worker threads for tokenising and reading scores.")
@@ -168,6 +175,8 @@ def _check(settings: Settings) -> None:
     """Raise `SettingsError` for what must stop the start, not the first request that needs it."""
     if set(settings.keys) & set(settings.all_admin_keys):
         raise SettingsError("admin_keys: an API key is among them; give the policy endpoints keys of their own")
+    if settings.audit is not None and not settings.audit.absolute().parent.is_dir():
+        raise SettingsError(f"audit: {settings.audit.absolute().parent} is not a folder")
     for root in settings.policy_root:
         if not root.is_dir():
             raise SettingsError(f"policy_root: {root} is not a folder")

@@ -20,6 +20,7 @@ from opera_client.wire import (
     SegmentResult,
     TrajectoryResult,
 )
+from opera_service.pipelines.reward_audit import entries_of
 from opera_service.pipelines.reward_flags import flags_of
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
@@ -74,7 +75,7 @@ async def reward(
     rules = chosen.config.ema
     named = request.run_id if fresh is None else None
     baseline = service.baselines.update(named, rules, read.outcomes) if rules and named else None
-    return RewardResult(
+    answer = RewardResult(
         model=run.model,
         reward=request.reward,
         preset=request.preset,
@@ -85,6 +86,10 @@ async def reward(
         timing_ms=run.timing,
         ema_baseline=baseline,
     )
+    if (log := service.audit) is not None:
+        for entry in entries_of(request, answer, fresh=fresh, keep_sent=log.keep_sent):
+            log.record(entry)
+    return answer
 
 
 def _refuse_repeated_groups(groups: Sequence[Group]) -> None:

@@ -15,6 +15,8 @@ from typing import ParamSpec, TypeVar
 
 from opera_client.errors import WeightVersionMismatch
 from opera_client.wire import ModelInfo, ServedModel
+from opera_service.audit.metrics import AuditMetrics
+from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.pipelines.baselines import Baselines
 from opera_service.policy import Policy
@@ -52,6 +54,7 @@ class Service:
         self.clock = time.monotonic
         self.baselines = Baselines()
         self.reward_health = RewardHealth(self.clock)
+        self.audit: AuditLog | None = None
         self.policy = Policy(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
         self._running: Sequence[TokenTree] = ()
@@ -65,6 +68,11 @@ class Service:
         self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
         self.telemetry.registry.register(RunMetrics(self.reward_health.snapshot))
         self.telemetry.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
+
+    def audit_to(self, log: AuditLog) -> None:
+        """Record all rewards in `log` from now on; closing it is its owner's business."""
+        self.audit = log
+        self.telemetry.registry.register(AuditMetrics(log))
 
     def model(self, weight_version: str | None = None) -> ModelInfo:
         """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""

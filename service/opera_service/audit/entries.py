@@ -1,0 +1,129 @@
+"""What the log keeps of one scored group: names and numbers always, what was sent if wanted.
+
+Plain data that is cheap to make on the request's path; turning it into rows is the writer's business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A prompt, reference or response as it came: text (or messages), token ids, or both."""
+
+    text: str | list[dict[str, Any]] | None = None
+    ids: list[int] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory."""
+        texts = [one["content"] for one in self.text] if isinstance(self.text, list) else [self.text or ""]
+        return sum(map(len, texts)) + 8 * len(self.ids or ())
+
+    @property
+    def columns(self) -> tuple[str | None, str | None]:
+        """Text and ids as the database has them; messages and ids as JSON."""
+        text = json.dumps(self.text, ensure_ascii=False) if isinstance(self.text, list) else self.text
+        return text, None if self.ids is None else json.dumps(self.ids, separators=(",", ":"))
+
+
+NOTHING = Sent()
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trajectory and its reward."""
+
+    id: str
+    fresh: bool
+    """Scored for the first time; a group is scored again when a member comes late."""
+    status: str
+    reward: float | None
+    components: Mapping[str, float] | None
+    mean_logprob: float | None
+    flags: tuple[str, ...]
+    error: str | None
+    """The error's code."""
+    response: Sent = NOTHING
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One group of one request."""
+
+    time: float
+    """Unix seconds."""
+    request_id: str | None
+    run_id: str | None
+    step: int | None
+    group_id: str
+    task: str
+    reward: str
+    preset: str
+    config: Mapping[str, Any]
+    config_hash: str
+    model: str
+    revision: str
+    weight_version: str
+    dtype: str
+    engine: str
+    initial_mean_logprob: float | None
+    members: tuple[Member, ...]
+    prompt: Sent = NOTHING
+    reference: Sent = NOTHING
+
+    @property
+    def bytes(self) -> int:
+        """About what it takes in memory while it waits."""
+        texts = self.prompt.bytes + self.reference.bytes + sum(one.response.bytes for one in self.members)
+        return 1024 * (1 + len(self.members)) + texts
+
+    def group_row(self) -> dict[str, object]:
+        """Return the row of the table `groups`, by column."""
+        prompt, prompt_ids = self.prompt.columns
+        reference, reference_ids = self.reference.columns
+        return {
+            "time": self.time,
+            "request_id": self.request_id,
+            "run_id": self.run_id,
+            "step": self.step,
+            "group_id": self.group_id,
+            "task": self.task,
+            "reward": self.reward,
+            "preset": self.preset,
+            "config": json.dumps(self.config, sort_keys=True),
+            "config_hash": self.config_hash,
+            "model": self.model,
+            "revision": self.revision,
+            "weight_version": self.weight_version,
+            "dtype": self.dtype,
+            "engine": self.engine,
+            "initial_mean_logprob": self.initial_mean_logprob,
+            "prompt": prompt,
+            "prompt_is_messages": isinstance(self.prompt.text, list),
+            "prompt_token_ids": prompt_ids,
+            "reference": reference,
+            "reference_token_ids": reference_ids,
+        }
+
+    def trajectory_rows(self) -> Iterator[dict[str, object]]:
+        """Yield the rows of the table `trajectories`, by column, without the group's key."""
+        for position, one in enumerate(self.members):
+            response, response_ids = one.response.columns
+            yield {
+                "position": position,
+                "id": one.id,
+                "fresh": one.fresh,
+                "status": one.status,
+                "reward": one.reward,
+                "components": None if one.components is None else json.dumps(dict(one.components)),
+                "mean_logprob": one.mean_logprob,
+                "flags": json.dumps(one.flags),
+                "error": one.error,
+                "response": response,
+                "response_token_ids": response_ids,
+            }

@@ -1,0 +1,179 @@
+"""The SQLite file: its tables, writing entries, reading windows of groups.
+
+Knows SQL; no queue, no thread, no command.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opera_service.audit.entries import Entry
+
+VERSION = 1
+"""Of the tables; SQLite's `user_version`. 0 is a new file."""
+APPLICATION = 0x4F504552
+"""SQLite's `application_id`: OPER."""
+
+_TABLES = """
+CREATE TABLE groups (
+  key INTEGER PRIMARY KEY,
+  time REAL NOT NULL, request_id TEXT, run_id TEXT, step INTEGER, group_id TEXT NOT NULL, task TEXT NOT NULL,
+  reward TEXT NOT NULL, preset TEXT NOT NULL, config TEXT NOT NULL, config_hash TEXT NOT NULL,
+  model TEXT NOT NULL, revision TEXT NOT NULL, weight_version TEXT NOT NULL, dtype TEXT NOT NULL,
+  engine TEXT NOT NULL, initial_mean_logprob REAL,
+  prompt TEXT, prompt_is_messages INTEGER NOT NULL, prompt_token_ids TEXT, reference TEXT, reference_token_ids TEXT
+);
+CREATE INDEX groups_by_run ON groups (run_id, step);
+CREATE TABLE trajectories (
+  group_key INTEGER NOT NULL REFERENCES groups (key), position INTEGER NOT NULL,
+  id TEXT NOT NULL, fresh INTEGER NOT NULL, status TEXT NOT NULL, reward REAL, components TEXT, mean_logprob REAL,
+  flags TEXT NOT NULL, error TEXT, response TEXT, response_token_ids TEXT,
+  PRIMARY KEY (group_key, position)
+) WITHOUT ROWID;
+"""
+
+
+class NotAnAuditLog(Exception):
+    """The file is something else, or another version of this; the message says which."""
+
+
+def open_for_writing(path: Path, *, busy_s: float = 1.0) -> sqlite3.Connection:
+    """Open the log, making it if need be; readers may read meanwhile (WAL).
+
+    Raises `NotAnAuditLog`, and `sqlite3.Error` for what may pass: no space, no right, a lock.
+    """
+    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+    try:
+        _check(connection, path, new=True)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if _pragma(connection, "user_version") == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION}; "
+                f"PRAGMA user_version = {VERSION}; COMMIT;"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open an existing log; rows come by column name. Raises `NotAnAuditLog`."""
+    if not path.is_file():
+        raise NotAnAuditLog(f"there is no file {path}")
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+    try:
+        _check(connection, path, new=False)
+    except sqlite3.Error as error:
+        connection.close()
+        raise NotAnAuditLog(f"{path} cannot be read: {error}") from None
+    except NotAnAuditLog:
+        connection.close()
+        raise
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, *, new: bool) -> None:
+    try:
+        version, application = _pragma(connection, "user_version"), _pragma(connection, "application_id")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise NotAnAuditLog(f"{path} is not an audit log: {error}") from None
+    if new and not tables:
+        return
+    if application != APPLICATION:
+        raise NotAnAuditLog(f"{path} is a database, but not an audit log")
+    if version != VERSION:
+        raise NotAnAuditLog(f"{path} has version {version} of the tables; this program knows {VERSION}")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def write(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Add entries in one transaction: all of them or none. Raises `sqlite3.Error`."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for entry in entries:
+            key = _insert(connection, "groups", entry.group_row())
+            for row in entry.trajectory_rows():
+                _insert(connection, "trajectories", {"group_key": key, **row})
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int | None:
+    columns, places = ", ".join(row), ", ".join("?" * len(row))
+    with closing(
+        connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(row.values()))
+    ) as done:
+        return done.lastrowid
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which groups; each bound is inclusive, None is open."""
+
+    run_id: str | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    since: float | None = None
+    """Unix seconds."""
+    last: int | None = None
+    """Only the newest so many groups of those."""
+
+    @property
+    def where(self) -> tuple[str, list[Any]]:
+        """The condition on `groups` in SQL, and its values."""
+        asked = {
+            "run_id = ?": self.run_id,
+            "step >= ?": self.first_step,
+            "step <= ?": self.last_step,
+            "time >= ?": self.since,
+        }
+        parts = {part: value for part, value in asked.items() if value is not None}
+        condition, values = " AND ".join(parts) or "TRUE", list(parts.values())
+        if self.last is not None:
+            newest = f"SELECT key FROM groups WHERE {condition} ORDER BY key DESC LIMIT ?"
+            return f"key IN ({newest})", [*values, self.last]
+        return condition, values
+
+
+def groups(connection: sqlite3.Connection, window: Window) -> Iterator[tuple[sqlite3.Row, list[sqlite3.Row]]]:
+    """Yield the groups of a window, oldest first, each with its trajectories in order."""
+    where, values = window.where
+    for group in connection.execute(f"SELECT * FROM groups WHERE {where} ORDER BY key", values):
+        members = connection.execute(
+            "SELECT * FROM trajectories WHERE group_key = ? ORDER BY position", [group["key"]]
+        )
+        yield group, members.fetchall()
+
+
+def count(connection: sqlite3.Connection, window: Window) -> int:
+    """Return how many groups a window has."""
+    where, values = window.where
+    return int(connection.execute(f"SELECT count(*) FROM groups WHERE {where}", values).fetchone()[0])
+
+
+def component_names(connection: sqlite3.Connection, window: Window) -> list[str]:
+    """Return every component that a trajectory of the window has, sorted."""
+    where, values = window.where
+    found = connection.execute(
+        "SELECT DISTINCT one.key FROM trajectories, json_each(components) AS one "
+        f"WHERE group_key IN (SELECT key FROM groups WHERE {where}) ORDER BY one.key",
+        values,
+    )
+    return [row[0] for row in found]

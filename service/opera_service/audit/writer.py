@@ -1,0 +1,221 @@
+"""Writes entries in the background: a bounded queue, one thread, and patience with a disk that has none.
+
+`record` never waits. While the file cannot be written, entries wait up to the bound; past it they are lost, and
+counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import Counter, deque
+from contextlib import suppress
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Literal
+
+from opera_service.audit import store
+from opera_service.audit.entries import Entry
+
+logger = logging.getLogger(__name__)
+
+Loss = Literal["queue_full", "unwritten", "unwritable"]
+"""Why trajectories are not in the log: it could not be written for too long; nor at the end; they never could."""
+BATCH = 256
+"""Groups of one transaction at most."""
+
+
+class AuditLog:
+    """Used from any thread. `keep_sent` says whether entries are to hold what was sent."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep_sent: bool = False,
+        max_bytes: int = 64 * 2**20,
+        pauses_s: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 5.0),
+        idle_s: float = 1.0,
+    ) -> None:
+        """Open the file; `pauses_s` lie between tries to write, the last one for good.
+
+        After `idle_s` without news all rows are in the main file, which can then be copied or moved away alone.
+
+        Raises `NotAnAuditLog`, and `sqlite3.OperationalError` when the file cannot be there at all. One that is
+        only locked is waited for, in the background.
+        """
+        self.path = path
+        self.keep_sent = keep_sent
+        self.written = 0
+        """Trajectories in the file."""
+        self.failures = 0
+        """Tries to write that failed."""
+        self.lost: Counter[Loss] = Counter()
+        """Trajectories that are not and will not be in the file."""
+        self._max_bytes = max_bytes
+        self._pauses_s = pauses_s
+        self._idle_s = idle_s
+        self._waiting: deque[tuple[Entry, int]] = deque()
+        self._waiting_bytes = 0
+        self._news = threading.Condition()
+        self._closing = False
+        self._failing = False
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        try:
+            store.open_for_writing(path).close()
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error):
+                raise
+        self._thread = threading.Thread(target=self._run, name="opera-audit", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About what the entries that wait take in memory."""
+        return self._waiting_bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the last try to write succeeded."""
+        return not self._failing
+
+    def record(self, entry: Entry) -> None:
+        """Leave an entry to be written; returns at once."""
+        size = entry.bytes
+        with self._news:
+            if self._closing:
+                self._lose("unwritten", entry)
+                return
+            if self._waiting_bytes + size > self._max_bytes:
+                self._lose("queue_full", entry)
+                return
+            self._waiting.append((entry, size))
+            self._waiting_bytes += size
+            self._news.notify()
+
+    def close(self, *, within_s: float = 5.0) -> None:
+        """Write what waits, for at most `within_s` seconds; the rest is lost."""
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+        self._thread.join(within_s)
+
+    # --- the thread ----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while batch := self._next():
+            self._persist(batch)
+        self._forget_connection()
+
+    def _next(self) -> list[Entry]:
+        """Wait for entries and take them; none when closing."""
+
+        def called() -> bool:
+            return bool(self._waiting) or self._closing
+
+        with self._news:
+            idle = not self._news.wait_for(called, self._idle_s)
+        if idle:
+            self._tidy()
+        with self._news:
+            self._news.wait_for(called)
+            return [entry for entry, _ in islice(self._waiting, BATCH)]
+
+    def _tidy(self) -> None:
+        """Move the rows out of SQLite's write-ahead file."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _persist(self, batch: list[Entry]) -> None:
+        """Write a batch, however long it takes; it counts as waiting until then. Once closing, one try more."""
+        pauses = chain(self._pauses_s, repeat(self._pauses_s[-1]))
+        while True:
+            last_try = self._closing
+            try:
+                store.write(self._connected(), batch)
+            except Exception as error:  # noqa: BLE001  whatever it is, the thread lives on
+                self._forget_connection()
+                if not _may_pass(error):
+                    self._one_by_one(batch, error)
+                    return
+                self._failed(error)
+            else:
+                self._settle(batch, written=True)
+                return
+            with self._news:
+                if last_try:
+                    self._lose("unwritten", *(entry for entry, _ in self._waiting))
+                    self._waiting.clear()
+                    self._waiting_bytes = 0
+                    return
+                self._news.wait_for(lambda: self._closing, next(pauses))
+
+    def _one_by_one(self, batch: list[Entry], error: Exception) -> None:
+        """One of the batch cannot be written, ever: find it and go on without it."""
+        if len(batch) > 1:
+            for entry in batch:
+                self._persist([entry])
+            return
+        logger.error("a group cannot be written to the audit log: %s", type(error).__name__)
+        self._settle(batch, written=False)
+
+    def _settle(self, batch: list[Entry], *, written: bool) -> None:
+        with self._news:
+            for _ in batch:
+                self._waiting_bytes -= self._waiting.popleft()[1]
+            if written:
+                self.written += sum(len(entry.members) for entry in batch)
+            else:
+                self._lose("unwritable", *batch)
+        if written and self._failing:
+            self._failing = False
+            logger.warning("the audit log %s is written again; lost so far: %d", self.path, self.lost.total())
+
+    def _lose(self, why: Loss, *entries: Entry) -> None:
+        self.lost[why] += sum(len(entry.members) for entry in entries)
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        if not self._failing:  # once an outage, not once a try
+            self._failing = True
+            logger.warning(
+                "the audit log %s cannot be written: %s; answers are not affected, entries wait until there is no "
+                "room for them", self.path, error,
+            )  # fmt: skip
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return the connection to the file at the path, a new one when the file was moved away or removed."""
+        if self._connection is not None and self._file != _identity(self.path):
+            self._forget_connection()
+        if self._connection is None:
+            self._connection = store.open_for_writing(self.path)
+            self._file = _identity(self.path)
+        return self._connection
+
+    def _forget_connection(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the file's fault (no room, a lock, no right, damage), not that of one entry."""
+    return (
+        isinstance(error, sqlite3.OperationalError | store.NotAnAuditLog) or type(error) is sqlite3.DatabaseError
+    )
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

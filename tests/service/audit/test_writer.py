@@ -1,0 +1,151 @@
+"""Writing in the background: nothing waits for it, nothing is lost in silence, and it recovers."""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from opera_service.audit.store import NotAnAuditLog, Window, groups, open_for_reading
+from opera_service.audit.writer import AuditLog
+
+QUICK = (0.001,)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.db"
+
+
+@contextmanager
+def opened(path: Path, **options) -> Iterator[AuditLog]:
+    log = AuditLog(path, pauses_s=QUICK, **options)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def steps(path: Path) -> list[int]:
+    return [group["step"] for group, _ in groups(open_for_reading(path), Window())]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program holds the file's write lock."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_closing_writes_everything_in_order(path: Path, entry):
+    with opened(path) as log:
+        for step in range(1000):
+            log.record(entry(step=step))
+    assert steps(path) == list(range(1000))
+    assert (log.written, log.lost.total(), log.failures, log.waiting_bytes, log.ok) == (2000, 0, 0, 0, True)
+
+
+def test_many_threads_record(path: Path, entry):
+    with opened(path) as log:
+        writers = [threading.Thread(target=lambda: [log.record(entry()) for _ in range(50)]) for _ in range(8)]
+        for one in writers:
+            one.start()
+        for one in writers:
+            one.join()
+    assert len(steps(path)) == 400
+
+
+def test_a_locked_file_is_warned_about_once_and_written_when_it_is_free(path: Path, entry, until, caplog):
+    caplog.set_level(logging.WARNING)
+    with opened(path) as log:
+        with locked(path):
+            for step in range(3):
+                log.record(entry(step=step))
+            until(lambda: log.failures >= 2)
+            assert not log.ok
+            assert log.waiting_bytes > 0
+        until(lambda: log.written == 6)
+        assert log.ok
+    assert steps(path) == [0, 1, 2]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "cannot be written: database is locked" in said[0]
+    assert "written again" in said[1]
+
+
+def test_what_has_no_room_while_locked_is_lost_and_counted(path: Path, entry, until):
+    room = 2 * entry().bytes
+    with opened(path, max_bytes=room) as log:
+        with locked(path):
+            for step in range(5):
+                log.record(entry(step=step))
+            assert log.lost == {"queue_full": 6}  # two groups wait, three with two trajectories each are lost
+            assert log.waiting_bytes == room
+        until(lambda: log.written == 4)
+        log.record(entry(step=9))
+    assert steps(path) == [0, 1, 9]
+
+
+def test_an_entry_that_is_larger_than_the_queue_is_lost(path: Path, entry):
+    with opened(path, max_bytes=1) as log:
+        log.record(entry())
+    assert log.lost == {"queue_full": 2}
+
+
+def test_closing_while_locked_ends_and_counts(path: Path, entry):
+    with opened(path) as log, locked(path):
+        log.record(entry())
+        log.close(within_s=60)
+    assert (log.written, log.lost) == (0, {"unwritten": 2})
+    log.record(entry())
+    assert log.lost == {"unwritten": 4}
+
+
+def test_a_start_with_a_locked_file_waits_for_it(path: Path, entry, until):
+    AuditLog(path).close()
+    with locked(path):
+        log = AuditLog(path, pauses_s=QUICK)
+        log.record(entry())
+        until(lambda: log.failures >= 1)
+    log.close()
+    assert steps(path) == [3]
+
+
+def test_an_entry_that_cannot_be_written_does_not_take_others_along(path: Path, entry):
+    with opened(path) as log, locked(path):  # so that all come in one batch
+        for step in (1, 2**80, 2):
+            log.record(entry(step=step))
+    assert steps(path) == [1, 2]
+    assert (log.written, log.lost) == (4, {"unwritable": 2})
+
+
+def test_a_file_moved_away_is_begun_anew(path: Path, entry, until):
+    with opened(path, idle_s=0.001) as log:
+        log.record(entry(step=1))
+        until(lambda: log.written == 2)
+        until(lambda: path.with_name("audit.db-wal").stat().st_size == 0)
+        path.rename(path.with_name("old.db"))
+        log.record(entry(step=2))
+    assert steps(path) == [2]
+    assert steps(path.with_name("old.db")) == [1]
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: path.write_text("mine " * 1000), NotAnAuditLog),
+        (lambda path: path.mkdir(), sqlite3.OperationalError),
+    ],
+)
+def test_a_path_that_cannot_be_a_log_is_refused_at_once(path: Path, make, error):
+    make(path)
+    with pytest.raises(error):
+        AuditLog(path)
