@@ -10,12 +10,19 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── Forbidden                   403 forbidden
     │   ├── NotFound                    404 not_found
     │   ├── MethodNotAllowed            405 method_not_allowed
-    │   ├── BodyTooLarge                413 body_too_large
+    │   ├── LimitExceeded               it asks for more than one request may
+    │   │   ├── BodyTooLarge            413 body_too_large
+    │   │   ├── TooManyGroups           413 too_many_groups
+    │   │   ├── TooManyTrajectories     413 too_many_trajectories
+    │   │   ├── TooManyItems            413 too_many_items
+    │   │   ├── TooManyBranches         413 too_many_branches
+    │   │   └── TooManyTokens           413 too_many_tokens
     │   ├── WeightVersionMismatch       409 weight_version_mismatch
     │   ├── WeightVersionTaken          409 weight_version_taken
     │   ├── InvalidWeights              422 invalid_weights
     │   ├── CanaryMismatch              422 canary_mismatch
-    │   └── MemberConflict              409 member_conflict
+    │   ├── MemberConflict              409 member_conflict
+    │   └── IdempotencyKeyReused        422 idempotency_key_reused
     ├── ItemError                       one item is wrong; its neighbours are still scored
     │   ├── EmptyReference              422 empty_reference
     │   ├── EmptyResponse               422 empty_response
@@ -28,7 +35,7 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── DeadlineExceeded            504 deadline_exceeded        retryable
     │   ├── GroupIncomplete             408 group_incomplete         retryable
     │   ├── PolicyBusy                  409 policy_busy              retryable
-    │   ├── Overloaded                  429 overloaded               retryable
+    │   ├── Overloaded                  429 overloaded               retryable (503 by the service's setting)
     │   ├── Unavailable                 503 unavailable              retryable
     │   ├── EngineOutOfMemory           503 engine_out_of_memory     retryable
     │   ├── EngineFailed                500 engine_failed            retryable
@@ -117,10 +124,46 @@ class MethodNotAllowed(RequestError):
     code, status = "method_not_allowed", 405
 
 
-class BodyTooLarge(RequestError):
+class LimitExceeded(RequestError):
+    """One request may not ask for so much; the field or message names the limit."""
+
+    code, status = "limit_exceeded", 413
+
+
+class BodyTooLarge(LimitExceeded):
     """The body is over the configured limit."""
 
-    code, status = "body_too_large", 413
+    code = "body_too_large"
+
+
+class TooManyGroups(LimitExceeded):
+    """More groups than one request may hold."""
+
+    code = "too_many_groups"
+
+
+class TooManyTrajectories(LimitExceeded):
+    """More trajectories than one request, or one group that gathers, may hold."""
+
+    code = "too_many_trajectories"
+
+
+class TooManyItems(LimitExceeded):
+    """More items, or prompts, than one request may hold."""
+
+    code = "too_many_items"
+
+
+class TooManyBranches(LimitExceeded):
+    """More candidates or branches than one item may have."""
+
+    code = "too_many_branches"
+
+
+class TooManyTokens(LimitExceeded):
+    """More distinct tokens to compute than one request may have, or than the queue could ever hold."""
+
+    code = "too_many_tokens"
 
 
 class WeightVersionMismatch(RequestError):
@@ -151,6 +194,12 @@ class MemberConflict(RequestError):
     """The member contradicts what its group already holds: another text under its id, or no place left."""
 
     code, status = "member_conflict", 409
+
+
+class IdempotencyKeyReused(RequestError):
+    """The Idempotency-Key came before with another body."""
+
+    code, status = "idempotency_key_reused", 422
 
 
 class ItemError(OperaError):
@@ -227,6 +276,8 @@ class Overloaded(ServiceError):
     """A limit of work or memory is reached; `retry_after` says when to come back."""
 
     code, status, retryable = "overloaded", 429, True
+    reason: str = "overloaded"
+    """Which bound it was, for metrics."""
 
 
 class Unavailable(ServiceError):
@@ -283,7 +334,7 @@ def _subclasses(root: type[OperaError]) -> Iterator[type[OperaError]]:
 
 def error_types() -> dict[str, type[OperaError]]:
     """Return the table code -> class of everything that travels in an error body."""
-    groups = {OperaError, RequestError, ItemError, ServiceError}
+    groups = {OperaError, RequestError, LimitExceeded, ItemError, ServiceError}
     return {kind.code: kind for kind in _subclasses(OperaError) if kind not in groups and kind.status}
 
 

@@ -21,9 +21,11 @@ from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.groups.limits import GroupLimits
+from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
 from opera_service.rewards.registry import rewards
+from opera_service.scoring.admission import QueueLimits
 from opera_service.settings import Settings, SettingsError
 from opera_service.telemetry import Telemetry
 from opera_service.weight_roots import WeightRoots
@@ -31,6 +33,9 @@ from opera_service.weight_spool import WeightSpool
 
 logger = logging.getLogger(__name__)
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
+
+RETRY_AFTER_S = 5.0
+"""What callers are asked to wait while the model loads; how long that takes is not known."""
 
 
 def build_service(
@@ -57,8 +62,7 @@ def build_service(
             tokenizer,
             telemetry=telemetry,
             max_batch_tokens=settings.max_batch_tokens,
-            encode_threads=settings.encode_threads,
-            canary_tolerance=settings.canary_tolerance,
+            **_common(settings),
         )
     if settings.engine in ("vllm", "vllm-http"):
         return _build_vllm_service(settings, telemetry, loop)
@@ -80,9 +84,24 @@ def build_service(
         ),
         HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code),
         telemetry=telemetry,
-        encode_threads=settings.encode_threads,
-        canary_tolerance=settings.canary_tolerance,
+        **_common(settings),
     )
+
+
+def _common(settings: Settings) -> dict[str, Any]:
+    """Return what all services take from the settings, whatever their engine."""
+    return {
+        "encode_threads": settings.encode_threads,
+        "canary_tolerance": settings.canary_tolerance,
+        "limits": RequestLimits(
+            max_groups=settings.max_groups,
+            max_trajectories=settings.max_trajectories,
+            max_items=settings.max_items,
+            max_branches=settings.max_branches,
+            max_request_tokens=settings.max_request_tokens,
+        ),
+        "queue_limits": QueueLimits(settings.max_queue_requests, settings.max_queue_tokens),
+    }
 
 
 def _build_vllm_service(
@@ -133,9 +152,8 @@ def _build_vllm_service(
         tokenizer,
         telemetry=telemetry,
         max_batch_tokens=settings.max_batch_tokens,
-        encode_threads=settings.encode_threads,
-        canary_tolerance=settings.canary_tolerance,
         transfer=transfer,
+        **_common(settings),
     )
 
 
@@ -230,7 +248,11 @@ class Lifecycle:
         return self._members
 
     def _absence(self) -> OperaError:
-        return self._failure or Unavailable("the model is still loading; retry in a few seconds")
+        if self._failure is not None:
+            return self._failure
+        error = Unavailable("the model is still loading; retry in a few seconds")
+        error.retry_after = RETRY_AFTER_S
+        return error
 
     @property
     def loaded(self) -> bool:

@@ -101,6 +101,16 @@ class Settings(BaseSettings):
     )
     log_prompts: bool = Field(False, description="Let log lines about failures quote what was sent.")
     max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
+    max_queue_requests: int = Field(1024, ge=1, description="Requests that may wait for the engine at a time.")
+    max_queue_tokens: int = Field(32 * 2**20, ge=1, description="Distinct tree tokens that may wait at a time.")
+    overload_status: Annotated[Literal["429", "503"], BeforeValidator(str)] = Field(
+        "429", description="Status of refusals for overload; verl's client gives up at a 429."
+    )
+    max_groups: int = Field(256, ge=1, description="Groups in one request; more are refused with 413.")
+    max_trajectories: int = Field(4096, ge=1, description="Trajectories in one request, or group that gathers.")
+    max_items: int = Field(1024, ge=1, description="Items, or prompts, in one request.")
+    max_branches: int = Field(1024, ge=1, description="Candidates, or branches to sample, of one item.")
+    max_request_tokens: int = Field(8 * 2**20, ge=1, description="Distinct tokens to compute in one request.")
     encode_threads: int = Field(2, ge=1, description="Worker threads for tokenising and reading scores.")
     max_waiting_groups: int = Field(4096, ge=1, description="Groups that gather member by member, at a time.")
     max_waiting_members: int = Field(65_536, ge=1, description="Places in them, taken when a group opens.")

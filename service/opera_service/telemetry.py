@@ -43,6 +43,7 @@ class Telemetry:
         self._batch_tokens = histogram("batch_tokens", "Distinct tree tokens per engine call.", _TOKENS)
         self._batches = counter("batches", "Engine calls by outcome: ok or an error code.", "outcome")
         self._dropped = counter("dropped_trees", "Trees dropped before the engine, by reason.", "reason")
+        self._rejected = counter("rejected", "Requests refused by a bound, by reason.", "reason")
         self._tokens_naive = counter("tokens_naive", "Tokens that re-encoding every context would cost.")
         self._tokens_computed = counter("tokens_computed", "Tokens that went through the model.")
         self._tokens_scored = counter("tokens_scored", "Log-probabilities read.")
@@ -102,6 +103,10 @@ class Telemetry:
     def dropped(self, reason: str, count: int) -> None:
         """Count trees that were dropped unscored."""
         self._dropped.labels(reason).inc(count)
+
+    def rejected(self, reason: str) -> None:
+        """Count one request that was refused because of a bound."""
+        self._rejected.labels(reason).inc()
 
     def cost(self, *, naive: int, computed: int, scored: int) -> None:
         """Count the tokens of one request."""

@@ -41,7 +41,7 @@ def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: p
 def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     odd = {
         "port": "81", "engine": "dummy", "route": "naive", "dtype": "float64", "log_level": "debug",
-        "log_format": "json",
+        "log_format": "json", "overload_status": "503",
         "weights_mode": "in_place", "policy_root": str(tmp_path),
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
@@ -89,6 +89,14 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, content: str | b
         load_settings(["--config", str(file)])
     assert "\n" not in str(raised.value)
     assert any(name in str(raised.value) for name in ("opera.yaml", "port"))
+
+
+def test_a_number_of_the_file_may_stand_for_a_name(tmp_path: Path):
+    file = tmp_path / "opera.yaml"
+    file.write_text("overload_status: 503\n")
+    assert load_settings(["--config", str(file)]).overload_status == "503"
+    with pytest.raises(SettingsError, match="--overload-status"):
+        load_settings(["--overload-status", "500"])
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path):

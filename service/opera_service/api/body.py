@@ -37,7 +37,8 @@ async def read_body(request: Request, model: type[Model], *, limit: int) -> Mode
             break  # until here the rest is read and dropped: a client cut off while it sends misses the answer
     if size > limit:
         raise BodyTooLarge(
-            f"the body is larger than the limit of {limit} bytes; send fewer groups or items at once"
+            f"the body is larger than the limit of {limit} bytes (--max-body-mb); "
+            "send fewer groups or items at once"
         )
     data = b"".join(chunks)
     if len(data) <= SMALL:

@@ -31,6 +31,8 @@ from opera_client.errors import (
     OperaError,
     Overloaded,
     PolicyBusy,
+    TooManyTokens,
+    TooManyTrajectories,
     Unauthorized,
     Unavailable,
     WeightVersionMismatch,
@@ -41,8 +43,11 @@ from opera_client.wire import ErrorBody
 
 COMMON_ERRORS = (Unauthorized, Unavailable, InternalError)
 BODY_ERRORS = (*COMMON_ERRORS, MalformedBody, InvalidRequest, BodyTooLarge)
-SCORING_ERRORS = (*BODY_ERRORS, WeightVersionMismatch, DeadlineExceeded, EngineOutOfMemory, EngineFailed)
-MEMBER_ERRORS = (*SCORING_ERRORS, Overloaded, MemberConflict)
+SCORING_ERRORS = (
+    *BODY_ERRORS, TooManyTokens, WeightVersionMismatch, DeadlineExceeded, Overloaded, EngineOutOfMemory,
+    EngineFailed,
+)  # fmt: skip
+MEMBER_ERRORS = (*SCORING_ERRORS, TooManyTrajectories, MemberConflict)
 GROUP_ERRORS = (*MEMBER_ERRORS, GroupIncomplete)
 LOAD_ERRORS = (
     *COMMON_ERRORS, InvalidRequest, Forbidden, InvalidWeights, CanaryMismatch, WeightVersionTaken, PolicyBusy,

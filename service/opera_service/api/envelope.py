@@ -6,6 +6,7 @@ Nothing leaves as HTML or as a bare traceback. It knows no route's content.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import traceback
@@ -21,9 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opera_client.errors import (
     InternalError,
     InvalidRequest,
+    LimitExceeded,
     MethodNotAllowed,
     NotFound,
     OperaError,
+    Overloaded,
 )
 from opera_service import logs
 from opera_service.api.keys import Gate
@@ -80,9 +83,17 @@ class Envelope:
                 )
             if status:  # the answer had begun: all that is left is to cut it off
                 raise
-            await error_response(error, request_id)(scope, receive, send_with_id)
+            await self._refuse(error, request_id)(scope, receive, send_with_id)
         finally:
             self._count(scope, status, time.monotonic() - started)
+
+    def _refuse(self, error: OperaError, request_id: str) -> Response:
+        if isinstance(error, Overloaded):
+            self._lifecycle.telemetry.rejected(error.reason)
+            return error_response(error, request_id, status=int(self._lifecycle.settings.overload_status))
+        if isinstance(error, LimitExceeded):
+            self._lifecycle.telemetry.rejected(error.code)
+        return error_response(error, request_id)
 
     def _log(self, request_id: str, scope: Scope, error: Exception) -> None:
         """Log a defect; its message may quote what was sent, so it is left out unless the settings allow it."""
@@ -103,15 +114,15 @@ class Envelope:
             access.info("%s %s %d in %.3f ms", scope["method"], route, status, ms, extra=seen)
 
 
-def error_response(error: OperaError, request_id: str | None) -> Response:
-    """Return `{"error": …}` with the error's status."""
+def error_response(error: OperaError, request_id: str | None, *, status: int | None = None) -> Response:
+    """Return `{"error": …}` with the error's own status, unless another is given."""
     body = {**error.body(), "request_id": request_id}
     headers: dict[str, str] = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    return JSONResponse({"error": body}, status_code=error.status, headers=headers)
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return JSONResponse({"error": body}, status_code=status or error.status, headers=headers)
 
 
 def on_http_exception(request: Request, raised: Exception) -> Response:

@@ -17,6 +17,7 @@ from opera_client.errors import (
     OperaError,
     Overloaded,
 )
+from opera_service.drain_rate import DrainRate, seconds_to_wait
 from opera_service.groups.deadlines import Deadlines
 from opera_service.groups.group import (
     Answer,
@@ -35,9 +36,6 @@ from opera_service.groups.shelf import Shelf
 Clock = Callable[[], float]
 """Seconds on any monotonic scale."""
 
-RETRY_AFTER_S = 1.0
-"""What a refused caller is asked to wait: about as long as a rollout's members take to follow one another."""
-
 
 class GroupBook(Generic[Content, Answer]):
     """All groups of one process. After every event, `tick` hands out the rounds that became due."""
@@ -54,6 +52,9 @@ class GroupBook(Generic[Content, Answer]):
         """Groups whose members are all answered."""
         self._deadlines: Deadlines[Content, Answer] = Deadlines()
         self._ready: dict[GroupKey, Group[Content, Answer]] = {}
+        self._drain = DrainRate()
+        """Groups answered or given up, per second that some were waiting."""
+        self._drained_at = clock()
 
     # --- what is held ------------------------------------------------------------------------------------
 
@@ -207,6 +208,8 @@ class GroupBook(Generic[Content, Answer]):
         group.held_tokens += member.tokens
         group.largest = max(group.largest, member.tokens)
         self._kept.remove(group.key)
+        if not len(self._open):
+            self._drained_at = now
         self._open.put(group, group.size, group.claim(), now)
         return member
 
@@ -230,7 +233,12 @@ class GroupBook(Generic[Content, Answer]):
                 f"{len(self._open)} groups are waiting for members, which is all that fits; come back later, "
                 "or send the members of a group closer together"
             )
-            error.retry_after = RETRY_AFTER_S
+            over = max(
+                groups + 1 - limits.max_groups,
+                groups * (members + group.size - limits.max_members) / max(members, 1),
+                groups * (tokens + claim - limits.max_tokens) / max(tokens, 1),
+            )
+            error.reason, error.retry_after = "groups", seconds_to_wait(over, self._drain.per_second())
             raise error
 
     def _start(self, group: Group[Content, Answer]) -> Round[Content, Answer]:
@@ -249,7 +257,7 @@ class GroupBook(Generic[Content, Answer]):
 
     def _keep(self, group: Group[Content, Answer], now: float) -> None:
         """Remember the answers; of a full group nothing else can be needed again."""
-        self._open.remove(group.key)
+        self._close(group, now)
         if group.full:
             group.shared, group.held_tokens = {}, 0
             for member in group.members.values():
@@ -267,9 +275,15 @@ class GroupBook(Generic[Content, Answer]):
             if group.scoring or group.tickets:
                 self._open.touch(group, now)
             else:
-                self._open.remove(group.key)
+                self._close(group, now)
                 self._ready.pop(group.key, None)
                 self.counts.expired += 1
+
+    def _close(self, group: Group[Content, Answer], now: float) -> None:
+        """Make room: nobody waits for the group any more."""
+        self._open.remove(group.key)
+        self._drain.add(1, now - self._drained_at)
+        self._drained_at = now
 
     def _answer(self, ticket: Ticket[Content, Answer], outcome: Answer | OperaError) -> None:
         self._release(ticket)

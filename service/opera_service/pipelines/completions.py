@@ -131,10 +131,11 @@ async def complete(
 ) -> tuple[CompletionResult, Run]:
     """Score all prompts; raises the first error, as this form has no errors per prompt."""
     _check_supported(service, request)
-    run = Run(service, deadline=deadline)
-    trees, plans = await run.encode(_plan_all, service, request)
-    scores = [or_raise(answer) for answer in await run.score(trees)]
-    choices = await run.read(_read_all, service, request, plans, scores)
+    service.limits.check_items(len(request.prompts()), "prompt")
+    with Run(service, request, "prompt", deadline=deadline) as run:
+        trees, plans = await run.encode(_plan_all, service, request)
+        scores = [or_raise(answer) for answer in await run.score(trees)]
+        choices = await run.read(_read_all, service, request, plans, scores)
     prompt_tokens = sum(len(plan.ids) for plan in plans)
     written = request.max_tokens * len(plans)
     result = CompletionResult(

@@ -74,15 +74,18 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
     Raises `InvalidRequest` when more than `MAX_NEW_TOKENS` are asked for, `WeightVersionMismatch`, `Unavailable`
     when the weights changed between sampling and ranking, the first item's error when none could be sampled.
     """
+    service.limits.check_items(len(request.items))
+    service.limits.check_branches([item.n for item in request.items], "n")
     _refuse_too_much(request.items)
-    run = Run(service, weight_version=request.weight_version, deadline=deadline)
-    asked = await run.encode(_ask_all, service, request.items)
-    good = [one for one in asked if isinstance(one, _Asked)]
-    found = iter(await run.generate([one.requests for one in good]) if good else [])
-    answers = [one if isinstance(one, OperaError) else next(found) for one in asked]
-    sampled = await service.in_thread(_cut_all, service, asked, answers)
-    scores = await run.score([one.plan.tree if isinstance(one, _Sampled) else None for one in sampled])
-    items = await run.read(_read_all, run, request.items, sampled, scores)
+    version = request.weight_version
+    with Run(service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
+        asked = await run.encode(_ask_all, service, request.items)
+        good = [one for one in asked if isinstance(one, _Asked)]
+        found = iter(await run.generate([one.requests for one in good]) if good else [])
+        answers = [one if isinstance(one, OperaError) else next(found) for one in asked]
+        sampled = await service.in_thread(_cut_all, service, asked, answers)
+        scores = await run.score([one.plan.tree if isinstance(one, _Sampled) else None for one in sampled])
+        items = await run.read(_read_all, run, request.items, sampled, scores)
     return ExpandResult(
         model=run.model,
         items=items,

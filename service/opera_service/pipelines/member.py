@@ -43,6 +43,8 @@ class Members:
         self.rendezvous: Rendezvous[Trajectory, Rewarded] = Rendezvous(
             self._score, limits, clock=service.clock, weigh=weight
         )
+        self.limits = service.limits
+        """Of one request."""
         self._arrivals = Arrivals(self.rendezvous.book, service.clock)
 
     async def reward(self, request: MemberRequest, *, deadline: float | None = None) -> Rewarded:
@@ -53,6 +55,7 @@ class Members:
         (the member keeps its place, as after a lost connection); and what scoring the group raised.
         """
         self._service.require_weights(request.weight_version)
+        self._service.limits.check_trajectories(request.group_size, "group_size")
         arrival = arrival_of(request)
         async with self._until(deadline):
             return await self.rendezvous.join(arrival)
@@ -63,6 +66,7 @@ class Members:
         Members with one group id fill groups in order of arrival (see `Arrivals`). A group that cannot be scored
         is answered with `status: error` for all its members, and a lack of room is waited out.
         """
+        self._service.limits.check_trajectories(request.group_size, "group_size")
         arrival = arrival_of(request)
         arrival = replace(arrival, shared={**arrival.shared, UNNAMED: True})
         deadline = self._service.clock() + within_s

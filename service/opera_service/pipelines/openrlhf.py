@@ -74,6 +74,7 @@ async def reward_samples(members: Members, query: OpenRLHFQuery, request: OpenRL
     """Reward every sample with its group. Raises like `Members.reward_unnamed`, and `InvalidRequest`."""
     if not len(request.query) == len(request.prompts) == len(request.labels):
         raise InvalidRequest("query, prompts and labels must have equal lengths", field="labels")
+    members.limits.check_trajectories(len(request.query), "query")
     components = resolve(query.reward, query.preset, {}).components
     asked = [_member(query, request, index) for index in range(len(request.query))]
     try:

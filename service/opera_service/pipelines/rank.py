@@ -45,10 +45,13 @@ class Planned:
 
 async def rank(service: Service, request: RankRequest, *, deadline: float | None = None) -> RankResult:
     """Order the candidates of every item. `deadline` is a time of the service's clock."""
-    run = Run(service, weight_version=request.weight_version, deadline=deadline)
-    plans = await run.encode(_plan_all, service, request.items)
-    scores = await run.score([plan.tree for plan in plans])
-    items = await run.read(_read_all, run, request.items, plans, scores)
+    service.limits.check_items(len(request.items))
+    service.limits.check_branches([len(item.candidates) for item in request.items], "candidates")
+    version = request.weight_version
+    with Run(service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
+        plans = await run.encode(_plan_all, service, request.items)
+        scores = await run.score([plan.tree for plan in plans])
+        items = await run.read(_read_all, run, request.items, plans, scores)
     return RankResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
 
 

@@ -64,14 +64,16 @@ async def reward(
     Only the trajectories in `fresh`, by id, count as new ones of the run; None: all of them.
 
     Raises `InvalidRequest` for an unknown reward, preset or configuration, and when a group appears twice;
-    `WeightVersionMismatch`; the first group's error when no group could be scored at all.
+    `LimitExceeded`, `WeightVersionMismatch`, `Overloaded`; the first group's error when no group could be scored.
     """
-    run = Run(service, weight_version=request.weight_version, deadline=deadline)
+    service.limits.check_groups(request.groups)
     chosen = resolve(request.reward, request.preset, request.config)
     _refuse_repeated_groups(request.groups)
-    plans = await run.encode(_plan_all, service, chosen, request.groups)
-    scores = await run.score([plan.tree for plan in plans])
-    read = await run.read(_read_all, run, chosen, request, plans, scores, fresh)
+    version = request.weight_version
+    with Run(service, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
+        plans = await run.encode(_plan_all, service, chosen, request.groups)
+        scores = await run.score([plan.tree for plan in plans])
+        read = await run.read(_read_all, run, chosen, request, plans, scores, fresh)
     rules = chosen.config.ema
     named = request.run_id if fresh is None else None
     baseline = service.baselines.update(named, rules, read.outcomes) if rules and named else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opera_client.errors import OperaError, Unavailable, error_from_body
+from opera_client.errors import OperaError, Overloaded, Unavailable, error_from_body
 from opera_client.wire import (
     ErrorDetail,
     Group,
@@ -77,13 +77,14 @@ async def score(service: Service, batch: Gathered) -> dict[str, Rewarded]:
 async def score_or_explain(service: Service, batch: Gathered, *, pause_s: float = 1.0) -> dict[str, Rewarded]:
     """Like `score`, for callers that need an answer: a group that cannot be scored gets one error in all answers.
 
-    What may pass is tried `TRIES` times first. Raises `Unavailable` only: the service as a whole is at fault then.
+    What may pass is tried `TRIES` times first. Raises `Unavailable` and `Overloaded` only: the
+    service as a whole is at fault then.
     """
     for again in reversed(range(TRIES)):
         try:
             return await score(service, batch)
-        except Unavailable:
-            raise
+        except (Unavailable, Overloaded):
+            raise  # the members keep their places and ask again
         except OperaError as error:
             if error.retryable and again:
                 await asyncio.sleep(pause_s)

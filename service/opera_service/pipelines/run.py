@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import ParamSpec, TypeVar
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opera_client.errors import DeadlineExceeded, InternalError, OperaError, Unavailable
 from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.service import Service
+from opera_service.scoring.admission import Seat
 from opera_service.scoring.scheduler import Scored
 from opera_service.scoring.tree import TokenTree, TreeScores
 
@@ -26,13 +30,26 @@ T = TypeVar("T")
 
 
 class Run:
-    """Raises `WeightVersionMismatch` at once when the request wants other weights than the loaded ones."""
+    """To be entered before any work is done for the request, and left when it has its answer.
+
+    Raises `WeightVersionMismatch` at once when the request wants other weights than the loaded ones; entering it
+    raises `Overloaded`.
+    """
 
     def __init__(
-        self, service: Service, *, weight_version: str | None = None, deadline: float | None = None
+        self,
+        service: Service,
+        request: BaseModel,
+        field: str,
+        *,
+        run_id: str | None = None,
+        weight_version: str | None = None,
+        deadline: float | None = None,
     ) -> None:
+        """`field` is the request's own, which holds what is computed; `run_id` whose turn it is served in."""
         service.require_weights(weight_version)
         self.service = service
+        self._request, self._field, self._run_id = request, field, run_id or ""
         self._wanted = weight_version
         self._deadline = deadline
         self._started = service.clock()
@@ -41,6 +58,22 @@ class Run:
         self._scored: list[Scored] = []
         self._sampled_by: set[str] = set()
         self._generated, self._generate_s = 0, 0.0
+        self._place: AbstractContextManager[Seat] | None = None
+        self._seat: Seat | None = None
+
+    def __enter__(self) -> Self:
+        """Take a place in the queue; what the request will bring is estimated, as nothing is tokenised yet."""
+        about = about_tokens(self._request)
+        self._place = self.service.scheduler.seat(self._run_id, about=about, deadline=self._deadline)
+        self._seat = self._place.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back, if it is still held."""
+        if self._place is not None:
+            self._place.__exit__(kind, error, trace)
 
     async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a worker thread and put its time, waiting included, on the bill as encoding."""
@@ -113,9 +146,11 @@ class Run:
         None stands for an item that has nothing to score; its answer is an error that nobody reads, since the
         item has one of its own. Trees that were scored before new weights came in are scored again on those.
         Raises the first tree's error when no tree could be scored at all, `WeightVersionMismatch` when other
-        weights than the wanted ones scored, `Unavailable` when they change faster than this can be scored.
+        weights than the wanted ones scored, `Unavailable` when they change faster than this can be scored,
+        `TooManyTokens` and `Overloaded` when there is no room for the trees.
         """
         planted = [tree for tree in trees if tree is not None]
+        self.service.limits.check_tokens(sum(tree.num_tokens for tree in planted), self._field)
         outcomes = await self._outcomes(planted)
         for _ in range(_TIMES_AGAIN):
             stale = self._stale(outcomes)
@@ -136,11 +171,10 @@ class Run:
         )
         return answers
 
-    async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | BaseException]:
-        waits = (self.service.scheduler.score(tree, deadline=self._deadline) for tree in trees)
-        return await asyncio.gather(*waits, return_exceptions=True)
+    async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
+        return await self.service.scheduler.score_all(trees, deadline=self._deadline, seat=self._seat)
 
-    def _stale(self, outcomes: Sequence[Scored | BaseException]) -> list[int]:
+    def _stale(self, outcomes: Sequence[Scored | OperaError]) -> list[int]:
         """Return which trees were scored on other weights than the last of them was."""
         scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
         if not scored:
@@ -153,14 +187,12 @@ class Run:
             if isinstance(outcome, Scored) and outcome.scores.weight_version != newest
         ]
 
-    def _settle(self, tree: TokenTree, outcome: Scored | BaseException) -> TreeScores | OperaError:
-        if isinstance(outcome, Scored):
-            self._scored.append(outcome)
-            self._naive += tree.naive_tokens
-            return outcome.scores
+    def _settle(self, tree: TokenTree, outcome: Scored | OperaError) -> TreeScores | OperaError:
         if isinstance(outcome, OperaError):
             return outcome
-        raise outcome
+        self._scored.append(outcome)
+        self._naive += tree.naive_tokens
+        return outcome.scores
 
     @property
     def model(self) -> ModelInfo:
@@ -218,6 +250,17 @@ _TIMES_AGAIN = 3
 """How often trees of older weights are scored again before the request is given back."""
 
 _NOTHING_TO_SCORE = InternalError("nothing was planned for this item")
+
+
+def about_tokens(value: object) -> int:
+    """Return about how many tokens a request holds: ids as they are, and one for four characters of text."""
+    if isinstance(value, str):
+        return 1 + len(value) // 4
+    if isinstance(value, BaseModel):
+        return sum(about_tokens(part) for _, part in value)
+    if isinstance(value, list):
+        return len(value) if value and isinstance(value[0], int) else sum(map(about_tokens, value))
+    return 0
 
 
 def or_raise(value: T | OperaError) -> T:

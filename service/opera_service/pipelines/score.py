@@ -24,10 +24,12 @@ class _Planned(NamedTuple):
 
 async def score(service: Service, request: ScoreRequest, *, deadline: float | None = None) -> ScoreResult:
     """Score every item that can be scored. `deadline` is a time of the service's clock."""
-    run = Run(service, weight_version=request.weight_version, deadline=deadline)
-    trees, plans = await run.encode(_plan, service, request.items)
-    scores = await run.score(trees)
-    items = await run.read(_read, run, request, plans, scores)
+    service.limits.check_items(len(request.items))
+    version = request.weight_version
+    with Run(service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
+        trees, plans = await run.encode(_plan, service, request.items)
+        scores = await run.score(trees)
+        items = await run.read(_read, run, request, plans, scores)
     return ScoreResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
 
 

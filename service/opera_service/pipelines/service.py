@@ -19,9 +19,11 @@ from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.pipelines.baselines import Baselines
+from opera_service.pipelines.limits import RequestLimits
 from opera_service.policy import Policy
 from opera_service.reward_health.metrics import RunMetrics
 from opera_service.reward_health.runs import RewardHealth
+from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.scheduler import Scheduler
 from opera_service.scoring.tree import TokenTree, TreeScores
 from opera_service.telemetry import Telemetry
@@ -45,8 +47,11 @@ class Service:
         encode_threads: int = 2,
         canary_tolerance: float = 0.05,
         transfer: WeightReceiver | None = None,
+        limits: RequestLimits | None = None,
+        queue_limits: QueueLimits | None = None,
     ) -> None:
         self.engine = engine
+        self.limits = limits or RequestLimits()
         self.transfer = transfer
         self.tokenizer = tokenizer
         self.reader = Reader(tokenizer, engine.info.vocab_size, engine.info.max_context)
@@ -61,6 +66,7 @@ class Service:
         self.scheduler = Scheduler(
             self._score,
             self.max_batch_tokens,
+            limits=queue_limits,
             clock=self.clock,
             on_batch=self.telemetry.batch,
             on_drop=self.telemetry.dropped,
@@ -131,7 +137,13 @@ class Service:
             self._running = ()
 
     def _gauges(self) -> dict[str, float]:
-        queue = {"queue_trees": self.scheduler.queued_trees, "queue_tokens": self.scheduler.queued_tokens}
+        scheduler = self.scheduler
+        queue = {
+            "queue_requests": scheduler.queued_requests,
+            "queue_trees": scheduler.queued_trees,
+            "queue_tokens": scheduler.queued_tokens,
+            "drain_tokens_per_second": scheduler.drain_rate or 0.0,
+        }
         queue |= {"running_trees": len(self._running), "running_tokens": sum(t.num_tokens for t in self._running)}
         health = self.engine.health()
         return {**queue, "engine_ok": float(health.ok), **{f"engine_{k}": v for k, v in health.gauges.items()}}

@@ -1,4 +1,4 @@
-"""The asyncio shell around the batching queue: await a tree's scores, one batch on the engine at a time.
+"""The asyncio shell around admission and queue: await the scores of trees, one batch on the engine at a time.
 
 While the engine is busy, trees of all requests gather in the queue and leave it together. It knows trees and
 deadlines; no reward, no text, no HTTP.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from opera_client.errors import DeadlineExceeded, EngineFailed, OperaError, Unavailable
+from opera_service.scoring.admission import Admission, QueueLimits, Seat
 from opera_service.scoring.batching import BatchQueue, Clock, Work
 from opera_service.scoring.tree import TokenTree, TreeScores
 
@@ -60,19 +62,17 @@ def _ignore(*_: object) -> None:
 class _Job(Work):
     tree: TokenTree
     enqueued: float
-    future: asyncio.Future[Scored]
+    future: asyncio.Future[Scored | OperaError]
+    closed: bool = False
+    """Nobody waits for it any more."""
 
     def resolve(self, outcome: Scored | OperaError) -> None:
-        if self.future.done():
-            return
-        if isinstance(outcome, OperaError):
-            self.future.set_exception(outcome)
-        else:
+        if not (self.closed or self.future.done()):
             self.future.set_result(outcome)
 
 
 class Scheduler:
-    """Feeds trees to `score_trees`, at most `max_batch_tokens` tokens at a time.
+    """Feeds trees to `score_trees`, at most `max_batch_tokens` tokens at a time, runs in turn.
 
     Must be used from one event loop. `on_batch` and `on_drop` (reason, count) are told what happened.
     """
@@ -82,6 +82,7 @@ class Scheduler:
         score_trees: ScoreTrees,
         max_batch_tokens: int,
         *,
+        limits: QueueLimits | None = None,
         clock: Clock = time.monotonic,
         on_batch: Callable[[BatchReport], None] = _ignore,
         on_drop: Callable[[str, int], None] = _ignore,
@@ -89,9 +90,15 @@ class Scheduler:
         self._score_trees = score_trees
         self._clock = clock
         self._queue: BatchQueue[_Job] = BatchQueue(max_batch_tokens, clock)
+        self._admission = Admission(self._queue, limits or QueueLimits(), clock)
         self._on_batch, self._on_drop = on_batch, on_drop
         self._pump: asyncio.Task[None] | None = None
         self._closing = False
+
+    @property
+    def queued_requests(self) -> int:
+        """Requests that wait for the engine, or are being turned into trees."""
+        return self._admission.held.requests
 
     @property
     def queued_trees(self) -> int:
@@ -103,31 +110,84 @@ class Scheduler:
         """Their tokens."""
         return self._queue.tokens
 
-    async def score(self, tree: TokenTree, *, deadline: float | None = None) -> Scored:
-        """Return the scores of `tree`; cancelling the caller drops the work if it has not started.
+    @property
+    def drain_rate(self) -> float | None:
+        """Tokens per second that the engine computes; None before its first batch."""
+        return self._admission.rate
 
-        `deadline` is a time of the scheduler's clock. Raises `DeadlineExceeded` when it passes first,
-        `Unavailable` once the scheduler is closing, and whatever `OperaError` the engine has for this tree.
+    @contextmanager
+    def seat(self, run: str = "", *, about: int = 1, deadline: float | None = None) -> Iterator[Seat]:
+        """Hold a place for a request of `about` so many tokens, before its trees are known.
+
+        Raises `Overloaded`, which says when to come back, `Unavailable` once the scheduler is closing.
         """
-        if self._closing:
-            raise Unavailable("the service is shutting down; send the request to another replica")
-        job = _Job(
-            tokens=tree.num_tokens,
-            deadline=deadline,
-            tree=tree,
-            enqueued=self._clock(),
-            future=asyncio.get_running_loop().create_future(),
-        )
-        self._queue.push(job)
+        self._refuse_if_closing()
+        seat = self._admission.enter(run, about, deadline)
+        try:
+            yield seat
+        finally:
+            self._admission.leave(seat)
+
+    async def score(self, tree: TokenTree, *, deadline: float | None = None, seat: Seat | None = None) -> Scored:
+        """Return the scores of `tree`; see `score_all`."""
+        (outcome,) = await self.score_all([tree], deadline=deadline, seat=seat)
+        if isinstance(outcome, OperaError):
+            raise outcome
+        return outcome
+
+    async def score_all(
+        self, trees: Sequence[TokenTree], *, deadline: float | None = None, seat: Seat | None = None
+    ) -> list[Scored | OperaError]:
+        """Return the scores of each tree, or its error; cancelling drops what has not started.
+
+        `deadline` is a time of the scheduler's clock; trees that it finds waiting end in `DeadlineExceeded`. All
+        trees join the queue, or none: the first time that a seat brings some, they are weighed against the limits
+        (`TooManyTokens`, `Overloaded`); what it brings later belongs to work that was let in. Without a seat
+        nothing is refused but by `Unavailable`, once the scheduler is closing.
+        """
+        self._refuse_if_closing()
+        if seat is not None and not seat.weighed:
+            self._admission.weigh(seat, sum(tree.num_tokens for tree in trees), deadline)
+        loop, now = asyncio.get_running_loop(), self._clock()
+        jobs = [
+            _Job(
+                tokens=tree.num_tokens,
+                deadline=deadline,
+                run=seat.run if seat else "",
+                owner=seat,
+                tree=tree,
+                enqueued=now,
+                future=loop.create_future(),
+            )
+            for tree in trees
+        ]
+        if not jobs:
+            return []
+        for job in jobs:
+            self._queue.push(job)
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._serve(), name="opera-scheduler")
         try:
-            async with asyncio.timeout(None if deadline is None else deadline - self._clock()):
-                return await job.future
+            async with asyncio.timeout(None if deadline is None else deadline - now):
+                await asyncio.wait([job.future for job in jobs])
         except TimeoutError:
-            raise _too_late() from None
+            self._drop("expired", jobs)
         finally:
+            self._drop("abandoned", jobs)
+        return [job.future.result() if job.future.done() else _too_late() for job in jobs]
+
+    def _drop(self, reason: str, jobs: Sequence[_Job]) -> None:
+        """Nobody waits for `jobs` any more: take those that have not started out of the queue."""
+        for job in jobs:
             job.closed = True
+        if dropped := sum(self._queue.remove(job) for job in jobs):
+            self._on_drop(reason, dropped)
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            error = Unavailable("the service is shutting down; send the request to another replica")
+            error.retry_after = 1.0
+            raise error
 
     async def aclose(self) -> None:
         """Refuse new work and wait until all queued work is done."""
@@ -139,9 +199,8 @@ class Scheduler:
         """Run batches until the queue is empty."""
         while True:
             selection = self._queue.take()
-            for reason, dropped in (("expired", selection.expired), ("abandoned", selection.abandoned)):
-                if dropped:
-                    self._on_drop(reason, len(dropped))
+            if selection.expired:
+                self._on_drop("expired", len(selection.expired))
             for job in selection.expired:
                 job.resolve(_too_late())
             if not selection.batch:
@@ -151,6 +210,7 @@ class Scheduler:
     async def _run(self, jobs: list[_Job]) -> None:
         """Score `jobs` together; should that fail, one by one, so that a bad tree fails alone."""
         started, error = self._clock(), None
+        self._admission.started(sum(job.tokens for job in jobs))
         try:
             answers = await self._score_trees([job.tree for job in jobs])
             if len(answers) != len(jobs):
@@ -162,6 +222,7 @@ class Scheduler:
             logger.exception("the engine failed on a batch of %d trees", len(jobs))
             error = EngineFailed(f"the engine raised {type(raised).__name__}; see the server's log, then retry")
         finished = self._clock()
+        self._admission.finished(well=error is None)
         waits = tuple(started - job.enqueued for job in jobs)
         self._on_batch(
             BatchReport(

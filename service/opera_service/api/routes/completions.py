@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from opera_client.errors import NotFound, NotSupported
+from opera_client.errors import NotFound, NotSupported, TooManyItems
 from opera_service.api import examples
 from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
 from opera_service.api.describing import COMMON_ERRORS, SCORING_ERRORS, described
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI form"])
         body=CompletionRequest,
         answer=CompletionResult,
         ask=examples.COMPLETION_REQUEST,
-        errors=(*SCORING_ERRORS, NotFound, NotSupported),
+        errors=(*SCORING_ERRORS, TooManyItems, NotFound, NotSupported),
     ),
 )
 async def post_completions(request: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from opera_client.errors import NotSupported
+from opera_client.errors import NotSupported, TooManyBranches, TooManyItems
 from opera_client.wire import ExpandRequest, ExpandResult
 from opera_service.api import examples
 from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
@@ -23,7 +23,7 @@ router = APIRouter(tags=["rewards"])
         answer=ExpandResult,
         ask=examples.EXPAND_REQUEST,
         get=examples.EXPAND_RESULT,
-        errors=(*SCORING_ERRORS, NotSupported),
+        errors=(*SCORING_ERRORS, TooManyItems, TooManyBranches, NotSupported),
     ),
 )
 async def post_expand(request: Request) -> Response:

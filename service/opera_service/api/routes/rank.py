@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from opera_client.errors import TooManyBranches, TooManyItems
 from opera_client.wire import RankRequest, RankResult
 from opera_service.api import examples
 from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
@@ -22,7 +23,7 @@ router = APIRouter(tags=["rewards"])
         answer=RankResult,
         ask=examples.RANK_REQUEST,
         get=examples.RANK_RESULT,
-        errors=SCORING_ERRORS,
+        errors=(*SCORING_ERRORS, TooManyItems, TooManyBranches),
     ),
 )
 async def post_rank(request: Request) -> Response:

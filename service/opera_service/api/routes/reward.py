@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from opera_client.errors import TooManyGroups, TooManyTrajectories
 from opera_client.wire import RewardRequest, RewardResult
 from opera_service.api import examples
 from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
@@ -22,7 +23,7 @@ router = APIRouter(tags=["rewards"])
         answer=RewardResult,
         ask=examples.REWARD_REQUEST,
         get=examples.REWARD_RESULT,
-        errors=SCORING_ERRORS,
+        errors=(*SCORING_ERRORS, TooManyGroups, TooManyTrajectories),
     ),
 )
 async def post_reward(request: Request) -> Response:

@@ -1,0 +1,216 @@
+"""Who may join the queue: bounds in requests and tokens, room for runs that hold little, deadlines.
+
+A refusal says when to come back, by the rate at which the engine drains the queue. Pure and synchronous, with an
+injected clock; the counts are the queue's own. It knows no tree, no engine, no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from opera_client.errors import Overloaded, TooManyTokens
+from opera_service.drain_rate import LEAST_WAIT_S, DrainRate, seconds_to_wait
+from opera_service.scoring.batching import BatchQueue, Clock
+
+_MARGIN = 0.8
+"""Work is let in when it should be done within this part of the time it has left."""
+_PROMISES = 1024
+"""Refused runs that are remembered."""
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What may wait for the engine at a time."""
+
+    max_requests: int = 1024
+    max_tokens: int = 32 * 2**20
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which nothing could ever be let in."""
+        for name in ("max_requests", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(eq=False)
+class Seat:
+    """One request's place, taken before its trees are known; until they are queued it counts as `tokens`."""
+
+    run: str
+    tokens: int
+    weighed: bool = False
+    """Its trees have been let in."""
+
+
+class _Promise(NamedTuple):
+    """Room that is kept for a run that was refused, for a little longer than it was asked to wait."""
+
+    tokens: int
+    until: float
+
+
+class _Room(NamedTuple):
+    requests: int
+    tokens: int
+
+
+class Admission:
+    """The door of one queue.
+
+    * No more than the limits may wait. What has been let in is finished: it is never put out again.
+    * A refused run is promised room. Until it comes back for it, or is late, runs that hold more of the queue than
+      it does leave that much free, so that a full queue ends up shared equally and nobody starves at the door.
+    * Work whose deadline cannot be met behind what waits already is refused at once, rather than computed late.
+    * Each refusal is told to wait until the queue, and everybody who was sent away before, has drained: callers
+      that do as told come back one after the other, not all at once.
+    """
+
+    def __init__(self, queue: BatchQueue[Any], limits: QueueLimits, clock: Clock) -> None:
+        self.queue, self.limits = queue, limits
+        self._clock = clock
+        self._drain = DrainRate()
+        self._entering: set[Seat] = set()
+        self._promises: OrderedDict[str, _Promise] = OrderedDict()
+        self._owed, self._owed_at = 0.0, clock()
+        """Tokens of those who were sent away and are yet to come back, as of then."""
+        self._running: tuple[int, float] | None = None
+        """Tokens on the engine, and since when."""
+
+    # --- what is held ------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> _Room:
+        """Requests and tokens that wait, or are about to."""
+        claimed = sum(seat.tokens for seat in self._entering)
+        return _Room(self.queue.requests + len(self._entering), self.queue.tokens + claimed)
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens per second that the engine computes; None before its first batch."""
+        tokens, seconds = self._on_engine()
+        usual = self._drain.per_second()
+        if usual is None or seconds * usual <= tokens:
+            return usual
+        return self._drain.per_second(amount=tokens, seconds=seconds)  # a batch that takes long counts already
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def enter(self, run: str, about: int, deadline: float | None) -> Seat:
+        """Take a place for a request of `about` so many tokens. Raises `Overloaded`; `leave` must follow."""
+        about = min(max(about, 1), self.limits.max_tokens)
+        self._check(run, about, deadline)
+        self._promises.pop(run, None)
+        seat = Seat(run, about)
+        self._entering.add(seat)
+        return seat
+
+    def weigh(self, seat: Seat, tokens: int, deadline: float | None) -> None:
+        """Let the request's trees in, whose sizes are known now; they must be queued before anything else happens.
+
+        Raises `TooManyTokens` when they would not fit into an empty queue, `Overloaded`.
+        """
+        self.leave(seat)
+        if tokens > self.limits.max_tokens:
+            raise TooManyTokens(
+                f"the request has {tokens} distinct tokens to compute, and {self.limits.max_tokens} may wait at a "
+                "time (--max-queue-tokens); send fewer groups or items at once"
+            )
+        if tokens:
+            self._check(seat.run, tokens, deadline)
+        seat.weighed = True
+
+    def leave(self, seat: Seat) -> None:
+        """Give the place back, if it is still held."""
+        self._entering.discard(seat)
+
+    def started(self, tokens: int) -> None:
+        """A batch went to the engine."""
+        self._running = tokens, self._clock()
+
+    def finished(self, *, well: bool) -> None:
+        """The batch is done."""
+        tokens, seconds = self._on_engine()
+        self._running = None
+        if well:
+            self._drain.add(tokens, seconds)
+
+    # --- rules -------------------------------------------------------------------------------------------
+
+    def _check(self, run: str, tokens: int, deadline: float | None) -> None:
+        """Raise `Overloaded` unless a request of `tokens` may join."""
+        held, limits = self.held, self.limits
+        if held.requests + 1 > limits.max_requests:
+            over = (held.requests + 1 - limits.max_requests) * held.tokens / held.requests
+            raise self._refusal(run, tokens, over, "queue_requests", f"{held.requests} requests are waiting")
+        if held.tokens + tokens > limits.max_tokens:
+            over = held.tokens + tokens - limits.max_tokens
+            raise self._refusal(run, tokens, over, "queue_tokens", f"{held.tokens} tokens are waiting")
+        promised = self._promised(run)
+        if (
+            held.requests + 1 + promised.requests > limits.max_requests
+            or held.tokens + tokens + promised.tokens > limits.max_tokens
+        ):
+            over = tokens + promised.tokens
+            raise self._refusal(run, tokens, over, "fair_share", "the room left is for runs that hold less of it")
+        if deadline is not None and (late := self._late(run, tokens, deadline)) > 0:
+            raise self._refusal(
+                run, tokens, late, "deadline", "what waits already takes longer than the time left"
+            )
+
+    def _refusal(self, run: str, tokens: int, over: float, reason: str, why: str) -> Overloaded:
+        now, rate = self._clock(), self.rate
+        owed = max(0.0, self._owed - (rate or 0.0) * (now - self._owed_at))
+        wait = seconds_to_wait(over + owed, rate)
+        self._owed, self._owed_at = owed + tokens, now
+        self._promises[run] = _Promise(tokens, now + 2 * wait + LEAST_WAIT_S)
+        self._promises.move_to_end(run)
+        while len(self._promises) > _PROMISES:
+            self._promises.popitem(last=False)
+        error = Overloaded(f"{why}; come back in {wait:.0f} s, or send less at once")
+        error.reason, error.retry_after = reason, wait
+        return error
+
+    def _promised(self, run: str) -> _Room:
+        """Return the room that `run` has to leave: promised to runs that hold less than it does."""
+        now = self._clock()
+        for other in [name for name, promise in self._promises.items() if promise.until <= now]:
+            del self._promises[other]
+        if not self._promises:
+            return _Room(0, 0)
+        claims = self._claims()
+        own = self.queue.tokens_of(run) + claims[run]
+        theirs = [
+            promise.tokens
+            for name, promise in self._promises.items()
+            if name != run and self.queue.tokens_of(name) + claims[name] < own
+        ]
+        return _Room(len(theirs), sum(theirs))
+
+    def _claims(self) -> Counter[str]:
+        """Return the tokens that each run is about to queue."""
+        claims: Counter[str] = Counter()
+        for seat in self._entering:
+            claims[seat.run] += seat.tokens
+        return claims
+
+    def _late(self, run: str, tokens: int, deadline: float) -> float:
+        """Return how many tokens too many are before a request to meet its deadline; 0 or less when it can.
+
+        A run with k others beside it gets its turn every k + 1 quanta, whatever else they have waiting.
+        """
+        rate = self.rate
+        if rate is None:
+            return 0.0
+        computed, seconds = self._on_engine()
+        own = self.queue.tokens_of(run) + self._claims()[run]
+        runs = self.queue.runs + (self.queue.tokens_of(run) == 0)
+        before = min(self.held.tokens, runs * (own + self.queue.quantum)) + max(0.0, computed - seconds * rate)
+        return before + tokens - _MARGIN * rate * (deadline - self._clock()) if before else 0.0
+
+    def _on_engine(self) -> tuple[int, float]:
+        if self._running is None:
+            return 0, 0.0
+        tokens, since = self._running
+        return tokens, self._clock() - since
