@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from opera_client.errors import DeadlineExceeded, InternalError, OperaError, Unavailable
+from opera_client.errors import DeadlineExceeded, InternalError, OperaError, TooManyTokens, Unavailable
 from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.service import Service
@@ -172,7 +172,11 @@ class Run:
         return answers
 
     async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
-        return await self.service.scheduler.score_all(trees, deadline=self._deadline, seat=self._seat)
+        try:
+            return await self.service.scheduler.score_all(trees, deadline=self._deadline, seat=self._seat)
+        except TooManyTokens as error:
+            error.field = self._field
+            raise
 
     def _stale(self, outcomes: Sequence[Scored | OperaError]) -> list[int]:
         """Return which trees were scored on other weights than the last of them was."""

@@ -1,0 +1,246 @@
+"""A full queue over HTTP: who is refused, what they are told, and that what they were told works."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from opera_client import AsyncRewardClient
+from opera_service.api.app import create_app
+from opera_service.engines.dummy import DummyEngine
+from opera_service.pipelines.service import Service
+from opera_service.scoring.admission import QueueLimits
+from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.settings import Settings
+from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+from .conftest import group, opened
+
+
+class Gated(DummyEngine):
+    """The dummy engine, which computes only as many batches as it is let, and remembers their sizes."""
+
+    def __init__(self) -> None:
+        super().__init__(ByteTokenizer.vocab_size)
+        self.stop()
+        self.batches: list[int] = []
+
+    def let(self, batches: int = 1000) -> None:
+        for _ in range(batches):
+            self._permits.release()
+
+    def stop(self) -> None:
+        self._permits = asyncio.Semaphore(0)
+
+    async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
+        self.batches.append(len(trees))
+        await self._permits.acquire()
+        return await super().score(trees)
+
+
+class House:
+    """A service on a gated engine, and a client of it."""
+
+    def __init__(self, client: httpx.AsyncClient, service: Service, engine: Gated) -> None:
+        self.client, self.service, self.engine = client, service, engine
+
+    def ask(self, path: str = "/reward", body: dict | None = None, **fields) -> asyncio.Task[httpx.Response]:
+        body = {"groups": [group()], **fields} if body is None else body
+        return asyncio.create_task(self.client.post(path, json=body))
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        for _ in range(2000):
+            if holds():
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError("it did not come to that")
+
+    async def fill(self, waiting: int = 1, **fields) -> list[asyncio.Task[httpx.Response]]:
+        """One request on the engine, and so many behind it."""
+        before = len(self.engine.batches)
+        tasks = [self.ask(**fields)]
+        await self.until(lambda: len(self.engine.batches) > before)
+        tasks += [self.ask(**fields) for _ in range(waiting)]
+        await self.until(lambda: self.service.scheduler.queued_trees == waiting)
+        return tasks
+
+    async def metric(self, name: str) -> float:
+        lines = (await self.client.get("/metrics")).text.splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+
+@asynccontextmanager
+async def house(status: int = 429, batch: int | None = None, **limits: int) -> AsyncIterator[House]:
+    engine = Gated()
+    service = Service(engine, ByteTokenizer(), max_batch_tokens=batch, queue_limits=QueueLimits(**limits))
+    app = create_app(Settings(engine="dummy", overload_status=str(status)), service=service)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
+        try:
+            yield House(client, service, engine)
+        finally:
+            engine.let()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_past_the_limit_of_requests(status: int):
+    async with house(status, max_requests=1) as home:
+        let_in = await home.fill()
+        refused = await home.ask()
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["retryable"]) == (status, "overloaded", True)
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert refused.headers["X-Request-Id"] == error["request_id"]
+        assert await home.metric('opera_rejected_total{reason="queue_requests"}') == 1
+        assert await home.metric("opera_queue_requests") == 1
+        home.engine.let()
+        assert [(await task).status_code for task in let_in] == [200, 200]
+        assert (await home.ask()).status_code == 200
+        assert await home.metric("opera_queue_requests") == 0
+        assert await home.metric("opera_drain_tokens_per_second") > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rank", {"items": [{"prompt": "2+2=", "candidates": ["4", "5"]}]}),
+        ("/expand", {"items": [{"prompt": "2+2=", "max_tokens": 2}]}),
+        ("/score", {"items": [{"context": "2+2=", "target": "4"}]}),
+        ("/v1/completions", {"prompt": "ab", "max_tokens": 0}),
+    ],
+)
+async def test_every_scoring_route_asks_for_a_place(path: str, body: dict):
+    async with house(max_requests=1) as home:
+        await home.fill()
+        refused = await home.ask(path, body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+
+
+async def test_past_the_limit_of_tokens():
+    async with opened() as client:
+        size = (await client.post("/reward", json={"groups": [group()]})).json()["usage"]["tokens_computed"]
+    async with house(max_tokens=size + 50) as home:
+        await home.fill()
+        assert await home.metric("opera_queue_tokens") == size
+        refused = await home.ask()
+        assert refused.status_code == 429
+        assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
+        small = home.ask("/score", {"items": [{"context": "a", "target": "b"}]})
+        await home.until(lambda: home.service.scheduler.queued_trees == 2)
+        home.engine.let()
+        assert (await small).status_code == 200
+
+
+async def test_a_refused_request_is_not_tokenised():
+    class Watched(ByteTokenizer):
+        asked = 0
+
+        def encode(self, text: str):
+            Watched.asked += 1
+            return super().encode(text)
+
+    engine = Gated()
+    service = Service(engine, Watched(), queue_limits=QueueLimits(max_requests=1))
+    app = create_app(Settings(engine="dummy"), service=service)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
+        home = House(client, service, engine)
+        let_in = await home.fill()
+        before = Watched.asked
+        assert (await home.ask()).status_code == 429
+        assert Watched.asked == before
+        engine.let()
+        await asyncio.gather(*let_in)
+
+
+async def test_one_run_s_backlog_does_not_keep_another_one_out():
+    async with house(max_requests=4, batch=1) as home:
+        await home.fill(waiting=4, run_id="greedy")
+        assert (await home.ask(run_id="modest")).status_code == 429
+        home.engine.let(1)
+        await home.until(lambda: home.service.scheduler.queued_requests == 3)
+        assert (await home.ask(run_id="greedy")).status_code == 429
+        modest = home.ask(run_id="modest")
+        await home.until(lambda: home.service.scheduler.queued_requests == 4)
+        assert await home.metric('opera_rejected_total{reason="fair_share"}') == 1
+        home.engine.let()
+        assert (await modest).status_code == 200
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
+    async with house() as home:
+        home.engine.let()
+        home.engine._seconds_per_token = 1e-3
+        assert (await home.ask()).status_code == 200  # now the rate is known: a tenth of a second a request
+        home.engine.stop()
+        await home.fill(waiting=8)
+        refused = await home.ask(timeout_s=0.2)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        assert await home.metric('opera_rejected_total{reason="deadline"}') == 1
+        late = await home.client.post(
+            "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() + 0.2)}
+        )
+        assert late.status_code == 429
+
+
+async def test_a_group_that_finds_the_queue_full_keeps_its_members():
+    async with house(max_requests=1) as home:
+        let_in = await home.fill()
+        bodies = [
+            {
+                "group_id": "g", "group_size": 2, "member_id": name, "prompt": "2+2=", "reference": "4",
+                "response": f"<think>\n{name}\n\n</think>\n\n4",
+            }
+            for name in "ab"
+        ]  # fmt: skip
+        answers = await asyncio.gather(*(home.ask("/reward/member", body) for body in bodies))
+        for answer in answers:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+            assert int(answer.headers["Retry-After"]) >= 1
+        home.engine.let()
+        await asyncio.gather(*let_in)
+        again = await asyncio.gather(*(home.ask("/reward/member", body) for body in bodies))
+        assert [one.json()["group_size_seen"] for one in again] == [2, 2]
+
+
+async def test_while_the_model_loads_callers_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch):
+    app = create_app(Settings(engine="dummy"), wait=False)
+    monkeypatch.setattr(app.state.lifecycle, "_load", lambda loop: None)  # it never ends
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
+        answer = await client.post("/reward", json={"groups": [group()]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_the_client_s_own_retries_end_with_every_reward():
+    async with house(max_requests=1) as home:
+        home.engine.let()
+        calls = [
+            AsyncRewardClient(
+                "http://app", transport=home.client._transport, concurrency=4, max_items=1, retries=0
+            )
+            for _ in range(2)
+        ]
+        groups = [group(group_id=str(number)) for number in range(4)]
+        async with calls[0] as one, calls[1] as other:
+            answers = await asyncio.gather(one.reward(groups), other.reward(groups))
+        assert await home.metric('opera_rejected_total{reason="queue_requests"}') > 0, "it was full meanwhile"
+        expected = (await home.ask(groups=groups)).json()["groups"]
+        for answer in answers:
+            assert answer.rewards == [[one["reward"] for one in each["trajectories"]] for each in expected]
+
+
+async def test_settings_reach_the_queue():
+    async with opened(max_queue_requests=1, max_queue_tokens=5000) as client:
+        limits = client._transport.app.state.lifecycle.service.scheduler._admission.limits
+        assert (limits.max_requests, limits.max_tokens) == (1, 5000)
