@@ -29,6 +29,14 @@ def queries() -> Iterator[tuple[str, str]]:
             yield rule["alert"], rule["expr"]
     scaled = yaml.safe_load((KUSTOMIZE / "components" / "keda" / "scaledobject.yaml").read_text())
     yield "keda", scaled["spec"]["triggers"][0]["metadata"]["query"]
+    yield "hpa", adapter_query()
+
+
+def adapter_query() -> str:
+    """The query that prometheus-adapter makes of its rule for the pods of a namespace."""
+    (rule,) = yaml.safe_load((ROOT / "deploy" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    query = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="opera-reward",pod=~"a|b"')
+    return query.replace("<<.GroupBy>>", "pod")
 
 
 QUERIES = pytest.mark.parametrize(
@@ -82,6 +90,12 @@ def test_the_check_finds_what_is_not_there():
         test_queries_name_only_what_is_exposed('rate(opera_requests_total{code="200"}[$__rate_interval])')
     with pytest.raises(AssertionError):
         test_queries_group_by_labels_that_exist("sum by (code) (opera_requests_total)")
+
+
+def test_the_adapters_rule_gives_the_metric_that_the_autoscaler_asks_for(tmp_path):
+    (rule,) = yaml.safe_load((ROOT / "deploy" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    (metric,) = one(with_components(tmp_path, "hpa"), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
 
 
 def test_every_counter_is_read_as_a_rate():
