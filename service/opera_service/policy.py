@@ -16,8 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from opera_client.errors import CanaryMismatch, InvalidWeights, PolicyBusy, WeightVersionTaken
+from opera_client.errors import (
+    CanaryMismatch,
+    InvalidRequest,
+    InvalidWeights,
+    PolicyBusy,
+    WeightVersionMismatch,
+    WeightVersionTaken,
+)
 from opera_client.wire import Canary, PolicyInfo, PolicyLoadResult
+from opera_service.engines.adapter import adapter_revision, has_adapter, is_adapter
 from opera_service.engines.base import Engine, Probe
 from opera_service.engines.checkpoint import content_hash
 from opera_service.scoring.tree import ROOT, TreeBuilder, TreeScores, as_ids
@@ -88,7 +96,8 @@ class Policy:
     ) -> PolicyLoadResult:
         """Serve the weights at `source` as `version`; the caller holds the turn.
 
-        `revision` is their hash, where it is known. `canary_logprob` is the sender's own number.
+        The folder of a LoRA adapter serves on top of the last whole weights. `revision` is their hash, where it is
+        known. `canary_logprob` is the sender's own number.
         Loading what serves already, under the same version, changes nothing. Raises `WeightVersionTaken`,
         `CanaryMismatch`, and what `Engine.load_weights` raises; then the old weights serve on.
         """
@@ -112,18 +121,41 @@ class Policy:
         self._canary = (version, after)
         return self._result(version, after, previous, before, changed=True, started=started)
 
+    async def unload(self, version: str) -> PolicyLoadResult:
+        """Serve the weights under the adapter `version` again; the caller holds the turn.
+
+        Raises `WeightVersionMismatch` when it does not serve, `InvalidRequest` when it is no adapter.
+        """
+        started = time.monotonic()
+        previous, before = await self._canary_now()
+        if previous != version:
+            raise WeightVersionMismatch(
+                f"the adapter {version!r} does not serve, {previous!r} does", field="lora_name"
+            )
+        if not has_adapter(self._engine.info.revision):
+            raise InvalidRequest(f"{version!r} is no adapter; load other weights in its place", field="lora_name")
+        await self._engine.drop_adapter()
+        now, after = await self._canary_now()
+        return self._result(now, after, previous, before, changed=True, started=started)
+
     async def _serves(self, source: Path, version: str, revision: str | None) -> bool:
         """Whether these weights serve now. Raises `WeightVersionTaken` when the version names others."""
         known = self.revision_of(version)
         if known is None:
             return False
-        if known != (revision or await _hash(source)):
+        if known != (revision or await asyncio.to_thread(self._revision, source)):
             raise WeightVersionTaken(
                 f"weight version {version!r} names other weights ({known[:23]}…); "
                 "give every set of weights a version of its own",
                 field="weight_version",
             )
         return version == self._engine.info.weight_version
+
+    def _revision(self, source: Path) -> str:
+        """Return what would serve: an adapter is one with what is under it."""
+        if is_adapter(source):
+            return adapter_revision(self._engine.info.revision, source)
+        return content_hash(source)
 
     def _compare(self, number: float, sent: float | None) -> None:
         if sent is not None and not abs(number - sent) <= self._tolerance:
@@ -175,7 +207,3 @@ class Policy:
 
 def _mean(scores: TreeScores) -> float:
     return float(scores.logprobs.mean(dtype=np.float64))
-
-
-async def _hash(source: Path) -> str:
-    return await asyncio.to_thread(content_hash, source)

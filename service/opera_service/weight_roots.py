@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opera_client.errors import Forbidden, InvalidWeights
+from opera_service.engines.adapter import CONFIG
 from opera_service.engines.checkpoint import INDEX, weight_files
 
 
@@ -30,8 +31,8 @@ class WeightRoots:
         try:
             if not found.exists():
                 raise InvalidWeights("there is nothing at that path", field="path")
-            index = found / INDEX
-            for file in (*weight_files(found), *([index] if index.is_file() else [])):
+            described = [path for path in (found / INDEX, found / CONFIG) if path.is_file()]
+            for file in (*weight_files(found), *described):
                 self._inside(file)
         except OSError as error:
             raise InvalidWeights(f"the path cannot be read: {error.strerror or error}", field="path") from None

@@ -32,7 +32,7 @@ class PolicyLoadRequest(Request):
     """The body of POST /policy/load."""
 
     path: str = Field(min_length=1)
-    """Absolute path of a safetensors file or of a checkpoint's folder, as the service sees it."""
+    """Absolute path of a safetensors file, a checkpoint's folder or a LoRA adapter's, as the service sees it."""
     weight_version: WeightVersion
     canary_logprob: float | None = None
     """What the sender's model gives for the canary; weights that give another number are refused."""

@@ -23,6 +23,7 @@ from opera_service.api.routes import (
     completions,
     expand,
     health,
+    lora,
     member,
     model,
     openrlhf,
@@ -89,6 +90,7 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
         model,
         policy,
         weight_transfer,
+        lora,
         health,
     ):
         app.include_router(family.router)

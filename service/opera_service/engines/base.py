@@ -134,11 +134,18 @@ class Engine(Protocol):
     async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:
         """Serve the safetensors in `source` (a file, or a folder of one checkpoint) as `version`.
 
+        The folder of a LoRA adapter serves on top of the last whole checkpoint; the revision then is that of
+        `engines.adapter.adapter_revision`.
+
         The swap is atomic: a `score` that has begun ends on the old weights, later ones see only the new, and
         `info` names what serves. `source` must stay readable as long as it serves. Raises `InvalidWeights`
         naming the tensor, what the probe's judge raises, `NotSupported`, or an engine's own error; whatever is
         raised, the old weights serve on. A caller that goes away meanwhile leaves one or the other, whole.
         """
+        ...
+
+    async def drop_adapter(self) -> None:
+        """Serve the last whole checkpoint again, under its version; nothing changes when no adapter serves."""
         ...
 
     def health(self) -> EngineHealth:

@@ -131,6 +131,9 @@ class DummyEngine:
             probe.judge(self._score_one(table, probe.tree))
         self._table, self._info = table, replace(self._info, weight_version=version, revision=revision)
 
+    async def drop_adapter(self) -> None:
+        """Do nothing; there are no adapters."""
+
     def health(self) -> EngineHealth:
         """Report that all is well; there is nothing to fail."""
         return EngineHealth(ok=True)

@@ -16,6 +16,7 @@ from opera_service.api.answering import lifecycle_of, read, service_of
 from opera_service.api.body import dump
 from opera_service.api.describing import BODY_ERRORS, COMMON_ERRORS, LOAD_ERRORS, described
 from opera_service.api.keys import Gate
+from opera_service.engines.adapter import is_adapter
 from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
 
@@ -39,7 +40,7 @@ async def get_policy(request: Request) -> Response:
 
     The canary lets a trainer compare: `-model(ids, labels=ids).loss` is its own number.
     """
-    return await _answer(await service_of(request).policy.info())
+    return await answered(await service_of(request).policy.info())
 
 
 @router.put(
@@ -58,7 +59,7 @@ async def put_weights(request: Request) -> Response:
     shape, NaN, a canary unlike `X-Canary-Logprob`), the old weights serve on. Needs an admin key. The same bytes
     under the same version again change nothing.
     """
-    service, lifecycle = _admitted(request)
+    service, lifecycle = admitted(request)
     headers = _headers(request)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > lifecycle.settings.max_weights_bytes:
@@ -66,7 +67,7 @@ async def put_weights(request: Request) -> Response:
             f"the weights are larger than the limit of {lifecycle.settings.max_weights_bytes} bytes;"
             " see --max-weights-gb"
         )
-    with _counted(service), service.policy.turn():
+    with counted(service), service.policy.turn():
         async with lifecycle.spool.receive(request.stream(), sha256=headers.sha256) as received:
             result = await service.policy.load(
                 received.folder,
@@ -76,7 +77,7 @@ async def put_weights(request: Request) -> Response:
             )
             if result.changed:
                 await lifecycle.spool.keep(received)
-    return await _answer(result)
+    return await answered(result)
 
 
 @router.post(
@@ -90,18 +91,27 @@ async def put_weights(request: Request) -> Response:
     ),
 )
 async def post_load(request: Request) -> Response:
-    """Read a safetensors file or a checkpoint's folder below a `--policy-root`; else like PUT /policy/weights."""
-    service, lifecycle = _admitted(request)
-    body = await read(request, PolicyLoadRequest)
-    with _counted(service), service.policy.turn():
+    """Read a safetensors file, a checkpoint's or a LoRA adapter's folder below a `--policy-root`.
+
+    Else like PUT /policy/weights.
+    """
+    admitted(request)
+    return await answered(await load_from_disk(request, await read(request, PolicyLoadRequest)))
+
+
+async def load_from_disk(request: Request, body: PolicyLoadRequest) -> PolicyLoadResult:
+    """Serve what `body` names. The file that serves under an adapter stays where it is."""
+    service, lifecycle = admitted(request)
+    with counted(service), service.policy.turn():
         source = await service.in_thread(lifecycle.roots.find, body.path)
         result = await service.policy.load(source, body.weight_version, canary_logprob=body.canary_logprob)
-        if result.changed:
+        if result.changed and not is_adapter(source):
             await lifecycle.spool.keep(None)
-    return await _answer(result)
+    return result
 
 
-def _admitted(request: Request) -> tuple[Service, Lifecycle]:
+def admitted(request: Request) -> tuple[Service, Lifecycle]:
+    """Return what a request for other weights works on. Raises `Forbidden`, `Unavailable`."""
     gate: Gate = request.app.state.gate
     gate.check_admin(request)
     lifecycle = lifecycle_of(request)
@@ -121,7 +131,8 @@ def _headers(request: Request) -> PushHeaders:
 
 
 @contextmanager
-def _counted(service: Service) -> Iterator[None]:
+def counted(service: Service) -> Iterator[None]:
+    """Count how a load ends."""
     try:
         yield
     except OperaError as error:
@@ -130,5 +141,6 @@ def _counted(service: Service) -> Iterator[None]:
     service.telemetry.policy_load("ok")
 
 
-async def _answer(answer: BaseModel) -> Response:
+async def answered(answer: BaseModel) -> Response:
+    """Return a small answer."""
     return Response(await dump(answer, large=False), media_type="application/json")

@@ -25,11 +25,12 @@ from opera_client.errors import (
     OperaError,
     Unavailable,
 )
+from opera_service.engines.adapter import adapter_revision, is_adapter
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.torch.loading import load_model
 from opera_service.engines.torch.sampler import Sampler
 from opera_service.engines.torch.scorer import TreeScorer, out_of_memory
-from opera_service.engines.torch.weights import ServedWeights, Undo
+from opera_service.engines.torch.weights import Base, ServedWeights, Undo
 from opera_service.scoring.tree import TokenTree, TreeScores
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class TorchEngine:
         self._weights, self._mode = ServedWeights(scorer.loaded.model), weights_mode
         self._loading = asyncio.Lock()
         self._info = _describe(scorer)
+        self._full = (self._info.revision, self._info.weight_version)
         self._sampler = Sampler(scorer.loaded, scorer.max_batch_tokens)
         self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opera-device")
         self._closed = False
@@ -93,10 +95,19 @@ class TorchEngine:
     async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:
         """Serve the weights of a safetensors file or folder, named as in the model's `state_dict()`.
 
+        Or of a LoRA adapter's folder, merged into the last such weights: its layers then take twice their memory.
+
         Everything is read and checked before the device thread hears of it. Raises `InvalidWeights` naming the
         tensor, `EngineOutOfMemory` when a shadow does not fit, and what the probe's judge raises.
         """
         async with self._loading:
+            if is_adapter(source):
+                staged = await asyncio.to_thread(self._guarded, lambda: self._weights.stage_adapter(source))
+                revision = await asyncio.to_thread(adapter_revision, self._full[0], source)
+                await self._on_device(
+                    lambda: self._install(staged.swap, revision, version, probe, base=staged.base)
+                )
+                return
             if self._mode == "shadow":
                 staged = await asyncio.to_thread(self._guarded, lambda: self._weights.stage(source))
                 revision, put = staged.revision, staged.swap
@@ -104,6 +115,12 @@ class TorchEngine:
                 revision = await asyncio.to_thread(self._guarded, lambda: self._weights.check(source))
                 put = partial(self._weights.overwrite, source, revision)
             await self._on_device(lambda: self._install(put, revision, version, probe))
+
+    async def drop_adapter(self) -> None:
+        """Serve the full weights without the adapter on top, under their own version."""
+        async with self._loading:
+            staged = self._weights.without_adapter()
+            await self._on_device(lambda: self._install(staged.swap, *self._full, None))
 
     def health(self) -> EngineHealth:
         """Whether the last device work went through; never waits for the device."""
@@ -121,7 +138,15 @@ class TorchEngine:
         answers = self._sampler.generate(requests)
         return [[replace(one, weight_version=version) for one in answer] for answer in answers]
 
-    def _install(self, put: Callable[[], Undo], revision: str, version: str, probe: Probe | None) -> None:
+    def _install(
+        self,
+        put: Callable[[], Undo],
+        revision: str,
+        version: str,
+        probe: Probe | None,
+        *,
+        base: Base | None = None,
+    ) -> None:
         """On the device thread: put the new weights in, try them, name them; or put the old ones back."""
         undo = put()
         try:
@@ -133,6 +158,9 @@ class TorchEngine:
         self._scorer.loaded = replace(self._scorer.loaded, revision=revision)
         self._scorer.weight_version = version
         self._info = _describe(self._scorer)
+        self._weights.base = dict(base or {})
+        if not base:
+            self._full = (revision, version)
 
     def _tried(self, tree: TokenTree) -> TreeScores:
         try:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from opera_client.errors import EngineFailed, EngineOutOfMemory, InvalidWeights
+from opera_service.engines.adapter import LowRank, read_adapter
 from opera_service.engines.checkpoint import (
     StoredTensor,
     WeightFile,
@@ -29,6 +30,8 @@ from opera_service.engines.checkpoint import (
 from opera_service.engines.torch.scorer import out_of_memory
 
 Undo = Callable[[], None]
+Base = dict[int, tuple[Tensor, Tensor]]
+"""Served tensors that an adapter is merged into, by id, each with its weights without the adapter."""
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -47,6 +50,7 @@ class Staged:
     revision: str
     tensors: tuple[tuple[Tensor, Tensor], ...]
     """Pairs of served and new."""
+    base: Base = field(default_factory=dict)
 
     def swap(self) -> Undo:
         """Point the model to the new weights; the old ones are freed with the returned undo."""
@@ -68,6 +72,8 @@ class ServedWeights:
         self._slots: dict[str, Tensor] = {name: slot for name, slot in named.items() if isinstance(slot, Tensor)}
         count = Counter(id(slot) for slot in self._slots.values())
         self._tied = {one for one, names in count.items() if names > 1}
+        self.base: Base = {}
+        """Of what serves; whoever swaps keeps it."""
         self._ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
 
     @property
@@ -86,6 +92,46 @@ class ServedWeights:
             slot = self._slots[name]
             staged[id(slot)] = (slot, _placed(new, slot))
         return Staged(reading.revision, tuple(staged.values()))
+
+    def stage_adapter(self, source: Path) -> Staged:
+        """Merge a LoRA adapter into the layers it names, beside the served ones; the base stays for the next one.
+
+        Raises `InvalidWeights` naming the tensor or setting, `EngineOutOfMemory` when both do not fit.
+        """
+        adapter = read_adapter(source)
+        wanted = {layer.module: self._layer(layer, transposed=adapter.transposed) for layer in adapter.layers}
+        factors = {name: raw for name, raw in _Reading(adapter.files) if _is_finite(name, raw)}
+        base = {id(slot): self.base.get(id(slot), (slot, slot.data)) for slot in wanted.values()}
+        new = {key: pair for key, pair in self.base.items() if key not in base}  # no longer adapted
+        for layer in adapter.layers:
+            slot = wanted[layer.module]
+            full = base[id(slot)][1]
+            wide = torch.promote_types(full.dtype, torch.float32)
+            update = layer.scale * (factors[layer.b].to(wide) @ factors[layer.a].to(wide))
+            merged = full.to(wide) + _placed(update.T if adapter.transposed else update, full)
+            if not _all_finite(merged := merged.to(full.dtype)):
+                raise InvalidWeights(f"with the adapter, {layer.module!r} is not finite")
+            new[id(slot)] = (slot, merged)
+        return Staged("", tuple(new.values()), base)
+
+    def without_adapter(self) -> Staged:
+        """The served weights less the adapter in them."""
+        return Staged("", tuple(self.base.values()))
+
+    def _layer(self, layer: LowRank, *, transposed: bool) -> Tensor:
+        slot = self._slots.get(f"{layer.module}.weight")
+        if slot is None:
+            raise InvalidWeights(f"the adapter changes {layer.module!r}, which is no layer of the model")
+        if id(slot) in self._tied:
+            raise InvalidWeights(
+                f"the adapter changes {layer.module!r}, whose weights another layer shares; adapt other layers"
+            )
+        shape = layer.shape[::-1] if transposed else layer.shape
+        if tuple(slot.shape) != shape:
+            raise InvalidWeights(
+                f"the adapter's {layer.module!r} has shape {list(shape)}, the model's has {list(slot.shape)}"
+            )
+        return slot
 
     def check(self, source: Path) -> str:
         """Read and check everything, keeping one tensor at a time; return the revision. Raises like `stage`."""
@@ -202,6 +248,12 @@ class _Reading:
     def revision(self) -> str:
         """`sha256:…` of what was read, after the last tensor."""
         return joint_hash(self._digests)
+
+
+def _is_finite(name: str, raw: Tensor) -> bool:
+    if not raw.is_floating_point() or not _all_finite(raw):
+        raise InvalidWeights(f"tensor {name!r} of the adapter holds numbers that are not finite, or no numbers")
+    return True
 
 
 def _all_finite(tensor: Tensor) -> bool:

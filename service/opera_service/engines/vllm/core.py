@@ -18,14 +18,17 @@ from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
 from vllm.logprobs import FlatLogprobs
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from opera_client.errors import EngineFailed, InvalidRequest
+from opera_client.errors import EngineFailed, InvalidRequest, OperaError
+from opera_service.engines.adapter import Adapter
 from opera_service.engines.base import Generation, GenerationRequest
+from opera_service.engines.vllm import adapters
 from opera_service.engines.vllm.plan import Prompt, Rows
 from opera_service.engines.vllm.scheduler import FIRST_ROW
 
@@ -43,7 +46,8 @@ class Core:
 
     def __init__(self, llm: AsyncLLM) -> None:
         self._llm = llm
-        self._names = count()
+        self._names, self._adapters = count(), count(1)
+        self._adapter: LoRARequest | None = None
         config = llm.vllm_config
         self.block_size: int = config.cache_config.block_size
         self.max_model_len: int = config.model_config.max_model_len
@@ -52,6 +56,9 @@ class Core:
         self._fixed_tokens: bool = config.use_v2_model_runner
         self._copies: int = config.parallel_config.data_parallel_size
         self.world_size: int = config.parallel_config.world_size * self._copies
+        lora = config.lora_config
+        self._max_rank: int = lora.max_lora_rank if lora else 0
+        self._targets = frozenset(lora.target_modules or ()) if lora else frozenset()
         self.batch_tokens: int = config.scheduler_config.max_num_batched_tokens
 
     @classmethod
@@ -64,6 +71,9 @@ class Core:
         if current_platform.is_cpu():
             # The smallest that CPU attention takes: half a block is recomputed for every scored run.
             args.setdefault("block_size", 32)
+        if args.get("enable_lora"):
+            args.setdefault("lora_target_modules", list(adapters.TARGETS))
+            adapters.check_targets(args["lora_target_modules"])
         # Given last: the exactness of this engine rests on these.
         args |= {
             "model": model,
@@ -129,8 +139,31 @@ class Core:
 
         The caller sees to it that nothing is in flight.
         """
+        await self.unadapt()
         await self._rpc("opera_load", path)
         await self.forget()
+
+    def check_adapter(self, adapter: Adapter) -> None:
+        """Raise NotSupported when vLLM was not started for such an adapter."""
+        adapters.check(adapter, max_rank=self._max_rank, targets=self._targets)
+
+    async def adapt(self, path: str) -> None:
+        """Use the LoRA adapter in folder `path`, which was checked, from the next request on.
+
+        The prefix cache knows one from another.
+        """
+        number = next(self._adapters)
+        request = LoRARequest(f"opera-{number}", number, path)
+        await self.unadapt()
+        if not await self._guarded(self._llm.add_lora(request)):
+            raise EngineFailed("vLLM did not take the adapter; see its log")
+        self._adapter = request
+
+    async def unadapt(self) -> None:
+        """Use the bare model from the next request on."""
+        old, self._adapter = self._adapter, None
+        if old is not None:
+            await self._guarded(self._llm.remove_lora(old.lora_int_id))
 
     async def forget(self) -> None:
         """Clear the prefix cache: keys of other weights in it cost 2.5 nats when they were measured."""
@@ -146,6 +179,7 @@ class Core:
 
     async def begin_update(self) -> None:
         """Prepare the model to receive weights. The caller sees to it that nothing is in flight until the end."""
+        await self.unadapt()
         await self._rpc("start_weight_update")
 
     async def receive(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -194,7 +228,9 @@ class Core:
         output: RequestOutput | None = None
         name = f"opera-{next(self._names)}"
         try:
-            stream = self._llm.generate(tokens_input(ids.tolist()), params, name, data_parallel_rank=copy)
+            stream = self._llm.generate(
+                tokens_input(ids.tolist()), params, name, lora_request=self._adapter, data_parallel_rank=copy
+            )
             async with aclosing(stream):  # which aborts what has not ended
                 async for update in stream:
                     output = update
@@ -216,7 +252,7 @@ class Core:
             return await call
         except EngineDeadError as error:
             raise CoreDied from error
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, OperaError):
             raise
         except Exception as error:
             if self.dead:

@@ -24,6 +24,7 @@ from opera_client.errors import (
     RequestError,
     Unavailable,
 )
+from opera_service.engines.adapter import adapter_revision, is_adapter, read_adapter
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest
 from opera_service.engines.base import Probe as ScoringProbe
 from opera_service.engines.checkpoint import content_hash
@@ -49,11 +50,15 @@ class Weights:
     """Weights that were served once, and what is needed to serve and recognise them again."""
 
     source: str
-    """Folder or hub id."""
+    """Folder or hub id; empty when they came over a process group and are on no disk."""
     version: str
     revision: str
     canary: float
     """Mean log-probability of the probe's fixed ids."""
+    adapter: Path | None = None
+    """Folder of the LoRA adapter on top of `source`."""
+    under: Weights | None = None
+    """What serves without that adapter."""
 
 
 @dataclass
@@ -163,6 +168,9 @@ class VllmEngine:
         restart reads it again. Raises InvalidWeights when they do not fit the model, EngineFailed when the loaded
         model does not score exactly, and what the probe's judge raises.
         """
+        if is_adapter(source):
+            await self._load_adapter(source, version, probe)
+            return
         shapes = await asyncio.to_thread(checkpoint.tensor_shapes, source)
         if self._shapes is not None:
             checkpoint.must_match(shapes, self._shapes)
@@ -171,14 +179,35 @@ class VllmEngine:
         # A caller that goes away must not leave new weights under the old name.
         await asyncio.shield(self._load(Weights(str(source), version, revision, canary=float("nan")), probe))
 
+    async def _load_adapter(self, source: Path, version: str, trial: ScoringProbe | None) -> None:
+        adapter = await asyncio.to_thread(read_adapter, source)
+        self.running().check_adapter(adapter)
+        revision = await asyncio.to_thread(adapter_revision, self._weights.revision, source)
+        self.running()
+        under = self._whole
+        new = replace(under, version=version, revision=revision, adapter=source, under=under)
+        await asyncio.shield(self._load(new, trial))
+
+    @property
+    def _whole(self) -> Weights:
+        """What serves, less an adapter."""
+        return self._weights.under or self._weights
+
+    async def drop_adapter(self) -> None:
+        """Serve the last whole checkpoint again, under its version."""
+        if self._weights.adapter is not None:
+            await asyncio.shield(self._load(self._whole, None))
+
     async def _load(self, weights: Weights, trial: ScoringProbe | None) -> None:
         async with self.replacing() as swap:
-            await swap.core.load(weights.source)
+            if weights.under is None and weights is not self._whole:
+                await swap.core.load(weights.source)
+            await _adapt(swap.core, weights)
             if trial is not None:
                 plan = Plan([trial.tree])
                 rows = [await self._score(swap.core, prompt) for prompt in plan.prompts]
                 trial.judge(plan.scores(rows, weights.version)[0])
-            swap.weights, swap.on_disk = weights, True
+            swap.weights, swap.on_disk = weights, bool(weights.source)
 
     @asynccontextmanager
     async def replacing(self) -> AsyncIterator[Swap]:
@@ -275,6 +304,7 @@ class VllmEngine:
         self._weights = self._on_disk
         try:
             await core.load(self._on_disk.source)
+            await _adapt(core, self._on_disk)
             canary = await probe.check(core)
             if abs(canary - self._on_disk.canary) <= probe.tolerance(core):
                 return
@@ -316,6 +346,7 @@ class VllmEngine:
         try:
             if weights.source != self._model:
                 await _alive(core.load(weights.source))
+            await _alive(_adapt(core, weights))
             canary = await _alive(probe.check(core))
             if abs(canary - weights.canary) > probe.tolerance(core):
                 raise EngineFailed(
@@ -331,6 +362,13 @@ class VllmEngine:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), seconds)
+
+
+async def _adapt(core: Core, weights: Weights) -> None:
+    if weights.adapter is None:
+        await core.unadapt()
+    else:
+        await core.adapt(str(weights.adapter))
 
 
 async def _start(model: str, settings: VllmSettings) -> Core:

@@ -136,6 +136,9 @@ class VllmHttpEngine:
         """Raise NotSupported: the weights belong to whoever runs that server."""
         raise NotSupported("this engine only asks a vLLM server; give new weights to that server itself")
 
+    async def drop_adapter(self) -> None:
+        """Do nothing; none was taken."""
+
     async def aclose(self) -> None:
         """Close the connections; the server goes on."""
         await self._http.aclose()

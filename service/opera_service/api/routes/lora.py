@@ -1,0 +1,71 @@
+"""POST /v1/load_lora_adapter, /v1/unload_lora_adapter: adapters by name, under vLLM's own names for it.
+
+Sugar over the policy: an adapter's name is its weight version, and one serves at a time.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from opera_client.errors import WeightVersionMismatch
+from opera_client.wire import PolicyLoadRequest, PolicyLoadResult, WeightVersion
+from opera_client.wire._base import Request as Body
+from opera_service.api.answering import read
+from opera_service.api.describing import BODY_ERRORS, LOAD_ERRORS, described
+from opera_service.api.routes.policy import admitted, answered, counted, load_from_disk
+
+router = APIRouter(tags=["policy"])
+
+
+class LoadAdapter(Body):
+    """A LoRA adapter on the service's disk."""
+
+    lora_name: WeightVersion
+    lora_path: str = Field(min_length=1)
+    """Absolute path of the folder that PEFT wrote."""
+    canary_logprob: float | None = None
+
+
+class UnloadAdapter(Body):
+    """The adapter that serves."""
+
+    lora_name: WeightVersion
+
+
+@router.post(
+    "/v1/load_lora_adapter",
+    **described(
+        "Serve a LoRA adapter on top of the loaded weights",
+        body=LoadAdapter,
+        answer=PolicyLoadResult,
+        ask={"lora_name": "step-120", "lora_path": "/adapters/step-120"},
+        errors=(*BODY_ERRORS, *LOAD_ERRORS),
+    ),
+)
+async def post_load_adapter(request: Request) -> Response:
+    """Like POST /policy/load of the adapter's folder, with its name as the weight version."""
+    admitted(request)
+    body = await read(request, LoadAdapter)
+    ask = PolicyLoadRequest(path=body.lora_path, weight_version=body.lora_name, canary_logprob=body.canary_logprob)
+    return await answered(await load_from_disk(request, ask))
+
+
+@router.post(
+    "/v1/unload_lora_adapter",
+    **described(
+        "Serve the weights under an adapter again",
+        body=UnloadAdapter,
+        answer=PolicyLoadResult,
+        ask={"lora_name": "step-120"},
+        errors=(*BODY_ERRORS, *LOAD_ERRORS, WeightVersionMismatch),
+    ),
+)
+async def post_unload_adapter(request: Request) -> Response:
+    """Return to the last whole checkpoint and its weight version. 409 when another adapter, or none, serves."""
+    service, _ = admitted(request)
+    body = await read(request, UnloadAdapter)
+    with counted(service), service.policy.turn():
+        result = await service.policy.unload(body.lora_name)
+    return await answered(result)
