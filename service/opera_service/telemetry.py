@@ -66,7 +66,7 @@ class Telemetry:
         )
         self._flagged = counter("flagged_trajectories", "Trajectories with a sign of hacking, by sign.", "flag")
         self._spreads = histogram(
-            "reward_group_spread", "Largest minus smallest reward of a group of two and more.", _SPREADS, "reward", "preset"
+            "reward_group_spread", "Largest minus smallest reward of a group.", _SPREADS, "reward", "preset"
         )
 
     @contextmanager
@@ -139,7 +139,7 @@ class Telemetry:
         for parts in components:
             for name, value in parts.items():
                 self._components.labels(reward, preset, name).observe(value)
-        if len(rewards) > 1:
+        if len(rewards) > 1:  # one alone has no spread
             self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
 
     def flagged(self, signs: Iterable[str]) -> None:
