@@ -74,8 +74,8 @@ class Rollout(Row):
     reference: str
     response: str
     tokens: int
-    right: bool | None
-    reward: float | None
+    right: bool | None = None
+    reward: float | None = None
     components: dict[str, float] | None = None
     mean_logprob: float | None = Field(None, description="Of the reference after the thought, nats a token.")
     initial_mean_logprob: float | None = None

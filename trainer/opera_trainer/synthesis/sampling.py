@@ -6,7 +6,8 @@ from collections.abc import Generator
 
 from opera_client.wire import ExpandItem, ExpandItemResult
 from opera_trainer.artefacts import Row, Task
-from opera_trainer.synthesis.search import Answer, Ask, seed_of
+from opera_trainer.lockstep import Answer, Ask
+from opera_trainer.synthesis.search import seed_of
 from opera_trainer.synthesis.settings import SynthesisSettings
 
 

@@ -20,17 +20,15 @@ from opera_client.wire import (
     Message,
     RankBy,
     RankItem,
-    RankItemResult,
 )
 from opera_trainer.artefacts import Row, Task
+from opera_trainer.lockstep import Answer, Ask
 from opera_trainer.synthesis.settings import Criterion, FilterSettings, SynthesisSettings
 
 OPENING, CLOSING, BREAK = "<think>\n", "</think>", "\n\n"
 BRIDGE = CLOSING + BREAK
 """Between thought and answer."""
 
-Ask: TypeAlias = ExpandItem | RankItem
-Answer: TypeAlias = ExpandItemResult | RankItemResult
 End = Literal["closed", "steps", "stuck"]
 """Why a thought ended: the model closed it, `max_steps` was reached, no candidate could be used."""
 Unfit = Literal["empty", "unfinished", "ended", "same", "repeat", "early", "unscored"]

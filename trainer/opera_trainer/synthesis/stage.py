@@ -19,12 +19,12 @@ from opera_client import AsyncRewardClient
 from opera_client.cli.exits import BadInput
 from opera_client.wire import ErrorDetail, ServedModel
 from opera_trainer.artefacts import Row, Task, read_rows, write_json, write_rows
+from opera_trainer.batches import Batches
 from opera_trainer.config import RunConfig
+from opera_trainer.lockstep import Running
 from opera_trainer.models import base
 from opera_trainer.service import serving
 from opera_trainer.stage import Stage, Work, shape_of
-from opera_trainer.synthesis.batches import Batches
-from opera_trainer.synthesis.lockstep import Running
 from opera_trainer.synthesis.sampling import Sampled, sample
 from opera_trainer.synthesis.search import Found, search
 from opera_trainer.synthesis.settings import Criterion, SynthesisSettings

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from scipy.stats import binomtest
-
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Estimate, Row, Task, Trace
+from opera_trainer.evaluation.intervals import share
 from opera_trainer.synthesis.filters import dropped, trace_of
 from opera_trainer.synthesis.sampling import Sampled
 from opera_trainer.synthesis.search import Found
@@ -58,14 +57,6 @@ class PlainStatistics(Row):
     responses: int
     temperature: float
     right: Estimate | None
-
-
-def share(hits: int, count: int) -> Estimate | None:
-    """Return a share with its 95 % Wilson interval; None of nothing."""
-    if not count:
-        return None
-    interval = binomtest(hits, count).proportion_ci(method="wilson")
-    return Estimate(value=hits / count, low=float(interval.low), high=float(interval.high), count=count)
 
 
 def sift(

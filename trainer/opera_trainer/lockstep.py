@@ -1,19 +1,21 @@
 """Many searches side by side: in every round, all their questions go out in one request of each sort.
 
+A search is a generator that yields items of `/expand` and `/rank` and is sent their results.
 One search that the service refuses ends with its error, the others go on. Knows the client, no files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from opera_client import AsyncRewardClient
 from opera_client.errors import ItemError, error_from_body
-from opera_client.wire import ErrorDetail, ExpandItem, RankItem
-from opera_trainer.synthesis.search import Answer, Ask
+from opera_client.wire import ErrorDetail, ExpandItem, ExpandItemResult, RankItem, RankItemResult
 
 R = TypeVar("R")
+Ask: TypeAlias = ExpandItem | RankItem
+Answer: TypeAlias = ExpandItemResult | RankItemResult
 Running = Generator[Ask, Answer, R]
 
 

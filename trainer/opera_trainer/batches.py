@@ -1,7 +1,7 @@
-"""Searches of many tasks, batch by batch, into a journal that an interrupted run goes on with.
+"""What many tasks ask of a service, batch by batch, into a journal that an interrupted run goes on with.
 
 A batch always holds the same tasks, so that what one task gets does not depend on where a run was interrupted.
-Knows the client and the journal; nothing of traces.
+Knows the client and the journal; not what is asked.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from opera_client.cli.journal import Journal, Record
 from opera_client.errors import OperaError
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Task
-from opera_trainer.synthesis.lockstep import Running, lockstep
+from opera_trainer.lockstep import Running, lockstep
 
 R = TypeVar("R", bound=BaseModel)
 
 
 class Batches(Generic[R]):
-    """Runs one kind of search over tasks and remembers every result on disk."""
+    """Runs one kind of questions over tasks and remembers every result on disk."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Batches(Generic[R]):
         concurrency: int,
         progress: Callable[[int, int], None],
     ) -> None:
-        """Args: `begin` starts the search of a task; `progress` is told (done, all) tasks."""
+        """Args: `begin` starts on a task; `progress` is told (done, all) tasks."""
         self._kind, self._begin, self._path = kind, begin, path
         self._batch, self._concurrency, self._progress = batch, concurrency, progress
 
