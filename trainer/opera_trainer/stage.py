@@ -192,6 +192,7 @@ def _finish(folder: Path, fingerprint: str, seconds: float) -> None:
         if path.is_file() and path.name not in (DONE, STARTED) and SCRATCH not in path.relative_to(folder).parts
     }
     write_json(folder / DONE, Done(fingerprint=fingerprint, seconds=seconds, outputs=outputs))
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

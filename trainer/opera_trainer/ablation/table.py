@@ -11,8 +11,8 @@ from statistics import fmean, stdev
 from opera_trainer.ablation.cells import Trial
 from opera_trainer.artefacts import Evaluation, LogEntry, Row, read_json, read_rows, write_json
 
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Student's t, 97.5 %, by number of seeds; 1.96 beyond."""
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Student's t, 97.5 %, by number of seeds."""
 ENDS = 10
 """Steps at either end of the curve that the training reward is averaged over."""
 
@@ -54,7 +54,7 @@ def spread(values: Sequence[float]) -> Spread:
         raise ValueError("no seed")
     if len(values) == 1:
         return Spread(values[0], None)
-    half = T95.get(len(values), 1.96) * stdev(values) / math.sqrt(len(values))
+    half = T95[len(values)] * stdev(values) / math.sqrt(len(values))
     return Spread(fmean(values), half)
 
 

@@ -29,7 +29,8 @@ def arguments(config: RunConfig, settings: GrpoSettings, folder: Path, *, valida
         chosen = {
             "eval_strategy": "steps", "eval_steps": settings.validate_every, "load_best_model_at_end": True,
             "metric_for_best_model": SELECTION, "greater_is_better": True,
-            "per_device_eval_batch_size": settings.micro_batch, "num_generations_eval": settings.generations,
+            "per_device_eval_batch_size": _validation_rows(settings),
+            "num_generations_eval": settings.validation_generations,
         }  # fmt: skip
     return GRPOConfig(
         output_dir=str(folder),
@@ -62,6 +63,11 @@ def arguments(config: RunConfig, settings: GrpoSettings, folder: Path, *, valida
         **_vllm(settings),
         **training.device_arguments(settings.precision),
     )
+
+
+def _validation_rows(settings: GrpoSettings) -> int:
+    """Return a device's rows: whole groups, about as many as in training."""
+    return -(-settings.micro_batch // settings.validation_generations) * settings.validation_generations
 
 
 def _vllm(settings: GrpoSettings) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class GrpoSettings(Settings):
     max_prompt_length: int = Field(512, ge=1, description="Tokens; longer prompts are left out.")
     max_completion_length: int = Field(110, ge=1, description="Tokens.")
     validate_every: int = Field(20, ge=1, description="Optimizer steps between validations, each a checkpoint.")
+    validation_generations: int = Field(4, ge=2, description="Completions a validation task.")
     select_by: tuple[str, ...] = Field(
         ("opera/level", "opera/consistency"),
         description="Logged metrics whose sum on validation tasks chooses the best checkpoint; `reward` is one. "
@@ -87,6 +88,10 @@ class GrpoSettings(Settings):
     def _divides(self) -> GrpoSettings:
         if self.prompts % self.prompts_per_update:
             raise ValueError(f"prompts_per_update={self.prompts_per_update} must divide prompts={self.prompts}")
+        if self.lora is not None and self.scorer.follow != "frozen":
+            raise ValueError(
+                "lora: adapters cannot be pushed to a scorer; freeze the scorer or train whole weights"
+            )
         return self
 
     @property

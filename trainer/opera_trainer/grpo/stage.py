@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def _train(work: Work, settings: GrpoSettings, start: str, url: str) -> None:
     callbacks = []
     if follows:
         decay = settings.scorer.decay if settings.scorer.follow == "ema" else None
-        callbacks.append(PolicySync(url, run_id=run_id, decay=decay))
+        callbacks.append(PolicySync(url, admin_key=os.environ.get("OPERA_ADMIN_KEY"), run_id=run_id, decay=decay))
     scratch = work.folder / SCRATCH
     trainer = SelectingTrainer(
         model,

@@ -1,0 +1,38 @@
+"""The table: means and intervals over seeds against scipy, and what was not run is said."""
+
+import statistics
+
+import pytest
+from scipy import stats
+
+from opera_trainer.ablation.table import Outcome, markdown, spread
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4], [0.1, 0.2, 0.4], [0.3, 0.1, 0.2, 0.7], [1.0, 2.0, 4.0, 8.0, 9.0]])
+def test_intervals_are_students(values):
+    found = spread(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, statistics.fmean(values), stats.sem(values))
+    assert found.half is not None
+    assert found.mean - found.half == pytest.approx(low, rel=1e-2)
+    assert found.mean + found.half == pytest.approx(high, rel=1e-2)
+
+
+def test_one_seed_has_no_interval():
+    assert str(spread([0.25])) == ".25"
+    assert str(spread([1.0])) == "1.00"
+    with pytest.raises(ValueError, match="no seed"):
+        spread([])
+
+
+def test_a_row_shows_before_and_after_and_the_rest_is_called_missing():
+    one = Outcome(
+        cell="paper",
+        seed=2,
+        before={"standard/accuracy_sampled": 0.5, "standard/accuracy_greedy": 1.0},
+        after={"standard/accuracy_sampled": 0.1, "standard/accuracy_greedy": 0.2, "standard/reward_auc": 0.7},
+        reward_first=0.2,
+        reward_last=0.6,
+    )
+    page = markdown([one], {"paper": "as released"}, ["hardened at seed 0"])
+    assert "| `paper`: as released | 2 | .50 → .10 | -40 | – | 1.00 → .20 | 0.20 → 0.60 | .70 |" in page
+    assert "Not run: hardened at seed 0." in page

@@ -1,0 +1,33 @@
+"""Models on disk: what is saved is loaded again in the base's precision; an untrained twin is untrained."""
+
+import torch
+from transformers import AutoConfig
+
+from opera_service.demo import model_path
+from opera_trainer import models
+
+
+def test_the_demo_is_the_embedded_model():
+    assert models.base("demo") == str(model_path())
+    assert models.base("org/name") == "org/name"
+
+
+def test_weights_are_saved_in_the_precision_of_their_origin(tmp_path):
+    model, tokenizer = models.load(models.base("demo"))
+    assert model.dtype == torch.float32
+    models.save(model, tokenizer, model_path(), tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).dtype == torch.bfloat16
+    again, vocabulary = models.load(tmp_path)
+    first = models.load(models.base("demo"))[0]
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), first.parameters(), strict=True))
+    assert vocabulary.chat_template == tokenizer.chat_template
+
+
+def test_an_untrained_twin_depends_on_the_seed_only(tmp_path):
+    folders = [models.untrained(model_path(), seed, tmp_path / str(place)) for place, seed in enumerate((0, 0, 1))]
+    one, same, other = (models.load(folder)[0].lm_head.weight for folder in folders)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    base = models.load(models.base("demo"))[0]
+    assert base.lm_head.weight.shape == one.shape
+    assert not torch.equal(base.lm_head.weight, one)
