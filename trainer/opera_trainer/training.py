@@ -22,6 +22,10 @@ from opera_trainer.ranks import world_size
 from opera_trainer.sft.settings import Precision
 
 
+PATIENCE_S = 10.0
+"""Seconds between two lines of progress."""
+
+
 def accumulation(rows: int, micro_batch: int, *, what: str) -> int:
     """Return the forward passes of a device that make `rows` rows of all devices.
 
@@ -94,7 +98,7 @@ def quiet(trainer: Any, say: Callable[[str], None], shown: Sequence[str]) -> Non
 
 
 class Lines(TrainerCallback):
-    """Says where training is, at most every ten seconds, and what validation found."""
+    """Says where training is, at most every `PATIENCE_S` seconds, and what validation found."""
 
     def __init__(
         self, say: Callable[[str], None], shown: Sequence[str], clock: Callable[[], float] = time.monotonic
@@ -115,7 +119,7 @@ class Lines(TrainerCallback):
             return
         validation = any(key.startswith("eval_") for key in logs)
         now = self._clock()
-        if not validation and now - self._last < 10 and state.global_step < state.max_steps:
+        if not validation and now - self._last < PATIENCE_S and state.global_step < state.max_steps:
             return
         prefix = "eval_" if validation else ""
         seen = [f"{name.rpartition('/')[2]} {logs[prefix + name]:.3f}" for name in self._shown

@@ -4,9 +4,7 @@ from opera_client.wire import Message
 from opera_trainer.artefacts import Task
 from opera_trainer.grpo.watch import watched
 
-RIGHT = (
-    "<think>\nAna sold 3, 12 minus 3 is 9.\n\n9 minus 1 is 8.\n\n</think>\n\nThe shop now has 8 pears."
-)
+RIGHT = "<think>\nAna sold 3, 12 minus 3 is 9.\n\n9 minus 1 is 8.\n\n</think>\n\nThe shop now has 8 pears."
 EMPTY = "<think>\n</think>\n\nThe shop now has 9 pears."
 
 

@@ -1,0 +1,101 @@
+"""GRPO by TRL against a service of its own: it trains, selects, resumes to the same weights, follows the policy."""
+
+import json
+
+import pytest
+import torch
+
+from opera_client.cli.exits import BadInput
+from opera_trainer import models, training
+from opera_trainer.artefacts import LogEntry, read_rows
+from opera_trainer.grpo import stage as grpo
+from opera_trainer.stage import run_stages
+
+
+def weights(folders):
+    return models.load(folders["grpo"] / "model")[0].state_dict()
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def start(config):
+    """A configuration without SFT, so that GRPO starts from the base."""
+    return lambda **changes: config(sft=None, synthesis=None, grpo=changes)
+
+
+def test_the_best_checkpoint_on_validation_is_kept(before, start, tmp_path):
+    said: list[str] = []
+    run_config = start(rollouts=6)
+    folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, said.append)
+    log = list(read_rows(folders["grpo"] / "log.jsonl", LogEntry))
+    training_log = [entry for entry in log if entry.split == "train" and "reward" in entry.metrics]
+    assert [entry.step for entry in training_log] == [1, 2, 3, 4, 5, 6]
+    assert all(entry.metrics["opera/scored"] == 1 for entry in training_log)
+    assert any(entry.metrics["grad_norm"] > 0 for entry in training_log)
+    assert all("watched/right" in entry.metrics for entry in training_log)
+    chosen = {entry.step: entry.metrics["selection"] for entry in log if entry.split == "validation"}
+    assert set(chosen) == {2, 4, 6}
+    for entry in log:
+        if entry.split == "validation":
+            parts = entry.metrics["opera/level"] + entry.metrics["opera/consistency"]
+            assert entry.metrics["selection"] == pytest.approx(parts)
+    best = max(chosen, key=lambda step: (chosen[step], -step))
+    assert any(line.endswith(f"best checkpoint on validation: step {best}") for line in said)
+    assert not same(weights(folders), models.load(models.base("demo"))[0].state_dict())
+
+
+@pytest.mark.parametrize("follow", ["frozen", "ema"])
+def test_a_killed_training_resumes_to_the_same_weights(before, start, tmp_path, monkeypatch, follow):
+    monkeypatch.setattr(training, "PATIENCE_S", 0.0)
+    run_config = start(scorer={"follow": follow})
+    whole = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path / "whole", lambda _: None)
+    said: list[str] = []
+
+    def stop(line: str) -> None:
+        if "step    3/4" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path / "killed", stop)
+    resumed = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path / "killed", said.append)
+    assert any("goes on after step 2" in line for line in said)
+    assert same(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize("follow", ["synced", "ema"])
+def test_the_scorer_follows_the_policy(before, start, tmp_path, follow):
+    run_config = start(scorer={"follow": follow}, select_by=(), learning_rate=1e-3)
+    folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+    log = [entry for entry in read_rows(folders["grpo"] / "log.jsonl", LogEntry) if "reward" in entry.metrics]
+    assert [entry.metrics["opera/scored"] for entry in log] == [1.0] * 4  # of this step's weights only
+
+
+def test_an_untrained_scorer_gives_no_level(before, start, tmp_path):
+    run_config = start(rollouts=1, scorer={"model": "random"}, select_by=())
+    folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+    (entry,) = [one for one in read_rows(folders["grpo"] / "log.jsonl", LogEntry) if "reward" in one.metrics]
+    assert entry.metrics["opera/level"] < 0.05
+
+
+def test_a_metric_that_validation_lacks_is_named(before, start, tmp_path):
+    run_config = start(rollouts=2, select_by=("opera/levle",))
+    with pytest.raises(BadInput, match=r"select_by: validation logged no opera/levle, only .*opera/level"):
+        run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+
+
+def test_prompts_over_the_limit_are_left_out(before, start, tmp_path):
+    run_config = start(max_prompt_length=3)
+    with pytest.raises(BadInput, match="no prompt left"):
+        run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+
+
+def test_a_broken_task_is_named_before_anything_trains(before, start, tmp_path):
+    run_config = start()
+    folders = run_stages(before[:1], run_config, tmp_path, lambda _: None)
+    path = folders["tasks"] / "train.jsonl"
+    path.write_text(path.read_text() + json.dumps({"id": "x"}) + "\n")
+    with pytest.raises(BadInput, match=r"train\.jsonl, line 65: prompt: Field required"):
+        run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
