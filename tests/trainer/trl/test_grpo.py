@@ -1,4 +1,4 @@
-"""GRPO by TRL against a service of its own: it trains, selects, resumes to the same weights, follows the policy."""
+"""GRPO by TRL against a service of its own: it trains, selects, resumes exactly, follows the policy."""
 
 import json
 

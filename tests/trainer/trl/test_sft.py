@@ -39,8 +39,9 @@ def test_a_packed_row_costs_what_its_traces_cost_alone(traces, tmp_path):
     trainer = SFTTrainer(
         model,
         args=SFTConfig(
-            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=8, learning_rate=0.0, max_length=512,
-            packing=True, packing_strategy="bfd", report_to="none", use_cpu=True, bf16=False, logging_steps=1,
+            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=8, learning_rate=0.0,
+            max_length=512, packing=True, packing_strategy="bfd", report_to="none",
+            use_cpu=True, bf16=False, logging_steps=1,
             save_strategy="no", disable_tqdm=True,
         ),
         train_dataset=Dataset.from_list(batch),
