@@ -21,7 +21,6 @@ from opera_trainer.models import Tokenizer, save
 from opera_trainer.ranks import world_size
 from opera_trainer.sft.settings import Precision
 
-
 PATIENCE_S = 10.0
 """Seconds between two lines of progress."""
 
