@@ -24,9 +24,9 @@ Send = Callable[[Message], Awaitable[None]]
 class Gate:
     """An ASGI app before the service's own; the real thing answers unless the gate is shut."""
 
-    def __init__(self, port: int, **settings: Any) -> None:
+    def __init__(self, port: int, watched: str = "/reward", **settings: Any) -> None:
         self.port, self.url = port, f"http://127.0.0.1:{port}"
-        self._settings = Settings(**settings)
+        self._watched, self._settings = watched, Settings(**settings)
         self._server: uvicorn.Server | None = None
         self.open()
 
@@ -35,12 +35,13 @@ class Gate:
         self.bodies: list[dict[str, Any]] = []
         self.statuses: list[int] = []
         self.refuse: Callable[[], bool] = lambda: False
+        self.hang_up: Callable[[], bool] = lambda: False
         self.delay_s = 0.0
         if self._server is None:
             self.start()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/reward":
+        if scope["type"] != "http" or scope["path"] != self._watched:
             await self._app(scope, receive, send)
             return
         body = b""
@@ -57,16 +58,28 @@ class Gate:
             await send({"type": "http.response.body", "body": b"no"})
             return
         given = iter([{"type": "http.request", "body": body, "more_body": False}])
+        hang_up = self.hang_up()
 
         async def again() -> Message:
-            return next(given, None) or await receive()
+            if (first := next(given, None)) is not None:
+                return first
+            if hang_up:  # the caller is gone once the service has its question
+                await asyncio.sleep(0.05)
+                return {"type": "http.disconnect"}
+            return await receive()
 
         async def noted(message: Message) -> None:
+            if hang_up:
+                return
             if message["type"] == "http.response.start":
                 self.statuses.append(message["status"])
             await send(message)
 
         await self._app(scope, again, noted)
+        if hang_up:  # what a proxy says whose patience ended
+            self.statuses.append(504)
+            await send({"type": "http.response.start", "status": 504, "headers": []})
+            await send({"type": "http.response.body", "body": b"late"})
 
     def start(self) -> None:
         """Start the server on the gate's port and wait until it is ready."""

@@ -1,0 +1,1 @@
+"""In flash-attn's place, for imports only: nothing here computes attention."""

@@ -1,0 +1,3 @@
+"""In the place of vLLM's module."""
+
+TokensPrompt = dict
