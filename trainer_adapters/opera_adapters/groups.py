@@ -107,6 +107,16 @@ class GroupReward:
         return members(scored, self._components)
 
 
+def filled(scored: Scored, groups: Sequence[Sequence[int]]) -> list[float]:
+    """Return a number for every row, as `Member.reward` says; `groups` are the positions of each group's rows."""
+    found = [0.0] * len(scored.rows)
+    for places in groups:
+        part = Scored([scored.rows[at] for at in places])
+        for at, member in zip(places, members(part, ()), strict=True):
+            found[at] = member.reward
+    return found
+
+
 def members(scored: Scored, components: Sequence[str]) -> list[Member]:
     """Return numbers for every row of one group."""
     known = [reward for reward in scored.rewards if reward is not None]

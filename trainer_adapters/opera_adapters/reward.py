@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from opera_adapters import _ranks
 from opera_adapters._asking import Asker, Scored
-from opera_adapters._grouping import Row
+from opera_adapters._grouping import Row, groups
 from opera_adapters._versions import weight_version
+from opera_adapters.groups import filled
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 
@@ -42,8 +43,9 @@ class OperaReward:
             another model as scorer, and for trainers whose ids are padded (OnlineDPO).
         follow_policy: ask for weights of this training step only; `PolicySync` brings them.
         run_id: name of this run, for the service's logs and the names of weights.
-        on_failure: `none` leaves completions without a reward out, as GRPO and RLOO read None. `raise` is for
-            trainers that read it as 0: OnlineDPO, and any with further reward functions beside this one.
+        on_failure: `none` leaves completions without a reward out, as TRL's GRPO and RLOO read None. Where it is
+            read as 0: `constant` gives them the mean of their group, which is no advantage, and 0 to a whole group
+            without rewards; `raise` is for OnlineDPO, which has no such number.
         timeout_s: seconds for one batch with all retries. Other ranks wait meanwhile: stay well below the
             process group's own timeout (10 minutes with NCCL).
         name: what the trainer's logs call this reward.
@@ -69,7 +71,7 @@ class OperaReward:
         send: Literal["ids", "text"] = "ids",
         follow_policy: bool = False,
         run_id: str | None = None,
-        on_failure: Literal["none", "raise"] = "none",
+        on_failure: Literal["none", "constant", "raise"] = "none",
         timeout_s: float = 300.0,
         name: str = "opera",
         client_options: ClientOptions | None = None,
@@ -112,13 +114,15 @@ class OperaReward:
         before, after = _ranks.complete(rows, size)  # no await before it: the same order on all ranks
         step = getattr(trainer_state, "global_step", None)
         start = time.perf_counter()
-        scored = await self._asker.score(
-            [*before, *rows, *after], size, step=step, weight_version=self._weight_version(step)
-        )
-        own = Scored(scored.rows[len(before) : len(before) + len(rows)], scored.diagnostics)
+        asked = [*before, *rows, *after]
+        scored = await self._asker.score(asked, size, step=step, weight_version=self._weight_version(step))
+        mine = slice(len(before), len(before) + len(rows))
+        own = Scored(scored.rows[mine], scored.diagnostics)
         if self.on_failure == "raise" and None in own.rewards:
             raise Unavailable(f"{own.rewards.count(None)} of {len(rows)} completions: {scored.problem}")
         self._log(own, time.perf_counter() - start, log_metric, log_extra)
+        if self.on_failure == "constant":
+            return [*filled(scored, groups(asked, size))[mine]]
         return own.rewards
 
     def _group_size(self, trainer: Any) -> int | None:
@@ -196,7 +200,7 @@ class OperaReward:
 
 
 class Blocking:
-    """`OperaReward` as a plain function, for trainers that await nothing, such as OnlineDPO."""
+    """`OperaReward` as a plain function, for trainers that await nothing: OnlineDPO, Tunix, TRL before 1.16."""
 
     def __init__(self, reward: OperaReward) -> None:
         self.reward = reward

@@ -1,11 +1,12 @@
 """OpenRLHF's own rollout code, unchanged, on canned answers, against a real service over loopback.
 
-Without OpenRLHF installed nothing here is collected: `make test-adapters` runs it in an environment of its own, where
-a stub stands in vLLM's place, which needs a GPU to be OpenRLHF's.
+Without OpenRLHF installed nothing here is collected: `make test-adapters` runs it in an environment of its own.
+Stubs stand in the place of vLLM, DeepSpeed and flash-attn, which need a GPU; nothing of them is under test.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.adapters.gate import Gate, serving
 
 STUBS = Path(__file__).with_name("stubs")
 
@@ -29,8 +31,6 @@ else:
 
     from opera_service.demo import model_path
 
-from tests.adapters.gate import Gate, serving
-
 Generate = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "openrlhf_agent.py"
@@ -39,9 +39,14 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "openrlhf_agent.py"
 def answers(count: int, first: int = 0) -> list[str]:
     """Distinct answers, some right somewhere."""
     return [
-        f"<think>\nThere were {at} coins.\n\nWait, {at % 7} more came.\n\n</think>\n\nThe kitchen now has {at} coins."
+        f"<think>\nThere were {at} coins.\n\nWait, {at % 7} more came.\n\n</think>\n\nThe kitchen has {at} coins."
         for at in range(first, first + count)
     ]
+
+
+def write(path: Path, texts: list[str]) -> None:
+    """Write what the engine of that name answers."""
+    path.write_text(json.dumps(texts))
 
 
 @pytest.fixture(scope="session")
@@ -81,12 +86,14 @@ def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awai
     """Make OpenRLHF's rollout actor, in this process, with the given texts as the engine's answers."""
     monkeypatch.setenv("RAY_ADDRESS", "nowhere")  # it only passes it on to vLLM
 
+    numbers = itertools.count()
+
     async def build(texts: list[str], **kwargs: Any) -> Any:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
-        path.write_text(json.dumps(texts))
+        model = tmp_path / f"{next(numbers)}.json"
+        write(model, texts)
         kind = RolloutRayActor.__ray_metadata__.modified_class
         made = kind.__new__(kind)
-        await kind.__init__(made, num_gpus=0, model=str(path), **kwargs)
+        await kind.__init__(made, num_gpus=0, model=str(model), **kwargs)
         return made
 
     return build

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import ray
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
-from tests.adapters.openrlhf.conftest import EXAMPLE, STUBS, answers
+from tests.adapters.openrlhf.conftest import EXAMPLE, STUBS, answers, write
 from tests.adapters.openrlhf.experiences import MAX_LENGTH
 
 from opera_client import RewardClient
@@ -78,7 +77,7 @@ def direct(url: str, group: list[Any]) -> list[float | None]:
 @pytest.mark.timeout(240)
 def test_from_prompts_to_experience(cluster, group_service, sample_service, tokenizer, tmp_path) -> None:
     """Training with groups of four, evaluation with groups of two, the same prompt twice in a batch."""
-    (tmp_path / "texts.json").write_text(json.dumps([*answers(24), ""]))
+    write(tmp_path / "texts.json", [*answers(24), ""])
     engines = [
         RolloutRayActor.options(
             num_cpus=1, runtime_env={"env_vars": {"OPERA_REWARD_URL": group_service.url}}
@@ -87,7 +86,7 @@ def test_from_prompts_to_experience(cluster, group_service, sample_service, toke
     ]
     prompts = [PROMPT.format(at) for at in (0, 1, 2, 3, 3)]
     source = generator(tokenizer, engines, prompts, 4)
-    samples, _, consumed, exhausted = source.generate_samples(max_len=MAX_LENGTH, max_new_tokens=128)
+    samples, _, consumed, _ = source.generate_samples(max_len=MAX_LENGTH, max_new_tokens=128)
     assert (len(samples), consumed) == (20, 5)
     sizes = [len(group["trajectories"]) for body in group_service.bodies for group in body["groups"]]
     assert sizes == [4] * 5
