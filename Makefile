@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy lock test-vllm test-adapters lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy lock test-vllm test-adapters test-trl test-openrlhf lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -42,9 +42,20 @@ test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minut
 	.venv-trl/bin/pip install --quiet trl==1.16.0 --editable '.[server,trl]' pytest pytest-asyncio pytest-timeout
 	touch $@
 
-test-adapters: .venv-trl/.installed  ## Adapters in the real trainers, on the CPU (minutes)
+# OpenRLHF's own requirements (DeepSpeed, flash-attn, vLLM) need CUDA: its package comes alone, with what its rollout
+# code imports.
+.venv-openrlhf/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-openrlhf
+	.venv-openrlhf/bin/pip install --quiet torch==2.13.0
+	.venv-openrlhf/bin/pip install --quiet --no-deps openrlhf==0.11.2
+	.venv-openrlhf/bin/pip install --quiet "ray[default]==2.55.0" accelerate aiohttp datasets einops jsonlines loralib \
+	    packaging peft pylatexenc torchdata torchmetrics tqdm --editable '.[server]' pytest pytest-asyncio pytest-timeout
+	touch $@
+
+test-trl: .venv-trl/.installed
 	.venv-trl/bin/python -m pytest tests/adapters/trl
 
+<<<<<<< HEAD
 # What no Python package brings: promtool and a real Prometheus, unpacked here, not installed. Elsewhere than on Debian,
 # put both on PATH.
 .deploy-tools/.installed:
@@ -62,6 +73,12 @@ lock: $(VENV)/.installed  ## The image's dependencies, with hashes. torch's own 
 	    | sed -E '/^(nvidia|cuda)-/,/[^\\]$$/d' > deploy/image/server.lock
 	$(BIN)/uv pip compile deploy/image/tools.in --universal --python-version 3.11 --upgrade --generate-hashes \
 	    --no-header --no-annotate > deploy/image/tools.lock
+=======
+test-openrlhf: .venv-openrlhf/.installed
+	.venv-openrlhf/bin/python -m pytest tests/adapters/openrlhf
+
+test-adapters: test-trl test-openrlhf  ## Adapters in the real trainers, on the CPU (minutes)
+>>>>>>> d0d9dac (Test OpenRLHF's adapter in an environment of its own)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -81,4 +98,4 @@ bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench serving
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-trl .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -52,7 +52,7 @@ def test_a_member_that_fails_gets_its_own_groups_mean(service) -> None:
 
 
 def test_axolotl_finds_a_function_of_two_arguments(service, direct, example) -> None:
-    """Axolotl 0.18 trains with TRL 1.8, which awaits functions, not objects, and may send them to processes."""
+    """Axolotl 0.18 trains with TRL 1.8, which awaits functions, not objects; it may send them to processes."""
     module = example("axolotl_rewards")
     function = module.opera
     assert len(inspect.signature(function).parameters) >= 2
