@@ -55,7 +55,11 @@ test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minut
 test-trl: .venv-trl/.installed
 	.venv-trl/bin/python -m pytest tests/adapters/trl
 
-<<<<<<< HEAD
+test-openrlhf: .venv-openrlhf/.installed
+	.venv-openrlhf/bin/python -m pytest tests/adapters/openrlhf
+
+test-adapters: test-trl test-openrlhf  ## Adapters in the real trainers, on the CPU (minutes)
+
 # What no Python package brings: promtool and a real Prometheus, unpacked here, not installed. Elsewhere than on Debian,
 # put both on PATH.
 .deploy-tools/.installed:
@@ -73,12 +77,6 @@ lock: $(VENV)/.installed  ## The image's dependencies, with hashes. torch's own 
 	    | sed -E '/^(nvidia|cuda)-/,/[^\\]$$/d' > deploy/image/server.lock
 	$(BIN)/uv pip compile deploy/image/tools.in --universal --python-version 3.11 --upgrade --generate-hashes \
 	    --no-header --no-annotate > deploy/image/tools.lock
-=======
-test-openrlhf: .venv-openrlhf/.installed
-	.venv-openrlhf/bin/python -m pytest tests/adapters/openrlhf
-
-test-adapters: test-trl test-openrlhf  ## Adapters in the real trainers, on the CPU (minutes)
->>>>>>> d0d9dac (Test OpenRLHF's adapter in an environment of its own)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -77,7 +77,7 @@ def test_axolotl_finds_a_function_of_two_arguments(service, direct, example) -> 
 
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_ms_swift_passes_completions_first(service, direct, stand_in, example, with_ids) -> None:
-    """ms-swift 4.6: `orms[name](args=args)`, then positional completions, rows as columns, `asyncio.run` a call."""
+    """ms-swift 4.6: `orms[name](args=args)`, then positional completions, columns, `asyncio.run` for each call."""
 
     class AsyncORM:
         def __init__(self, args: Any = None, **kwargs: Any) -> None:
