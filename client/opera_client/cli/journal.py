@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ class Journal:
         return record
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file. Every record is flushed as it is appended: what failed to be written was reported then."""
+        with suppress(OSError):  # a full disk refuses the rest of that record a second time
+            self._file.close()
 
     def _checked(self, raw: bytes, digest: str | None) -> Record:
         number = self.done + 1
