@@ -72,7 +72,7 @@ class Journal:
         return record
 
     def close(self) -> None:
-        """Close the file. Every record is flushed as it is appended: what failed to be written was reported then."""
+        """Close the file; whatever could not be written was reported when it was appended."""
         with suppress(OSError):  # a full disk refuses the rest of that record a second time
             self._file.close()
 
