@@ -28,6 +28,7 @@ from opera_service.rewards.registry import rewards
 from opera_service.scoring.admission import QueueLimits
 from opera_service.settings import Settings, SettingsError
 from opera_service.telemetry import Telemetry
+from opera_service.tracing import open_tracing
 from opera_service.weight_roots import WeightRoots
 from opera_service.weight_spool import WeightSpool
 
@@ -182,6 +183,7 @@ class Lifecycle:
         self._draining = False
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
+        self.tracing = open_tracing(settings.otlp_endpoint)
         self._audit = _audit_log(settings)
         if service is not None:
             self._open(service)
@@ -229,6 +231,7 @@ class Lifecycle:
             idle_s=settings.keep_members_s,
         )
         self._service, self._members = service, Members(service, limits)
+        service.tracing = self.tracing
         if self._audit is not None:
             service.audit_to(self._audit)
         self.telemetry.watch_groups(self._members.gauges, self._members.counters)
@@ -291,4 +294,5 @@ class Lifecycle:
             await self._service.aclose()
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
+        await asyncio.to_thread(self.tracing.close)
         self.spool.close()

@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     audit_queue_mb: float = Field(
         64.0, gt=0, description="What may wait to be written there; past it, entries are lost and counted."
     )
+    otlp_endpoint: str | None = Field(
+        None, description="Send OpenTelemetry traces to this OTLP/HTTP address, such as http://localhost:4318."
+    )
     log_prompts: bool = Field(False, description="Let log lines about failures quote what was sent.")
     max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
     max_queue_requests: int = Field(1024, ge=1, description="Requests that may wait for the engine at a time.")

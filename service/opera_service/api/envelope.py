@@ -31,12 +31,14 @@ from opera_client.errors import (
 from opera_service import logs
 from opera_service.api.keys import Gate
 from opera_service.lifecycle import Lifecycle
+from opera_service.tracing import Describe, NoTracing
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("opera_service.access")
 
 OPEN_PATHS = frozenset({"/startupz", "/livez", "/readyz", "/health", "/docs", "/openapi.json"})
 OPEN_PREFIX = "/docs-assets"
+_UNTRACED = NoTracing()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -58,7 +60,17 @@ class Envelope:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        logs.request_id.set(request_id)
+        named = logs.request_id.set(request_id)
+        quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics"
+        try:
+            with (_UNTRACED if quiet else self._lifecycle.tracing).request(headers) as describe:
+                await self._answer(scope, receive, send, headers, request_id, describe)
+        finally:
+            logs.request_id.reset(named)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, request_id: str, describe: Describe
+    ) -> None:
         status, started = 0, time.monotonic()
 
         async def send_with_id(message: Message) -> None:
@@ -85,7 +97,7 @@ class Envelope:
                 raise
             await self._refuse(error, request_id)(scope, receive, send_with_id)
         finally:
-            self._count(scope, status, time.monotonic() - started)
+            self._count(scope, status, time.monotonic() - started, describe)
 
     def _refuse(self, error: OperaError, request_id: str) -> Response:
         if isinstance(error, Overloaded):
@@ -104,10 +116,13 @@ class Envelope:
         what = f"{type(error).__name__} (message left out, see --log-prompts)"
         logger.error("request %s: %s %s failed: %s\n%s", request_id, scope["method"], scope["path"], what, frames)
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, scope: Scope, status: int, seconds: float, describe: Describe) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         status = status or 499  # as in nginx's log: the client went away before the answer
         self._lifecycle.telemetry.request(route, status, seconds)
+        about: dict[str, str | int] = {"http.request.method": scope["method"], "http.route": route}
+        about |= {"http.response.status_code": status, "opera.request_id": scope["state"]["request_id"]}
+        describe(f"{scope['method']} {route}", about)
         if access.isEnabledFor(logging.INFO):
             ms = round(1e3 * seconds, 3)
             seen = {"method": scope["method"], "route": route, "status": status, "ms": ms}

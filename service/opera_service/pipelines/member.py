@@ -58,7 +58,7 @@ class Members:
         self._service.limits.check_trajectories(request.group_size, "group_size")
         arrival = arrival_of(request)
         async with self._until(deadline):
-            return await self.rendezvous.join(arrival)
+            return await self._join(arrival)
 
     async def reward_unnamed(self, request: MemberRequest, *, within_s: float) -> Rewarded:
         """Like `reward`, for a caller that sends no ids and needs an answer; `member_id` is ignored.
@@ -73,12 +73,19 @@ class Members:
         async with self._until(deadline):
             while True:
                 try:
-                    return await self.rendezvous.join(self._arrivals.place(arrival))
+                    return await self._join(self._arrivals.place(arrival))
                 except Overloaded as error:
                     wait = error.retry_after or 1.0
                     if self._service.clock() + wait >= deadline:
                         raise
                     await asyncio.sleep(wait)
+
+    async def _join(self, arrival: Arrival[Trajectory]) -> Rewarded:
+        started = self._service.clock()
+        try:
+            return await self.rendezvous.join(arrival)
+        finally:
+            self._service.tracing.stage("group", started, self._service.clock())
 
     def gauges(self) -> dict[str, float]:
         """Return what is held now, for metrics."""

@@ -81,13 +81,16 @@ class Run:
         result = await self.service.in_thread(function, *args, **kwargs)
         self._encode_s = self.service.clock() - started
         self.service.telemetry.encoded(self._encode_s)
+        self.service.tracing.stage("encode", started, self.service.clock())
         return result
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function`, which turns scores into an answer, in a worker thread."""
         started = self.service.clock()
         result = await self.service.in_thread(function, *args, **kwargs)
-        self.service.telemetry.read(self.service.clock() - started)
+        ended = self.service.clock()
+        self.service.telemetry.read(ended - started)
+        self.service.tracing.stage("read", started, ended)
         return result
 
     async def generate(
@@ -116,7 +119,9 @@ class Run:
             ) from None
         finally:
             given_up = True
-            self._generate_s += self.service.clock() - started
+            ended = self.service.clock()
+            self._generate_s += ended - started
+            self.service.tracing.stage("generate", started, ended)
         failed = [answer for answer in answers if isinstance(answer, OperaError)]
         if failed and len(failed) == len(answers):
             raise failed[0]
@@ -169,7 +174,18 @@ class Run:
         self.service.telemetry.cost(
             naive=usage.tokens_naive, computed=usage.tokens_computed, scored=usage.scored_tokens
         )
+        self._trace(usage)
         return answers
+
+    def _trace(self, usage: Usage) -> None:
+        """Tell the stages that all trees went through together: the queue until the last left it, the engine."""
+        if not self._scored:
+            return
+        came = min(scored.started - 1e-3 * scored.queue_ms for scored in self._scored)
+        stage, trees = self.service.tracing.stage, len(self._scored)
+        stage("queue", came, max(scored.started for scored in self._scored), trees=trees)
+        first, last = min(one.started for one in self._scored), max(one.finished for one in self._scored)
+        stage("engine", first, last, trees=trees, tokens=usage.tokens_computed, logprobs=usage.scored_tokens)
 
     async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
         try:

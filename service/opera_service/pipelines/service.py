@@ -27,6 +27,7 @@ from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.scheduler import Scheduler
 from opera_service.scoring.tree import TokenTree, TreeScores
 from opera_service.telemetry import Telemetry
+from opera_service.tracing import NoTracing, Tracing
 from opera_service.trajectories.reader import Reader
 from opera_service.trajectories.tokenizer import Tokenizer
 
@@ -60,6 +61,7 @@ class Service:
         self.baselines = Baselines()
         self.reward_health = RewardHealth(self.clock)
         self.audit: AuditLog | None = None
+        self.tracing: Tracing = NoTracing()
         self.policy = Policy(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
         self._running: Sequence[TokenTree] = ()
