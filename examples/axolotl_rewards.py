@@ -3,7 +3,7 @@
     opera-reward serve --model Qwen/Qwen3-0.6B &
     PYTHONPATH=examples axolotl train config.yaml      # trl: {reward_funcs: [axolotl_rewards.opera]}
 
-The dataset's transform must keep a column `reference`. docs/trainers/relatives.md has the rest.
+The dataset's transform must keep a column `reference`. docs/trainers/axolotl.md has the rest.
 """
 
 from __future__ import annotations

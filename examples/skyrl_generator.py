@@ -3,7 +3,7 @@
     opera-reward serve --model Qwen/Qwen3-0.6B &
 
 The dataset's rows have `env_class: opera` and `reward_spec: {ground_truth: <the known answer>}`; derive your entry
-point's `get_generator` from `OperaGenerator`. docs/trainers/relatives.md has the rest.
+point's `get_generator` from `OperaGenerator`. docs/trainers/skyrl.md has the rest.
 """
 
 from __future__ import annotations

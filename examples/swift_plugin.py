@@ -3,7 +3,7 @@
     opera-reward serve --model Qwen/Qwen3-0.6B &
     swift rlhf --rlhf_type grpo --external_plugins examples/swift_plugin.py --reward_funcs opera ...
 
-The dataset needs a column `reference`. docs/trainers/relatives.md has the rest.
+The dataset needs a column `reference`. docs/trainers/ms-swift.md has the rest.
 """
 
 from __future__ import annotations

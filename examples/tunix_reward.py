@@ -2,7 +2,7 @@
 
     opera-reward serve --model google/gemma-3-1b-it &
 
-The dataset needs a key `reference` beside `prompts`. docs/trainers/relatives.md has the rest.
+The dataset needs a key `reference` beside `prompts`. docs/trainers/tunix.md has the rest.
 """
 
 from __future__ import annotations

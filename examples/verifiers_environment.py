@@ -3,7 +3,7 @@
     opera-reward serve --model Qwen/Qwen3-0.6B &
     vf-eval verifiers_environment -r 8
 
-verifiers knows a function of groups by its plural arguments. docs/trainers/relatives.md has the rest.
+verifiers knows a function of groups by its plural arguments. docs/trainers/verifiers.md has the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Trainers that are not installed here, by the shapes of their calls.
 
 Each test restates how one version of a trainer calls a reward, and which of its names an example imports. The
-versions are named in docs/trainers/relatives.md; the trainers themselves were not run.
+versions are named in docs/trainers; the trainers themselves were not run.
 """
 
 from __future__ import annotations
