@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy lock test-vllm test-adapters test-trl test-openrlhf lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy lock test-vllm test-adapters test-trl test-trainer train-demo test-openrlhf lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -39,7 +39,7 @@ test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minut
 .venv-trl/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/pip install --quiet torch==2.13.0
-	.venv-trl/bin/pip install --quiet trl==1.16.0 --editable '.[server,trl]' pytest pytest-asyncio pytest-timeout
+	.venv-trl/bin/pip install --quiet trl==1.16.0 --editable '.[trainer]' pytest pytest-asyncio pytest-timeout
 	touch $@
 
 # OpenRLHF's own requirements (DeepSpeed, flash-attn, vLLM) need CUDA: its package comes alone, with what its rollout
@@ -54,6 +54,12 @@ test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minut
 
 test-trl: .venv-trl/.installed
 	.venv-trl/bin/python -m pytest tests/adapters/trl
+
+train-demo: .venv-trl/.installed  ## Cold start, SFT, GRPO, evaluation and report on the embedded model (minutes)
+	.venv-trl/bin/opera-reward train demo
+
+test-trainer: .venv-trl/.installed  ## The trainer with real TRL and a real service, on the CPU (minutes)
+	.venv-trl/bin/python -m pytest tests/trainer
 
 test-openrlhf: .venv-openrlhf/.installed
 	.venv-openrlhf/bin/python -m pytest tests/adapters/openrlhf

@@ -4,10 +4,13 @@ import json
 
 import pytest
 import torch
+from tests.adapters import gate
 
 from opera_client.cli.exits import BadInput
+from opera_client.errors import Unavailable
 from opera_trainer import models, training
 from opera_trainer.artefacts import LogEntry, read_rows
+from opera_trainer.config import ServiceSettings
 from opera_trainer.grpo import stage as grpo
 from opera_trainer.stage import run_stages
 
@@ -99,3 +102,23 @@ def test_a_broken_task_is_named_before_anything_trains(before, start, tmp_path):
     path.write_text(path.read_text() + json.dumps({"id": "x"}) + "\n")
     with pytest.raises(BadInput, match=r"train\.jsonl, line 65: prompt: Field required"):
         run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+
+
+def test_a_dead_service_ends_training_and_a_living_one_resumes_it(before, start, tmp_path):
+    with gate.serving(engine="torch") as service:
+        run_config = start(rollouts=4)
+        run_config = run_config.model_copy(update={"service": ServiceSettings(url=service.url, timeout_s=2)})
+        stages = [before[0], grpo.stage(run_config)]
+
+        def stop(line: str) -> None:
+            if "step    2/4" in line and "validation" in line:
+                service.refuse = lambda: True
+
+        with pytest.raises(Unavailable, match="no completion of step 3 has a reward"):
+            run_stages(stages, run_config, tmp_path, stop)
+        service.open()
+        said: list[str] = []
+        folders = run_stages(stages, run_config, tmp_path, said.append)
+    assert any("goes on after step 2" in line for line in said)
+    log = list(read_rows(folders["grpo"] / "log.jsonl", LogEntry))
+    assert [one.metrics["opera/scored"] for one in log if "reward" in one.metrics] == [1.0] * len(log[:-1])

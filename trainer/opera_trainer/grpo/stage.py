@@ -15,7 +15,10 @@ from opera_trainer.service import serving
 from opera_trainer.stage import SCRATCH, Stage, Work, shape_of
 
 if TYPE_CHECKING:
-    from opera_trainer.models import Tokenizer
+    from opera_trainer.grpo.trainer import SelectingTrainer
+    from opera_trainer.models import Model, Tokenizer
+
+Rows = list[dict[str, Any]]
 
 SHOWN = (
     "reward",
@@ -40,13 +43,20 @@ def stage(config: RunConfig) -> Stage:
 
 def run(work: Work) -> None:
     """Train the policy; writes `model/` and `log.jsonl`."""
-    from opera_trainer import models
+    from opera_trainer import models, training
 
     settings = work.config.grpo or GrpoSettings()
     start = str(work.inputs["sft"] / "model") if "sft" in work.inputs else models.base(work.config.model)
-    scorer = _scorer(work, settings, start)
-    with serving(work.config, scorer) as url:
-        _train(work, settings, start, url)
+    model, tokenizer = models.load(start)
+    tasks = _rows(work, "train", tokenizer, settings)  # before the service starts: a broken line is told at once
+    validation = _rows(work, "validation", tokenizer, settings) if settings.select_by else []
+    with serving(work.config, _scorer(work, settings, start)) as url:
+        trainer = _trainer(work, settings, url, model, tokenizer, tasks, validation)
+        training.quiet(trainer, work.say, SHOWN)
+        trainer.train(resume_from_checkpoint=training.last_checkpoint(work.folder / SCRATCH))
+    if trainer.state.best_global_step:
+        work.say(f"  best checkpoint on validation: step {trainer.state.best_global_step}")
+    training.finish(trainer, tokenizer, start, work.folder)
 
 
 def _scorer(work: Work, settings: GrpoSettings, start: str) -> str:
@@ -60,18 +70,17 @@ def _scorer(work: Work, settings: GrpoSettings, start: str) -> str:
     return {"base": base, "start": start}.get(name, name)
 
 
-def _train(work: Work, settings: GrpoSettings, start: str, url: str) -> None:
+def _trainer(
+    work: Work, settings: GrpoSettings, url: str, model: Model, tokenizer: Tokenizer, tasks: Rows, validation: Rows
+) -> SelectingTrainer:
     from datasets import Dataset
 
     from opera_adapters.trl import OperaReward, PolicySync
-    from opera_trainer import models, training
     from opera_trainer.grpo.arguments import arguments
     from opera_trainer.grpo.trainer import SelectingTrainer
     from opera_trainer.grpo.watch import watched
     from opera_trainer.lora import adapters
 
-    model, tokenizer = models.load(start)
-    validation = _rows(work, "validation", tokenizer, settings) if settings.select_by else []
     run_id = f"{work.config.name}-{uuid.uuid4().hex[:8]}"  # a version names one set of weights for ever
     follows = settings.scorer.follow != "frozen"
     opera = OperaReward(
@@ -88,26 +97,20 @@ def _train(work: Work, settings: GrpoSettings, start: str, url: str) -> None:
     if follows:
         decay = settings.scorer.decay if settings.scorer.follow == "ema" else None
         callbacks.append(PolicySync(url, admin_key=os.environ.get("OPERA_ADMIN_KEY"), run_id=run_id, decay=decay))
-    scratch = work.folder / SCRATCH
-    trainer = SelectingTrainer(
+    return SelectingTrainer(
         model,
         reward_funcs=[opera, watched],
-        args=arguments(work.config, settings, scratch, validates=bool(validation)),
-        train_dataset=Dataset.from_list(_rows(work, "train", tokenizer, settings)),
+        args=arguments(work.config, settings, work.folder / SCRATCH, validates=bool(validation)),
+        train_dataset=Dataset.from_list(tasks),
         eval_dataset=Dataset.from_list(validation) if validation else None,
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=adapters(settings.lora),
         select_by=settings.select_by,
     )
-    training.quiet(trainer, work.say, SHOWN)
-    trainer.train(resume_from_checkpoint=training.last_checkpoint(scratch))
-    if trainer.state.best_global_step:
-        work.say(f"  best checkpoint on validation: step {trainer.state.best_global_step}")
-    training.finish(trainer, tokenizer, start, work.folder)
 
 
-def _rows(work: Work, split: str, tokenizer: Tokenizer, settings: GrpoSettings) -> list[dict[str, Any]]:
+def _rows(work: Work, split: str, tokenizer: Tokenizer, settings: GrpoSettings) -> Rows:
     from opera_trainer.grpo.data import rows
 
     path: Path = work.inputs["tasks"] / f"{split}.jsonl"

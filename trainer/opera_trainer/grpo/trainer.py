@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer with one addition: validation logs the number that chooses the best checkpoint."""
+"""TRL's GRPOTrainer with two additions: what chooses the best checkpoint is logged; no reward ends training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import Any
 from trl import GRPOTrainer
 
 from opera_client.cli.exits import BadInput
+from opera_client.errors import Unavailable
 from opera_trainer.grpo.arguments import SELECTION
 
 
 class SelectingTrainer(GRPOTrainer):
-    """GRPOTrainer whose validation metrics hold the sum of `select_by`."""
+    """GRPOTrainer whose validation metrics hold the sum of `select_by`.
+
+    Raises:
+        Unavailable: a whole batch has no reward; what training did so far is in its last checkpoint.
+        BadInput: validation does not log a metric of `select_by`.
+    """
 
     def __init__(self, *args: Any, select_by: Sequence[str], **others: Any) -> None:
         super().__init__(*args, **others)
@@ -30,6 +36,11 @@ class SelectingTrainer(GRPOTrainer):
                 )
             logs[SELECTION] = sum(_mean(averaged[name]) for name in self.select_by)
         super().log(logs, start_time)
+        if 0 in (logs.get("opera/scored"), logs.get("eval_opera/scored")):
+            raise Unavailable(
+                f"no completion of step {self.state.global_step} has a reward, see the warning above; mend the"
+                " reward service and repeat the command: it goes on from the last checkpoint"
+            )
 
 
 def _mean(values: Sequence[float]) -> float:
