@@ -12,10 +12,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from opera_client.errors import EngineFailed, NotSupported, OperaError, Unavailable
-from opera_client.wire import Health
+from opera_client.wire import Health, PolicyLoadResult
 from opera_service.audit.store import NotAnAuditLog
 from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, WeightReceiver
@@ -170,6 +171,16 @@ def _audit_log(settings: Settings) -> AuditLog | None:
         raise SettingsError(f"audit: {settings.audit} cannot be the audit log: {error}") from None
 
 
+class Loader(Protocol):
+    """Brings new weights in, as `Policy.load` does."""
+
+    async def load(
+        self, source: Path, version: str, *, revision: str | None = None, canary_logprob: float | None = None
+    ) -> PolicyLoadResult:
+        """Serve the weights at `source` as `version`. Raises why not; then the old ones serve on."""
+        ...
+
+
 class Lifecycle:
     """Where the service stands: starting, ok, failed or draining. Used from one event loop."""
 
@@ -180,6 +191,8 @@ class Lifecycle:
         self._members: Members | None = None
         self.spool = WeightSpool(settings.spool_dir, settings.max_weights_bytes)
         self.roots = WeightRoots(settings.policy_root)
+        self.fleet: Loader | None = None
+        """Who brings new weights to all replicas, where this process is one of several."""
         self._draining = False
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
@@ -249,6 +262,11 @@ class Lifecycle:
         if self._members is None:
             raise self._absence()
         return self._members
+
+    @property
+    def loader(self) -> Loader:
+        """Who brings new weights in: the fleet, or this service's own policy. Raises like `service`."""
+        return self.fleet or self.service.policy
 
     def _absence(self) -> OperaError:
         if self._failure is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,12 +92,19 @@ class Policy:
             self._busy = False
 
     async def load(
-        self, source: Path, version: str, *, revision: str | None = None, canary_logprob: float | None = None
+        self,
+        source: Path,
+        version: str,
+        *,
+        revision: str | None = None,
+        canary_logprob: float | None = None,
+        agree: Callable[[], None] | None = None,
     ) -> PolicyLoadResult:
         """Serve the weights at `source` as `version`; the caller holds the turn.
 
         The folder of a LoRA adapter serves on top of the last whole weights. `revision` is their hash, where it is
-        known. `canary_logprob` is the sender's own number.
+        known. `canary_logprob` is the sender's own number. `agree` is asked last, when the weights have passed and
+        only the swap is left; it may wait, and raises to refuse them.
         Loading what serves already, under the same version, changes nothing. Raises `WeightVersionTaken`,
         `CanaryMismatch`, and what `Engine.load_weights` raises; then the old weights serve on.
         """
@@ -114,6 +121,8 @@ class Policy:
             if not np.isfinite(after):
                 raise InvalidWeights("on these weights the canary's log-probability is not finite")
             self._compare(after, canary_logprob)
+            if agree is not None:
+                agree()
 
         await self._engine.load_weights(source, version, probe=Probe(self._tree, judge))
         self._served.pop(version, None)  # loaded again: from now on

@@ -184,7 +184,7 @@ def read_keys(field: str, path: Path | None) -> tuple[str, ...]:
     return lines
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
     """Raise `SettingsError` for what must stop the start, not the first request that needs it."""
     if set(settings.keys) & set(settings.all_admin_keys):
         raise SettingsError("admin_keys: an API key is among them; give the policy endpoints keys of their own")
@@ -221,7 +221,7 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
         raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
-    _check(settings)
+    check(settings)
     return settings
 
 

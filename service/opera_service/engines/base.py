@@ -84,7 +84,8 @@ class Probe:
 
     tree: TokenTree
     judge: Callable[[TreeScores], None]
-    """Raises an `OperaError` to refuse the weights. Runs on any thread."""
+    """Raises an `OperaError` to refuse the weights. Runs on any thread but the event loop's, and may wait there;
+    nothing is scored meanwhile."""
 
 
 class WeightReceiver(Protocol):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from opera_client.errors import InvalidWeights
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.checkpoint import content_hash, read_headers, tensors_by_name
+from opera_service.engines.vllm.gate import WeightGate
 from opera_service.scoring.tree import Ids, TokenTree, TreeScores, as_ids
 
 Floats = NDArray[np.float64]
@@ -104,6 +105,8 @@ class DummyEngine:
         )
         self._seconds_per_token = seconds_per_token
         self._table = _Table(vocab_size, weight_version)
+        self._gate = WeightGate()
+        """Closed while new weights are on trial: nothing is scored meanwhile, as on a device."""
 
     @property
     def info(self) -> EngineInfo:
@@ -112,9 +115,10 @@ class DummyEngine:
 
     async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
         """Look every pair up; sleeps `seconds_per_token` for each distinct token."""
-        table = self._table  # what is begun on one version ends on it
-        await asyncio.sleep(self._seconds_per_token * sum(tree.num_tokens for tree in trees))
-        return [self._score_one(table, tree) for tree in trees]
+        async with self._gate.using():
+            table = self._table
+            await asyncio.sleep(self._seconds_per_token * sum(tree.num_tokens for tree in trees))
+            return [self._score_one(table, tree) for tree in trees]
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample from the table; continuation i of a request draws from `default_rng([seed, i])`."""
@@ -127,9 +131,10 @@ class DummyEngine:
         """Take another salt. Raises `InvalidWeights` naming the tensor."""
         table = _Table(self._info.vocab_size, version, await asyncio.to_thread(read_salt, source))
         revision = await asyncio.to_thread(content_hash, source)
-        if probe is not None:
-            probe.judge(self._score_one(table, probe.tree))
-        self._table, self._info = table, replace(self._info, weight_version=version, revision=revision)
+        async with self._gate.swapping():
+            if probe is not None:
+                await asyncio.to_thread(probe.judge, self._score_one(table, probe.tree))
+            self._table, self._info = table, replace(self._info, weight_version=version, revision=revision)
 
     async def drop_adapter(self) -> None:
         """Do nothing; there are no adapters."""

@@ -69,7 +69,7 @@ async def put_weights(request: Request) -> Response:
         )
     with counted(service), service.policy.turn():
         async with lifecycle.spool.receive(request.stream(), sha256=headers.sha256) as received:
-            result = await service.policy.load(
+            result = await lifecycle.loader.load(
                 received.folder,
                 headers.weight_version,
                 revision=received.revision,
@@ -104,7 +104,7 @@ async def load_from_disk(request: Request, body: PolicyLoadRequest) -> PolicyLoa
     service, lifecycle = admitted(request)
     with counted(service), service.policy.turn():
         source = await service.in_thread(lifecycle.roots.find, body.path)
-        result = await service.policy.load(source, body.weight_version, canary_logprob=body.canary_logprob)
+        result = await lifecycle.loader.load(source, body.weight_version, canary_logprob=body.canary_logprob)
         if result.changed and not is_adapter(source):
             await lifecycle.spool.keep(None)
     return result

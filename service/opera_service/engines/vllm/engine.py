@@ -206,7 +206,7 @@ class VllmEngine:
             if trial is not None:
                 plan = Plan([trial.tree])
                 rows = [await self._score(swap.core, prompt) for prompt in plan.prompts]
-                trial.judge(plan.scores(rows, weights.version)[0])
+                await asyncio.to_thread(trial.judge, plan.scores(rows, weights.version)[0])
             swap.weights, swap.on_disk = weights, bool(weights.source)
 
     @asynccontextmanager

@@ -1,0 +1,157 @@
+"""One replica among the others: beats to the coordinator, takes up weights as it says, serves while it may.
+
+The second phase of a switch hangs on the engine's own probe: new weights that passed it wait there, nothing being
+scored, until all replicas have come as far. It knows the service and the ledger's words; no Ray and no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from opera_client.errors import EngineFailed, InvalidWeights, OperaError, Unavailable
+from opera_service.pipelines.service import Service
+from opera_service.ray_serve.ledger import Beat, Clock, Order, Weights
+
+logger = logging.getLogger(__name__)
+
+Hear = Callable[[Beat], Awaitable[Order]]
+"""How the coordinator is told, and what it answers."""
+CALL_S = 5.0
+"""A coordinator that has not answered by then is asked again; it answers well within half of it."""
+AGAIN_S = 1.0
+
+
+class Member:
+    """Used from one event loop."""
+
+    def __init__(self, name: str, service: Service, hear: Hear, clock: Clock = time.monotonic) -> None:
+        info = service.engine.info
+        self.serving = Weights(0, info.weight_version, info.revision)
+        self.failure: OperaError | None = None
+        """Why this replica cannot take up the current weights."""
+        self._name, self._service, self._hear, self._clock = name, service, hear, clock
+        self._lease_until = -1.0
+        self._reading: Weights | None = None
+        self._staged = False
+        self._refused: tuple[int, OperaError] | None = None
+        self._ballot: Future[bool] = Future()
+        self._news = asyncio.Event()
+        self._joined = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether the coordinator counts on this replica: no other can have newer weights than this one now."""
+        return self._clock() < self._lease_until
+
+    async def join(self) -> None:
+        """Begin to beat; return when the current weights are loaded and may be served. Raises why they cannot."""
+        self._start(self._beat_on())
+        await self._joined.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def aclose(self) -> None:
+        """Stop serving; staged weights are dropped."""
+        self._lease_until = -1.0
+        self._vote(False)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _beat_on(self) -> None:
+        while True:
+            self._news.clear()
+            asked = self._clock()
+            answer, news = asyncio.ensure_future(self._hear(self._beat())), asyncio.create_task(self._news.wait())
+            try:
+                await asyncio.wait({answer, news}, timeout=CALL_S, return_when=asyncio.FIRST_COMPLETED)
+                if answer.done():
+                    self._obey(answer.result(), asked)
+            except Exception as error:  # noqa: BLE001  whatever Ray raises while the coordinator is away
+                logger.warning("the coordinator does not answer: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(AGAIN_S)
+            finally:
+                answer.cancel()
+                news.cancel()
+
+    def _beat(self) -> Beat:
+        number = self._reading.number if self._reading else None
+        refused, reason = self._refused or (None, None)
+        return Beat(self._name, self.serving, number, number if self._staged else None, refused, reason)
+
+    def _obey(self, order: Order, asked: float) -> None:
+        if order.lease_s:
+            self._lease_until = asked + order.lease_s
+            self._joined.set()
+        elif order.kind != "switch":
+            self._lease_until = -1.0  # it missed a switch: nothing may be served until it has caught up
+        if order.kind == "switch":
+            self._vote(True)
+        elif order.kind == "drop":
+            self._vote(False)
+        elif order.weights is not None and self._reading is None:
+            self._ballot = Future()
+            self._reading, self._refused = order.weights, None
+            self._start(self._take(order.weights, alone=order.kind == "load"))
+
+    def _vote(self, switch: bool) -> None:
+        if not self._ballot.done():
+            self._ballot.set_result(switch)
+
+    async def _take(self, weights: Weights, *, alone: bool) -> None:
+        """Load weights; unless `alone`, let them wait for the others before they serve."""
+        loop, ballot = asyncio.get_running_loop(), self._ballot
+
+        def agree() -> None:
+            if alone:
+                return
+            loop.call_soon_threadsafe(self._has_staged)
+            if not ballot.result():
+                raise Unavailable("another replica could not load these weights; the old ones serve on")
+
+        error: OperaError | None = None
+        try:
+            source = Path(weights.path or "")
+            if not await asyncio.to_thread(source.exists):
+                raise InvalidWeights(
+                    f"replica {self._name} does not see {source}; give --spool-dir (and what /policy/load reads) "
+                    "a disk that all nodes share"
+                )
+            await self._service.policy.load(
+                source,
+                weights.version,
+                revision=weights.revision,
+                canary_logprob=weights.canary_logprob,
+                agree=agree,
+            )
+            self.serving = weights
+        except OperaError as raised:
+            error = raised
+        except Exception as raised:
+            logger.exception("weights %r could not be loaded", weights.version)
+            error = EngineFailed(f"the weights could not be loaded: {type(raised).__name__}: {raised}")
+        if error is not None:
+            self._refused = (weights.number, error)
+            if alone:
+                self.failure = error
+                self._joined.set()
+                await asyncio.sleep(AGAIN_S)
+        elif alone:
+            self.failure = None
+        self._reading, self._staged = None, False
+        self._news.set()
+
+    def _has_staged(self) -> None:
+        self._staged = True
+        self._news.set()
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,104 @@
+"""One replica: the HTTP app around an engine of its own, ready when it serves what the others serve.
+
+Everything between the two rooms that Serve has to be told or asked; the app and the engine are those of
+`opera-reward serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from opera_client.errors import EngineFailed, OperaError
+from opera_service.api.app import create_app
+from opera_service.lifecycle import Lifecycle, build_service
+from opera_service.pipelines.service import Service
+from opera_service.ray_serve.args import settings_of
+from opera_service.ray_serve.fence import Fence
+from opera_service.ray_serve.fleet import Fleet
+from opera_service.ray_serve.folders import folder_of, root_of
+from opera_service.ray_serve.ledger import Beat, Order, Weights
+from opera_service.ray_serve.member import Member
+from opera_service.serve import SWITCH_INTERVAL_S
+from opera_service.telemetry import Telemetry
+
+LOOK_S = 0.5
+"""How often a replica looks whether Serve wants it to go."""
+
+
+@serve.ingress()
+class Scorer:
+    """What Serve makes as many of as there is work for."""
+
+    # Serve awaits it.
+    async def __init__(self, args: dict[str, Any], coordinator: DeploymentHandle) -> None:  # type: ignore[misc]
+        """Load the engine, then the weights that the other replicas serve. Raises why that cannot be."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        settings = settings_of(args)
+        root = root_of(settings.spool_dir)
+        settings = settings.model_copy(update={"spool_dir": root / "spool"})
+        telemetry = Telemetry()
+        loop = asyncio.get_running_loop()
+        service = await asyncio.to_thread(build_service, settings, telemetry, loop)
+        service.transfer = None  # a trainer's process group would reach this replica only
+        line = line_of(service)
+
+        async def hear(beat: Beat) -> Order:
+            return await coordinator.hear.remote(line, beat)  # type: ignore[no-any-return]
+
+        async def push(weights: Weights) -> bool | OperaError:
+            return await coordinator.push.remote(line, weights)  # type: ignore[no-any-return]
+
+        self._service = service
+        name = serve.get_replica_context().replica_tag
+        self._member = Member(name, service, hear)
+        await self._member.join()
+        app = create_app(settings, service=service)
+        self._lifecycle: Lifecycle = app.state.lifecycle
+        self._lifecycle.fleet = Fleet(service.policy, push, folder_of(root, line), root / "spool")
+        self._app = Fence(app, name, lambda: self._member.may_serve)
+        self._watch = asyncio.create_task(self._leave_in_time())
+
+    def __serve_build_asgi_app__(self) -> Fence:
+        """Return what answers HTTP here."""
+        return self._app
+
+    def check_health(self) -> None:
+        """Raise when Serve had better put another replica in this one's place."""
+        health = self._service.engine.health()
+        if not health.ok:
+            raise EngineFailed(health.detail)
+        if self._member.failure is not None:
+            raise self._member.failure
+
+    async def __del__(self) -> None:
+        """Stop for good; the app has been closed by now."""
+        if hasattr(self, "_member"):
+            await self._member.aclose()
+
+    async def _leave_in_time(self) -> None:
+        """Send members of unfinished groups elsewhere as soon as Serve leads nobody here any more."""
+        while not is_stopping():  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(LOOK_S)
+        self._lifecycle.drain()
+
+
+def is_stopping() -> bool:
+    """Whether Serve waits for this replica's requests to end.
+
+    Serve tells the code it runs only when they have, which members that wait for others would not do in time; the
+    one that knows is Serve's own object in this process.
+    """
+    actors = ray._private.worker.global_worker.actors
+    return any(actor._replica_impl._shutting_down for actor in actors.values())
+
+
+def line_of(service: Service) -> str:
+    """Return what replicas have in common that may serve the same weights: the model they were started with."""
+    info = service.engine.info
+    return "|".join((info.engine, info.model, info.revision, info.weight_version, info.dtype))
