@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy lock test-vllm test-adapters test-trl test-trainer train-demo test-openrlhf lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -34,6 +34,16 @@ test: lint types rooms  ## Everything that guards main, except the slow suites n
 
 test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minutes)
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+# Ray brings uvloop and httptools, which would change how the service itself is served in the tests of the default suite.
+.venv-ray/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install --quiet torch==2.13.0
+	.venv-ray/bin/pip install --quiet --editable '.[ray]' pytest pytest-asyncio pytest-timeout
+	touch $@
+
+test-ray: .venv-ray/.installed  ## Serve and Data on a real local Ray cluster (minutes)
+	.venv-ray/bin/python -m pytest tests/ray
 
 # One environment a trainer, for the same reason.
 .venv-trl/.installed: pyproject.toml

@@ -25,7 +25,12 @@ from opera_client.wire import MemberResult
 if find_spec("ray") is None:
     collect_ignore_glob = ["test_*.py"]
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+    "HF_HUB_OFFLINE": "1",
+}
 
 ADMIN = "the-admin-key"
 APP = "opera"

@@ -99,7 +99,7 @@ async def test_replicas_come_and_go_with_the_load(deployed):
         {"dummy_token_seconds": 1e-4},
         num_replicas=None,
         autoscaling_config={
-            "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "metrics_interval_s": 0.5,
+            "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2,
             "look_back_period_s": 1, "upscale_delay_s": 0.5, "downscale_delay_s": 2,
         },
     )  # fmt: skip

@@ -87,7 +87,7 @@ class Journal:
             ) from None
         if run != self.run:
             raise BadInput(
-                f"{self.path} was begun with {_difference(run, self.run)}; choose another -o, or run it as before"
+                f"{self.path} was begun with {difference(run, self.run)}; choose another -o, or run it as before"
             )
         if given != digest:
             raise BadInput(f"{self.path}, line {number} answers another input; choose another -o")
@@ -99,10 +99,11 @@ class Journal:
             raise BadInput(f"{self.path} is not a result of this command; choose another -o")
 
 
-def _difference(old: object, new: dict[str, Any]) -> str:
+def difference(old: object, new: dict[str, Any]) -> str:
+    """Return the first thing in which an earlier run differs from this one, for a message."""
     if not isinstance(old, dict) or old.keys() != new.keys():
         return "another version of opera-reward"
     name = next(name for name in new if old[name] != new[name])
     if name == "model" and isinstance(old[name], dict) and old[name].keys() == new[name].keys():
-        return _difference(old[name], new[name])
+        return difference(old[name], new[name])
     return f"{name} {json.dumps(old[name])}, not {json.dumps(new[name])}"

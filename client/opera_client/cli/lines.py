@@ -66,21 +66,28 @@ class Lines:
 
     def _parsed(self, number: int, raw: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse)
-        except UnicodeDecodeError as error:
-            byte = raw[error.start]
-            raise self.wrong(number, f"not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
-        except json.JSONDecodeError as error:
-            if not raw.endswith(b"\n"):
-                remedy = "half-written JSON at the end of the file; complete that line or delete it"
-                raise self.wrong(number, remedy) from None
-            what = f"not JSON: {error.msg} at column {error.colno}; mend that line or delete it"
-            raise self.wrong(number, what) from None
-        except (ValueError, RecursionError) as error:
-            raise self.wrong(number, f"{error}; use null or leave it out") from None
-        if not isinstance(found, dict):
-            raise self.wrong(number, f"a JSON object is needed, not {type(found).__name__}")
-        return found
+            return parsed(raw)
+        except ValueError as error:
+            raise self.wrong(number, str(error)) from None
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """Return the object of one line. Raises `ValueError` that says what to do about it."""
+    try:
+        found = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        byte = raw[error.start]
+        raise ValueError(f"not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        if not raw.endswith(b"\n"):
+            raise ValueError("half-written JSON at the end of the file; complete that line or delete it") from None
+        what = f"not JSON: {error.msg} at column {error.colno}; mend that line or delete it"
+        raise ValueError(what) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{error}; use null or leave it out") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
+    return found
 
 
 def _refuse(constant: str) -> NoReturn:

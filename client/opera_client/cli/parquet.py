@@ -33,7 +33,7 @@ def spelled_out(path: Path, file: IO[bytes]) -> IO[bytes]:
     spool = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     for row in _rows(path, file):
         try:
-            spool.write(json.dumps(_without_nulls(row)).encode() + b"\n")
+            spool.write(json.dumps(without_nulls(row)).encode() + b"\n")
         except TypeError as error:
             raise BadInput(f"{path}: a column cannot be spelled as JSON ({error}); drop or convert it") from None
     file.close()
@@ -84,9 +84,10 @@ def _rows(path: Path, file: IO[bytes]) -> Iterator[dict[str, Any]]:
         raise BadInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """Return a row's value as JSON has it: what is null is left out."""
     if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
-        return [_without_nulls(inner) for inner in value]
+        return [without_nulls(inner) for inner in value]
     return value

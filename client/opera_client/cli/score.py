@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from opera_client import AsyncRewardClient, Group, OperaError
 from opera_client.cli.batch import Job, Tally, error_of, work
-from opera_client.cli.exits import one_line_errors
+from opera_client.cli.exits import BadInput, Exit, one_line_errors
 from opera_client.cli.journal import Record
 from opera_client.cli.options import Concurrency, Engine, Model, Out, Timeout, Url, parse_config
 from opera_client.cli.outputs import output_for
@@ -44,6 +45,15 @@ def score(
     model: Model = None,
     concurrency: Concurrency = 8,
     timeout: Timeout = 3600.0,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Score a file or folder of any size with Ray Data, on all of a cluster.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: engines; default: one a GPU, else one a CPU.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="With --ray: GPUs of each; default: 1 where there are any.")
+    ] = None,
 ) -> None:
     """Reward the groups of a file; an interrupted OUT is gone on with.
 
@@ -60,6 +70,9 @@ def score(
         settings: dict[str, Any] = {
             "reward": reward, "preset": preset, "config": parse_config(config or []), "detail": detail,
         }  # fmt: skip
+        target = Target(url, engine, model, concurrency, timeout)
+        if ray:
+            raise typer.Exit(_with_ray(file, out, page, settings, target, workers, gpus))
         source = GroupSource(file)
         tally = Tally("trajectories")
 
@@ -68,13 +81,7 @@ def score(
             if page is not None:
                 page.see(record)
 
-        async def ask(client: AsyncRewardClient, group: Group, weight_version: str) -> Record:
-            result = await client.reward([group], weight_version=weight_version, **settings)
-            answer = result.groups[0].model_dump(mode="json", exclude_unset=True)
-            return {"config_hash": result.config_hash, **answer}
-
-        job = Job("score", source, settings, ask, _failed)
-        target = Target(url, engine, model, concurrency, timeout)
+        job = Job("score", source, settings, asking(settings), failed)
         show = show_record if sys.stdout.isatty() else None
         asyncio.run(work(job, target, output_for(out, file, seen, show), tally))
         if page is not None:
@@ -82,7 +89,34 @@ def score(
     raise typer.Exit(tally.code)
 
 
-def _failed(group: Group, error: OperaError) -> Record:
+def _with_ray(
+    file: Path, out: Path | None, page: PlotPage | None, settings: dict[str, Any], target: Target,
+    workers: int | None, gpus: float | None,
+) -> Exit:  # fmt: skip
+    from opera_client.cli.ray_data.run import Workers, score_data_set
+
+    if target.url:
+        raise BadInput("--ray runs engines of its own; leave --url and OPERA_REWARD_URL out")
+    if out is None:
+        raise BadInput("--ray needs -o: a .jsonl or .parquet file, or a folder for the parts")
+    if page is not None:
+        raise BadInput("--plot draws few groups; leave it or --ray out")
+    return score_data_set(file, out, settings, target, Workers(workers, gpus)).code
+
+
+def asking(settings: Mapping[str, Any]) -> Callable[[AsyncRewardClient, Group, str], Awaitable[Record]]:
+    """Return how to score one group with these settings."""
+
+    async def ask(client: AsyncRewardClient, group: Group, weight_version: str) -> Record:
+        result = await client.reward([group], weight_version=weight_version, **settings)
+        answer = result.groups[0].model_dump(mode="json", exclude_unset=True)
+        return {"config_hash": result.config_hash, **answer}
+
+    return ask
+
+
+def failed(group: Group, error: OperaError) -> Record:
+    """Return the result of a group whose request failed."""
     reason = error_of(error)
     return {
         "config_hash": None,

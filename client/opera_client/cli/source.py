@@ -81,7 +81,7 @@ class GroupSource:
     def __getitem__(self, position: int) -> Group:
         """Return a group; one without `group_id` is named by its position."""
         rows = [self._lines.at(offset) for offset in self._offsets[position]]
-        group = rows[0] if "trajectories" in rows[0] else _joined(rows)
+        group = rows[0] if "trajectories" in rows[0] else joined(rows)
         return Group.model_validate({"group_id": str(position)} | group)
 
     def close(self) -> None:
@@ -89,12 +89,8 @@ class GroupSource:
         self._lines.close()
 
     def _add_row(self, number: int, offset: int, row: dict[str, Any]) -> None:
-        _checked(self._lines, number, Group, _joined([row]), "trajectories.0.")
-        named = row.get("group_id")
-        key = _hash(
-            named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None
-        )
-        shared = _hash([row.get(name) for name in _SHARED], True)
+        _checked(self._lines, number, Group, joined([row]), "trajectories.0.")
+        key, shared = key_of(row), shared_of(row)
         position, first, expected = self._flat.setdefault(key, (len(self._offsets), number, shared))
         if position == len(self._offsets):
             self._offsets.append([])
@@ -137,18 +133,42 @@ class RankSource:
         self._lines.close()
 
 
-def _joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def key_of(row: dict[str, Any]) -> bytes:
+    """Return what the flat rows of one group have in common: `group_id`, else the prompt."""
+    named = row.get("group_id")
+    return _hash(named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None)
+
+
+def shared_of(row: dict[str, Any]) -> bytes:
+    """Return what the flat rows of one group must agree on."""
+    return _hash([row.get(name) for name in _SHARED], True)
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the group of flat rows."""
     shared = {name: rows[0][name] for name in _SHARED if name in rows[0]}
     return shared | {"trajectories": [{name: row[name] for name in _OWN if name in row} for row in rows]}
 
 
-def _checked(lines: Lines, number: int, kind: type[Item], line: dict[str, Any], hidden: str) -> None:
+def must_be_group(line: dict[str, Any]) -> None:
+    """Raise `ValueError` that says what is wrong with a line, be it a group or a flat row."""
+    flat = "trajectories" not in line
+    _must_be(Group, joined([line]) if flat else line, "trajectories.0." if flat else "")
+
+
+def _must_be(kind: type[Item], line: dict[str, Any], hidden: str) -> None:
     try:
         item_of(kind, line, "")
     except InvalidRequest as error:
         field = f" (field {error.field.removeprefix(hidden)})" if error.field else ""
-        raise lines.wrong(number, f"{error.message}{field}") from None
+        raise ValueError(f"{error.message}{field}") from None
+
+
+def _checked(lines: Lines, number: int, kind: type[Item], line: dict[str, Any], hidden: str) -> None:
+    try:
+        _must_be(kind, line, hidden)
+    except ValueError as error:
+        raise lines.wrong(number, str(error)) from None
 
 
 def _not_empty(lines: Lines, count: int) -> None:

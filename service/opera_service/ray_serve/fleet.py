@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from opera_client.errors import OperaError
+from opera_client.errors import NotSupported, OperaError
 from opera_client.wire import PolicyLoadResult
+from opera_service.engines.adapter import is_adapter
 from opera_service.engines.checkpoint import content_hash
 from opera_service.policy import Policy
 from opera_service.ray_serve.ledger import Weights
@@ -36,6 +37,11 @@ class Fleet:
         Raises `PolicyBusy`, `WeightVersionTaken`, and why a replica refused them: then all serve the old ones.
         """
         started = time.monotonic()
+        if is_adapter(source):
+            # A replica that starts later would need the weights below it, too, and nobody keeps those.
+            raise NotSupported(
+                "replicas take whole weights: merge the adapter (merge_and_unload) and push the result"
+            )
         before = await self._policy.info()
         if revision is None:
             revision = await asyncio.to_thread(content_hash, source)
