@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import numpy as np
 import pytest
 from safetensors.numpy import save
 
@@ -69,8 +70,8 @@ async def test_one_refusal_keeps_the_old_weights_everywhere(deployed):
         await client.push_weights(salted(3), "3")
         with pytest.raises(InvalidWeights, match="from 0 to 12"):
             await client.push_weights(salted(13), "13")
-        with pytest.raises(InvalidWeights, match="pepper"):
-            await client.push_weights(save({"pepper": __import__("numpy").zeros(2)}), "14")
+        with pytest.raises(InvalidWeights, match="'salt' is missing"):
+            await client.push_weights(save({"pepper": np.zeros(2)}), "14")
         with pytest.raises(WeightVersionTaken):
             await client.push_weights(salted(4), "3")
         again = await client.push_weights(salted(3), "3")

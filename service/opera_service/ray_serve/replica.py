@@ -41,7 +41,11 @@ class Scorer:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         settings = settings_of(args)
         root = root_of(settings.spool_dir)
-        settings = settings.model_copy(update={"spool_dir": root / "spool"})
+        name = serve.get_replica_context().replica_tag
+        own: dict[str, Any] = {"spool_dir": root / "spool"}
+        if settings.audit is not None:
+            own["audit"] = settings.audit.with_stem(f"{settings.audit.stem}-{name}")
+        settings = settings.model_copy(update=own)
         telemetry = Telemetry()
         loop = asyncio.get_running_loop()
         service = await asyncio.to_thread(build_service, settings, telemetry, loop)
@@ -55,7 +59,6 @@ class Scorer:
             return await coordinator.push.remote(line, weights)  # type: ignore[no-any-return]
 
         self._service = service
-        name = serve.get_replica_context().replica_tag
         self._member = Member(name, service, hear)
         await self._member.join()
         app = create_app(settings, service=service)

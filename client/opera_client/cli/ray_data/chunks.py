@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from opera_client.cli.exits import BadInput, missing_extra
 from opera_client.cli.lines import parsed
 from opera_client.cli.parquet import without_nulls
 
-CHUNK_BYTES = 4 * 2**20
-"""Of JSON Lines: what a worker holds at a time and, interrupted, scores again."""
-CHUNK_ROWS = 512
+CHUNKS = 256
+"""At least so many, where there are lines enough: what workers share out among themselves."""
+BYTES = (16 * 2**10, 4 * 2**20)
+"""Least and most of a piece of JSON Lines, which a worker holds at a time and, interrupted, scores again."""
+ROWS = (8, 512)
 """The same of Parquet."""
 SUFFIXES = (".jsonl", ".parquet")
 
@@ -31,6 +33,8 @@ class Chunk:
     begin: int
     end: int
     row_group: int | None = None
+    step: int = 0
+    """Rows of the pieces that the row group is cut into."""
 
     @property
     def unit(self) -> str:
@@ -64,7 +68,7 @@ class Chunk:
 
         start = 0
         with ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS, row_groups=[self.row_group]):
+            for batch in file.iter_batches(batch_size=self.step, row_groups=[self.row_group]):
                 if start == self.begin:
                     for row in batch.to_pylist():
                         try:
@@ -95,28 +99,36 @@ def files_of(source: Path) -> list[Path]:
 
 def cut(files: Sequence[Path]) -> list[Chunk]:
     """Return the chunks of all files, in order. Raises `BadInput` for a file that cannot be read."""
+    extents = [_extents(path) for path in files]
     found: list[Chunk] = []
+    for group, limits in ((False, BYTES), (True, ROWS)):
+        total = sum(size for extent in extents for number, size in extent if (number is not None) is group)
+        step = min(max(total // CHUNKS, limits[0]), limits[1])
+        for path, extent in zip(files, extents, strict=True):
+            for number, size in extent:
+                if (number is not None) is group:
+                    ranges = [(begin, min(begin + step, size)) for begin in range(0, size, step)]
+                    found += [Chunk(0, str(path.resolve()), *one, number, step) for one in ranges]
+    order = {str(path.resolve()): at for at, path in enumerate(files)}
+    found.sort(key=lambda chunk: order[chunk.path])  # stable: within a file they are in order
+    return [replace(chunk, index=index) for index, chunk in enumerate(found)]
 
-    def add(path: Path, size: int, step: int, row_group: int | None = None) -> None:
-        for begin in range(0, size, step):
-            found.append(Chunk(len(found), str(path.resolve()), begin, min(begin + step, size), row_group))
 
-    for path in files:
+def _extents(path: Path) -> list[tuple[int | None, int]]:
+    """Return the bytes of a JSON Lines file, or number and rows of every row group of a Parquet file."""
+    try:
+        if path.suffix != ".parquet":
+            return [(None, path.stat().st_size)]
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+
         try:
-            if path.suffix != ".parquet":
-                add(path, path.stat().st_size, CHUNK_BYTES)
-                continue
-            from pyarrow import ArrowException
-            from pyarrow.parquet import ParquetFile
-
-            try:
-                with ParquetFile(path) as file:
-                    for number in range(file.metadata.num_row_groups):
-                        add(path, file.metadata.row_group(number).num_rows, CHUNK_ROWS, number)
-            except ArrowException as error:
-                raise BadInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-        except ModuleNotFoundError as error:
-            raise missing_extra(error, "reading Parquet") from None
-        except OSError as error:
-            raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
-    return found
+            with ParquetFile(path) as file:
+                metadata = file.metadata
+                return [(at, metadata.row_group(at).num_rows) for at in range(metadata.num_row_groups)]
+        except ArrowException as error:
+            raise BadInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, "reading Parquet") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from None
