@@ -1,4 +1,4 @@
-"""`opera-reward score --ray` as a user meets it: killed and run again, every result is there once, as without Ray."""
+"""`opera-reward score --ray` as a user meets it: killed and run again, every result is there once."""
 
 from __future__ import annotations
 
