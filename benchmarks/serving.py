@@ -61,8 +61,16 @@ def make_group(seed: int, trajectories: int, segments: int, words: int) -> dict[
 
 @contextmanager
 def server(*flags: str) -> Iterator[str]:
-    """Run `opera-reward serve` on a free port and yield its URL."""
-    command = [str(Path(sys.executable).with_name("opera-reward")), "serve", "--port", "0", *flags]
+    """Run `opera-reward serve` on a free port and yield its URL; what it repeats is computed again."""
+    command = [
+        str(Path(sys.executable).with_name("opera-reward")),
+        "serve",
+        "--port",
+        "0",
+        "--cache-mb",
+        "0",
+        *flags,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -102,6 +102,7 @@ def _common(settings: Settings) -> dict[str, Any]:
             max_branches=settings.max_branches,
             max_request_tokens=settings.max_request_tokens,
         ),
+        "cache_bytes": int(settings.cache_mb * 2**20),
         "queue_limits": QueueLimits(settings.max_queue_requests, settings.max_queue_tokens),
     }
 
@@ -247,7 +248,7 @@ class Lifecycle:
         service.tracing = self.tracing
         if self._audit is not None:
             service.audit_to(self._audit)
-        self.telemetry.watch_groups(self._members.gauges, self._members.counters)
+        self.telemetry.watch_counted(self._members.gauges, self._members.counters)
 
     @property
     def service(self) -> Service:

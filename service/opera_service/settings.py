@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     overload_status: Annotated[Literal["429", "503"], BeforeValidator(str)] = Field(
         "429", description="Status of refusals for overload; verl's client gives up at a 429."
     )
+    cache_mb: float = Field(256.0, ge=0, description="Memory for scores computed before, by weights; 0: none.")
     max_groups: int = Field(256, ge=1, description="Groups in one request; more are refused with 413.")
     max_trajectories: int = Field(4096, ge=1, description="Trajectories in one request, or group that gathers.")
     max_items: int = Field(1024, ge=1, description="Items, or prompts, in one request.")

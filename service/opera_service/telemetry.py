@@ -151,10 +151,10 @@ class Telemetry:
         """Show live numbers, and the model's labels as `opera_model_info`, on every scrape."""
         self.registry.register(_Live(gauges, info))
 
-    def watch_groups(
+    def watch_counted(
         self, gauges: Callable[[], Mapping[str, float]], counters: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Show what gathers and what became of it on every scrape."""
+        """Show what somebody else counts on every scrape."""
         self.registry.register(_Counted(gauges, counters))
 
     def render(self) -> bytes:

@@ -43,6 +43,10 @@ class Usage(Answer):
     """Tokens that really went through the model."""
     scored_tokens: int
     """Log-probabilities read."""
+    cache_hits: int = 0
+    """Token trees (groups, mostly) whose numbers the service had already."""
+    tokens_cached: int = 0
+    """Tokens that would have gone through the model for them."""
 
 
 class Timing(Answer):

@@ -124,7 +124,13 @@ REWARD_RESULT = {
             },
         }
     ],
-    "usage": {"tokens_naive": 580, "tokens_computed": 316, "scored_tokens": 28},
+    "usage": {
+        "tokens_naive": 580,
+        "tokens_computed": 316,
+        "scored_tokens": 28,
+        "cache_hits": 0,
+        "tokens_cached": 0,
+    },
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
     "ema_baseline": None,
 }
@@ -172,7 +178,13 @@ RANK_RESULT = {
             "error": None,
         }
     ],
-    "usage": {"tokens_naive": 102, "tokens_computed": 65, "scored_tokens": 32},
+    "usage": {
+        "tokens_naive": 102,
+        "tokens_computed": 65,
+        "scored_tokens": 32,
+        "cache_hits": 0,
+        "tokens_cached": 0,
+    },
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
 }
 EXPAND_REQUEST = {
@@ -229,7 +241,14 @@ EXPAND_RESULT = {
             "error": None,
         }
     ],
-    "usage": {"tokens_naive": 85, "tokens_computed": 48, "scored_tokens": 15, "generated_tokens": 4},
+    "usage": {
+        "tokens_naive": 85,
+        "tokens_computed": 48,
+        "scored_tokens": 15,
+        "cache_hits": 0,
+        "tokens_cached": 0,
+        "generated_tokens": 4,
+    },
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 140.0, "generate": 100.0},
 }
 SCORE_REQUEST = {
@@ -259,7 +278,7 @@ SCORE_RESULT = {
             "error": None,
         }
     ],
-    "usage": {"tokens_naive": 12, "tokens_computed": 11, "scored_tokens": 2},
+    "usage": {"tokens_naive": 12, "tokens_computed": 11, "scored_tokens": 2, "cache_hits": 0, "tokens_cached": 0},
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
 }
 COMPLETION_REQUEST = {

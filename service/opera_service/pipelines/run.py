@@ -188,11 +188,18 @@ class Run:
         stage("engine", first, last, trees=trees, tokens=usage.tokens_computed, logprobs=usage.scored_tokens)
 
     async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
+        """Return the scores of each tree, or its error; what was computed on these weights before is not again."""
+        service = self.service
+        known, keys = await service.known_scores(trees)
+        unknown = [tree for tree, found in zip(trees, known, strict=True) if found is None]
         try:
-            return await self.service.scheduler.score_all(trees, deadline=self._deadline, seat=self._seat)
+            computed = iter(await service.scheduler.score_all(unknown, deadline=self._deadline, seat=self._seat))
         except TooManyTokens as error:
             error.field = self._field
             raise
+        outcomes = [next(computed) if found is None else found for found in known]
+        service.keep_scores(keys, outcomes)
+        return outcomes
 
     def _stale(self, outcomes: Sequence[Scored | OperaError]) -> list[int]:
         """Return which trees were scored on other weights than the last of them was."""
@@ -222,10 +229,14 @@ class Run:
     @property
     def usage(self) -> Usage:
         """Tokens of everything scored so far."""
+        cached = [scored for scored in self._scored if scored.cached]
+        computed = [scored for scored in self._scored if not scored.cached]
         return Usage(
             tokens_naive=self._naive,
-            tokens_computed=sum(scored.scores.tokens_computed for scored in self._scored),
+            tokens_computed=sum(scored.scores.tokens_computed for scored in computed),
             scored_tokens=sum(len(scored.scores.logprobs) for scored in self._scored),
+            cache_hits=len(cached),
+            tokens_cached=sum(scored.scores.tokens_computed for scored in cached),
         )
 
     @property

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
-from opera_client.errors import WeightVersionMismatch
+from opera_client.errors import OperaError, WeightVersionMismatch
 from opera_client.wire import ModelInfo, ServedModel
 from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.writer import AuditLog
@@ -24,7 +24,8 @@ from opera_service.policy import Policy
 from opera_service.reward_health.metrics import RunMetrics
 from opera_service.reward_health.runs import RewardHealth
 from opera_service.scoring.admission import QueueLimits
-from opera_service.scoring.scheduler import Scheduler
+from opera_service.scoring.cache import CacheKey, ScoreCache
+from opera_service.scoring.scheduler import Scheduler, Scored
 from opera_service.scoring.tree import TokenTree, TreeScores
 from opera_service.telemetry import Telemetry
 from opera_service.tracing import NoTracing, Tracing
@@ -33,6 +34,10 @@ from opera_service.trajectories.tokenizer import Tokenizer
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_HASHED_AT_ONCE = 100_000
+"""Tokens that are hashed on the event loop: well below a millisecond."""
 
 
 class Service:
@@ -50,8 +55,10 @@ class Service:
         transfer: WeightReceiver | None = None,
         limits: RequestLimits | None = None,
         queue_limits: QueueLimits | None = None,
+        cache_bytes: int = 2**28,
     ) -> None:
         self.engine = engine
+        self.cache = ScoreCache(cache_bytes)
         self.limits = limits or RequestLimits()
         self.transfer = transfer
         self.tokenizer = tokenizer
@@ -75,6 +82,7 @@ class Service:
         )
         self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
         self.telemetry.registry.register(RunMetrics(self.reward_health.snapshot))
+        self.telemetry.watch_counted(self.cache.gauges, self.cache.counters)
         self.telemetry.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
 
     def audit_to(self, log: AuditLog) -> None:
@@ -124,6 +132,35 @@ class Service:
         """Turn a timeout in seconds and an absolute unix time, whichever is earlier, into a clock time."""
         ends = [math.inf if timeout_s is None else timeout_s, math.inf if unix is None else unix - time.time()]
         return None if min(ends) == math.inf else self.clock() + min(ends)
+
+    async def known_scores(self, trees: Sequence[TokenTree]) -> tuple[list[Scored | None], list[CacheKey | None]]:
+        """Return, per tree, its scores where the loaded weights have computed them before, and its cache key."""
+        if not self.cache.enabled:
+            return [None] * len(trees), [None] * len(trees)
+        if sum(tree.num_tokens for tree in trees) > _HASHED_AT_ONCE:
+            digests = await self.in_thread(lambda: [tree.digest() for tree in trees])
+        else:
+            digests = [tree.digest() for tree in trees]
+        served, now = self._served, self.clock()
+        keys = [CacheKey(served, digest) for digest in digests]
+        found = [self.cache.get(key) for key in keys]
+        hits = [None if one is None else Scored(one, 0.0, now, now, cached=True) for one in found]
+        return hits, [*keys]
+
+    def keep_scores(self, keys: Sequence[CacheKey | None], outcomes: Sequence[Scored | OperaError]) -> None:
+        """Remember what was computed, if the weights that computed it still serve: only then are they known."""
+        served = self._served
+        for key, outcome in zip(keys, outcomes, strict=True):
+            if key is None or isinstance(outcome, OperaError) or outcome.cached:
+                continue
+            if outcome.scores.weight_version == self.engine.info.weight_version:
+                self.cache.put(CacheKey(served, key.digest), outcome.scores)
+
+    @property
+    def _served(self) -> tuple[str, ...]:
+        """Everything that numbers depend on beside their tree."""
+        info = self.engine.info
+        return info.engine, info.model, info.revision, info.weight_version, info.dtype, info.route
 
     async def aclose(self) -> None:
         """Finish queued work, then free engine and threads."""

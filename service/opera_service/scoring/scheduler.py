@@ -34,6 +34,8 @@ class Scored:
     started: float
     """Clock time at which the tree's batch went to the engine."""
     finished: float
+    cached: bool = False
+    """The numbers were there already, nothing was computed."""
 
     @property
     def engine_ms(self) -> float:
@@ -145,6 +147,8 @@ class Scheduler:
         (`TooManyTokens`, `Overloaded`); what it brings later belongs to work that was let in. Without a seat
         nothing is refused but by `Unavailable`, once the scheduler is closing.
         """
+        if not trees:
+            return []
         self._refuse_if_closing()
         if seat is not None and not seat.weighed:
             self._admission.weigh(seat, sum(tree.num_tokens for tree in trees), deadline)
@@ -161,8 +165,6 @@ class Scheduler:
             )
             for tree in trees
         ]
-        if not jobs:
-            return []
         for job in jobs:
             self._queue.push(job)
         if self._pump is None or self._pump.done():

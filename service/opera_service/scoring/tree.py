@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -96,6 +97,14 @@ class TokenTree:
     def max_length(self) -> int:
         """Tokens of the longest context + target, the length a model's limit is compared with."""
         return int(self.positions[self.rows].max()) + 2 if len(self.rows) else 0
+
+    def digest(self) -> bytes:
+        """Return 32 bytes that are equal for trees that ask for the same numbers, and for no others."""
+        found = sha256(f"{self.want_entropy} {self.want_top}".encode())
+        for array in (self.tokens, self.run_start, self.run_parent, self.rows, self.targets, self.query_start):
+            found.update(len(array).to_bytes(8, "little"))
+            found.update(np.ascontiguousarray(array, dtype=np.int32).data)
+        return found.digest()
 
     def run_of(self, token: int) -> int:
         """Return the run that holds the token index `token`."""

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from opera_client.errors import EngineFailed, EngineOutOfMemory, error_types
+from opera_client.wire import Usage
 from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
@@ -193,7 +194,7 @@ async def test_a_request_of_bad_items_only_is_answered_item_by_item(client: http
     response = await post(client, {"groups": [group(reference="")]})
     assert response.status_code == 200
     assert statuses(response.json()) == [["empty_reference", "empty_reference"]]
-    assert response.json()["usage"] == {"tokens_naive": 0, "tokens_computed": 0, "scored_tokens": 0}
+    assert response.json()["usage"] == dict.fromkeys(Usage.model_fields, 0)
 
 
 async def test_ten_megabytes_of_text_are_an_item_error(client: httpx.AsyncClient):
