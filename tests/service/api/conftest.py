@@ -29,9 +29,9 @@ class FussyEngine(DummyEngine):
         return await super().score(trees)
 
 
-def service_on(engine: DummyEngine) -> Service:
+def service_on(engine: DummyEngine, **limits) -> Service:
     """A service around a dummy engine."""
-    return Service(engine, ByteTokenizer())
+    return Service(engine, ByteTokenizer(), **limits)
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,9 @@ class House:
 @asynccontextmanager
 async def house(status: int = 429, batch: int | None = None, **limits: int) -> AsyncIterator[House]:
     engine = Gated()
-    service = Service(engine, ByteTokenizer(), max_batch_tokens=batch, queue_limits=QueueLimits(**limits))
+    service = Service(
+        engine, ByteTokenizer(), max_batch_tokens=batch, queue_limits=QueueLimits(**limits), cache_bytes=0
+    )
     app = create_app(Settings(engine="dummy", overload_status=str(status)), service=service)
     async with (
         app.router.lifespan_context(app),

@@ -70,6 +70,8 @@ async def test_usage_counts_contexts_and_distinct_tokens(client: httpx.AsyncClie
         "tokens_naive": sum(map(len, paths)),
         "tokens_computed": len(prefixes),
         "scored_tokens": len(REFERENCE) * len(contexts),
+        "cache_hits": 0,
+        "tokens_cached": 0,
     }
 
 
