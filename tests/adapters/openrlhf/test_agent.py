@@ -152,6 +152,21 @@ async def test_a_sample_that_is_not_generated_holds_nobody_up(group_service, act
     assert [sample["extra_logs"]["group_size_seen"] for sample in [*others, *await call(2)]] == [3, 3, 3, 2, 2]
 
 
+async def test_a_caller_who_leaves_takes_nobodys_reward(group_service, actor, tokenizer) -> None:
+    """Also when it was the last to be generated, and its siblings wait for what it asked."""
+    group_service.delay_s = 1.0
+    engine = await actor(answers(9), agent_func_path=str(EXAMPLE))
+    asked = (PROMPT.format(1), LABEL, SamplingParams(max_tokens=128), MAX_LENGTH, tokenizer, engine)
+    tasks = [asyncio.create_task(engine.executor.execute(*asked)) for _ in range(3)]
+    while not group_service.bodies:
+        await asyncio.sleep(0.01)
+    tasks[0].cancel()
+    left, *others = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(left, asyncio.CancelledError)
+    assert [sample["extra_logs"]["group_size_seen"] for sample in others] == [3, 3]
+    assert len(group_service.bodies) == 1
+
+
 async def test_a_run_does_not_begin_without_a_service(actor, generate, agent) -> None:
     engine = await actor(answers(2), agent_func_path=agent("'http://127.0.0.1:9', timeout_s=0.5"))
     with pytest.raises(Unavailable, match="no group was answered yet"):
