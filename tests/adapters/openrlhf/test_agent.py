@@ -158,7 +158,9 @@ async def test_a_caller_who_leaves_takes_nobodys_reward(group_service, actor, to
     engine = await actor(answers(9), agent_func_path=str(EXAMPLE))
     asked = (PROMPT.format(1), LABEL, SamplingParams(max_tokens=128), MAX_LENGTH, tokenizer, engine)
     tasks = [asyncio.create_task(engine.executor.execute(*asked)) for _ in range(3)]
-    while not group_service.bodies:
+    for _ in range(1000):
+        if group_service.bodies:
+            break
         await asyncio.sleep(0.01)
     tasks[0].cancel()
     left, *others = await asyncio.gather(*tasks, return_exceptions=True)
