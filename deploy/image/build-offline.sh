@@ -29,6 +29,8 @@ trap 'rm -f "$settings"' EXIT
     [ -z "$value" ] || echo "$name = $value"
     for part in $value; do
       path=${part#file://}
+      # An index links to files beside itself.
+      [ "$name" = find-links ] || path=$(dirname "$path")
       case $path in /*) mounts+=(--volume "$path:$path:ro") ;; esac
     done
   done
