@@ -1,4 +1,4 @@
-"""The autoscaling simulation: its queue against queueing theory, its autoscaler against what deploy/ configures."""
+"""The autoscaling simulation: its queue against queueing theory, its autoscaler against the one in deploy/."""
 
 import math
 import random

@@ -48,6 +48,8 @@ async def _scrape() -> str:
             assert answer.status_code == 200, answer.text
         expired = await http.post("/reward", json={"groups": [WHOLE]}, headers={"X-Request-Deadline": "1"})
         assert expired.status_code == 504
+        too_many = await http.post("/reward", json={"groups": [WHOLE] * 257})
+        assert too_many.status_code == 413
         refused = await http.put("/policy/weights", content=b"nonsense", headers={"X-Weight-Version": "1"})
         assert refused.status_code == 422
         return (await http.get("/metrics")).text
