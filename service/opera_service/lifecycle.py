@@ -20,6 +20,7 @@ from opera_client.wire import Health, PolicyLoadResult
 from opera_service.audit.store import NotAnAuditLog
 from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, WeightReceiver
+from opera_service.engines.supervisor import Supervisor
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.groups.limits import GroupLimits
 from opera_service.pipelines.limits import RequestLimits
@@ -54,13 +55,16 @@ def build_service(
         from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
         tokenizer = ByteTokenizer()
-        engine = DummyEngine(
-            tokenizer.vocab_size,
-            seconds_per_token=settings.dummy_token_seconds,
-            weight_version=settings.weight_version,
-        )
+
+        def make_dummy() -> Engine:
+            return DummyEngine(
+                tokenizer.vocab_size,
+                seconds_per_token=settings.dummy_token_seconds,
+                weight_version=settings.weight_version,
+            )
+
         return Service(
-            engine,
+            Supervisor(make_dummy, stall_s=settings.engine_stall_s),
             tokenizer,
             telemetry=telemetry,
             max_batch_tokens=settings.max_batch_tokens,
@@ -72,8 +76,8 @@ def build_service(
     from opera_service.engines.torch.engine import TorchEngine
     from opera_service.trajectories.hf_tokenizer import HFTokenizer
 
-    return Service(
-        TorchEngine.load(
+    def make() -> Engine:
+        return TorchEngine.load(
             settings.model_path,
             route=settings.route,
             dtype=settings.dtype,
@@ -83,7 +87,10 @@ def build_service(
             weight_version=settings.weight_version,
             weights_mode=settings.weights_mode,
             trust_remote_code=settings.trust_remote_code,
-        ),
+        )
+
+    return Service(
+        Supervisor(make, stall_s=settings.engine_stall_s),
         HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code),
         telemetry=telemetry,
         **_common(settings),
@@ -194,7 +201,7 @@ class Lifecycle:
         self.roots = WeightRoots(settings.policy_root)
         self.fleet: Loader | None = None
         """Who brings new weights to all replicas, where this process is one of several."""
-        self._draining = False
+        self._draining = self._stuck = False
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
         self.tracing = open_tracing(settings.otlp_endpoint)
@@ -298,6 +305,17 @@ class Lifecycle:
             return Health(status="draining", detail="finishing the requests in hand", **queue)
         return Health(status="ok" if engine.ok else "failed", detail=engine.detail, **queue)
 
+    @property
+    def alive(self) -> bool:
+        """Whether this process may yet serve; otherwise only a new one can."""
+        return self._service is None or not self._service.engine.health().hopeless
+
+    @property
+    def stuck(self) -> bool:
+        """Whether an engine's thread would keep the process from ending by itself."""
+        engine = self._service.engine if self._service else None
+        return self._stuck or (isinstance(engine, Supervisor) and engine.left_behind > 0)
+
     def drain(self) -> None:
         """Tell probes that no new work is wanted. Requests in hand go on, but for members of unfinished groups."""
         self._draining = True
@@ -310,7 +328,12 @@ class Lifecycle:
         if self._members is not None:
             await self._members.aclose()
         if self._service is not None:
-            await self._service.aclose()
+            try:
+                async with asyncio.timeout(max(1.0, self.settings.drain_timeout)):
+                    await self._service.aclose()
+            except TimeoutError:
+                self._stuck = True
+                logger.error("the engine still works on something; the process ends without it")
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         await asyncio.to_thread(self.tracing.close)

@@ -6,6 +6,7 @@ It knows uvicorn, sockets and exit codes; no route. Heavy imports wait until the
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -74,7 +75,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             lifespan="on",
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
-            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+            timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
         ),
         lifecycle,
     )
@@ -97,6 +98,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             failure, server.should_exit = error, True
     loading.cancel()
     await serving
+    if lifecycle.stuck:
+        os._exit(0)
     return 0 if failure is None else _refuse(" ".join(failure.message.split()))
 
 
@@ -115,6 +118,8 @@ class _Server(uvicorn.Server):
         yield
 
     def _leave(self, number: int) -> None:
+        if self.should_exit:  # the second signal: now
+            os._exit(128 + number)
         self._lifecycle.drain()
         self.handle_exit(number, None)
 

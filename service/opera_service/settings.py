@@ -122,7 +122,10 @@ class Settings(BaseSettings):
     max_kept_answers: int = Field(65_536, ge=0, description="Answers remembered for members that come again.")
     keep_answers_s: float = Field(600.0, ge=0, description="How long they are remembered.")
     keep_members_s: float = Field(600.0, gt=0, description="How long a member keeps its place while nobody waits.")
-    drain_s: float = Field(30.0, ge=0, description="On SIGTERM, seconds to let running requests finish.")
+    engine_stall_s: float = Field(
+        300.0, gt=0, description="An engine that shows no sign of life for so long, with work, is replaced."
+    )
+    drain_timeout: float = Field(30.0, ge=0, description="On SIGTERM, seconds to let running requests finish.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="Log to stderr; `info` has a line a request."
     )

@@ -48,7 +48,7 @@ def mappings(value: Any) -> Iterator[dict[str, Any]]:
 def test_nothing_is_killed_that_still_drains(objects: list[Object]):
     pod, container = pod_of(objects), container_of(objects)
     pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain = float(settings_of(objects)["OPERA_DRAIN_S"])
+    drain = float(settings_of(objects)["OPERA_DRAIN_TIMEOUT"])
     assert pod["terminationGracePeriodSeconds"] > pre_stop + drain + 5, "freeing an engine takes seconds, too"
 
 
@@ -93,7 +93,7 @@ def test_settings_are_the_services_own(objects: list[Object], monkeypatch: pytes
         monkeypatch.setenv(name, environment[name])
     settings = Settings()
     assert settings.host == "0.0.0.0"
-    assert settings.drain_s == float(environment["OPERA_DRAIN_S"])
+    assert settings.drain_timeout == float(environment["OPERA_DRAIN_TIMEOUT"])
     for file in (settings.api_key_file, settings.admin_key_file):
         mounts = {mount["mountPath"] for mount in container_of(objects)["volumeMounts"]}
         assert str(file.parent) in mounts

@@ -1,5 +1,6 @@
 """`opera-reward serve` as a process: ready line, one line for what is wrong, drain on a signal."""
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -54,6 +55,42 @@ def test_sigterm_finishes_the_requests_in_hand():
         assert answers[0].status_code == 200
         assert answers[0].json()["groups"][0]["trajectories"][0]["status"] == "ok"
         assert server.process.wait(timeout=30) == 0
+
+
+def test_a_second_signal_ends_it_at_once():
+    with live("--engine", "dummy", "--dummy-token-seconds", "0.2") as server:
+        asking = threading.Thread(target=_ask_in_vain, args=(server.url,))
+        asking.start()
+        while "opera_running_trees 1.0" not in httpx.get(f"{server.url}/metrics").text:
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        _until_it_drains(server.url)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=10) == 128 + signal.SIGTERM
+        asking.join()
+
+
+def _until_it_drains(url: str) -> None:
+    """The first signal has arrived: no new connection is taken, or the probe says so."""
+    with contextlib.suppress(httpx.HTTPError):
+        while httpx.get(f"{url}/readyz").status_code == 200:
+            pass
+
+
+def _ask_in_vain(url: str) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.post(f"{url}/reward", json={"groups": [{**GROUP, "prompt": "p" * 500}]}, timeout=60)
+
+
+def test_work_that_outlasts_the_drain_timeout_does_not_keep_the_process():
+    with live("--engine", "dummy", "--dummy-token-seconds", "0.2", "--drain-timeout", "1") as server:
+        asking = threading.Thread(target=_ask_in_vain, args=(server.url,))
+        asking.start()
+        while "opera_running_trees 1.0" not in httpx.get(f"{server.url}/metrics").text:
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=20) == 0
+        asking.join()
 
 
 def test_a_port_in_use_is_one_line():

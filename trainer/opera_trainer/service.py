@@ -38,7 +38,7 @@ def serving(config: RunConfig, model: str | Path) -> Iterator[str]:
         return
     if world_size() > 1:
         raise BadInput("service.url: give the address of a service when several processes train together")
-    flags = {"engine": settings.engine, "model": str(model), **settings.options, "port": 0, "drain_s": 1}
+    flags = {"engine": settings.engine, "model": str(model), **settings.options, "port": 0, "drain_timeout": 1}
     command = [sys.executable, "-m", "opera_client.cli", "serve"]
     for name, value in flags.items():
         command += [f"--{name.replace('_', '-')}", str(value)]

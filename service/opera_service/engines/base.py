@@ -76,6 +76,10 @@ class EngineHealth:
     detail: str = ""
     gauges: dict[str, float] = field(default_factory=dict)
     """Engine-specific numbers for /metrics, e.g. `memory_bytes`."""
+    stalled_s: float = 0.0
+    """Seconds since the device last showed a sign of life, while it has work."""
+    hopeless: bool = False
+    """Whether only a new process can help."""
 
 
 @dataclass(frozen=True)

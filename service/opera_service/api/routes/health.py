@@ -21,8 +21,11 @@ async def _answer(health: Health, *, well: bool) -> Response:
 
 @router.get("/livez", **described("Is the process alive?", answer=Health))
 async def get_livez(request: Request) -> Response:
-    """Answer 200 as long as the event loop runs, whatever the model does; restart the process otherwise."""
-    return await _answer(lifecycle_of(request).health(), well=True)
+    """Answer 200 as long as the event loop runs, however busy it is; restart the process otherwise.
+
+    An engine that was lost and could not be replaced five times in a row is 503, too: a new process might.
+    """
+    return await _answer(lifecycle_of(request).health(), well=lifecycle_of(request).alive)
 
 
 @router.get("/startupz", **described("Has the model been loaded?", answer=Health))

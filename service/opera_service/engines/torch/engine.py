@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +36,7 @@ from opera_service.engines.torch.weights import Base, ServedWeights, Undo
 from opera_service.scoring.tree import TokenTree, TreeScores
 
 T = TypeVar("T")
+_THREAD = "opera-device"
 WeightsMode = Literal["shadow", "in_place"]
 """`shadow`: new weights are read beside the served ones, then take their place between two batches.
 `in_place`: they are written over the served ones while nothing is scored; the old ones wait in host memory."""
@@ -52,8 +55,10 @@ class TorchEngine:
         self._info = _describe(scorer)
         self._full = (self._info.revision, self._info.weight_version)
         self._sampler = Sampler(scorer.loaded, scorer.max_batch_tokens)
-        self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opera-device")
+        self._device_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=_THREAD)
         self._closed = False
+        self._sign_of_life: float | None = None
+        scorer.loaded.model.register_forward_pre_hook(self._live)
         self._failure = ""
 
     @classmethod
@@ -126,7 +131,13 @@ class TorchEngine:
         """Whether the last device work went through; never waits for the device."""
         if self._closed:
             return EngineHealth(ok=False, detail="the engine is closed")
-        return EngineHealth(ok=not self._failure, detail=self._failure, gauges={"memory_bytes": self._memory()})
+        sign = self._sign_of_life
+        return EngineHealth(
+            ok=not self._failure,
+            detail=self._failure,
+            gauges={"memory_bytes": self._memory()},
+            stalled_s=0.0 if sign is None else time.monotonic() - sign,
+        )
 
     async def aclose(self) -> None:
         """Finish the work in hand, refuse more, end the device thread."""
@@ -171,10 +182,22 @@ class TorchEngine:
     async def _on_device(self, work: Callable[[], T]) -> T:
         if self._closed:
             raise Unavailable("the engine is closed; start a new one")
-        return await asyncio.get_running_loop().run_in_executor(self._device_thread, self._guarded, work)
+        return await asyncio.get_running_loop().run_in_executor(self._device_thread, self._alone, work)
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Run on the device thread, and be seen to: a device that hangs stays at its last forward."""
+        self._live()
+        try:
+            return self._guarded(work)
+        finally:
+            self._sign_of_life = None
+
+    def _live(self, *_: object) -> None:
+        if threading.current_thread().name.startswith(_THREAD):
+            self._sign_of_life = time.monotonic()
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """Run on the device thread and turn everything unexpected into a typed error."""
+        """Turn everything unexpected into a typed error."""
         try:
             answer = work()
         except OperaError:
