@@ -26,6 +26,7 @@ from opera_service.groups.limits import GroupLimits
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
+from opera_service.replays import Replays
 from opera_service.rewards.registry import rewards
 from opera_service.scoring.admission import QueueLimits
 from opera_service.settings import Settings, SettingsError
@@ -197,6 +198,7 @@ class Lifecycle:
         self.telemetry = service.telemetry if service else Telemetry()
         self._service: Service | None = None
         self._members: Members | None = None
+        self._replays: Replays | None = None
         self.spool = WeightSpool(settings.spool_dir, settings.max_weights_bytes)
         self.roots = WeightRoots(settings.policy_root)
         self.fleet: Loader | None = None
@@ -252,6 +254,10 @@ class Lifecycle:
             idle_s=settings.keep_members_s,
         )
         self._service, self._members = service, Members(service, limits)
+        self._replays = Replays(
+            int(settings.replay_mb * 2**20), settings.keep_replays_s, lambda: service.engine.info.weight_version
+        )
+        self.telemetry.watch_counted(self._replays.gauges, self._replays.counters)
         service.tracing = self.tracing
         if self._audit is not None:
             service.audit_to(self._audit)
@@ -275,6 +281,13 @@ class Lifecycle:
     def loader(self) -> Loader:
         """Who brings new weights in: the fleet, or this service's own policy. Raises like `service`."""
         return self.fleet or self.service.policy
+
+    @property
+    def replays(self) -> Replays:
+        """Answers to requests with an Idempotency-Key. Raises like `service`."""
+        if self._replays is None:
+            raise self._absence()
+        return self._replays
 
     def _absence(self) -> OperaError:
         if self._failure is not None:

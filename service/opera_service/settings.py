@@ -110,6 +110,8 @@ class Settings(BaseSettings):
         "429", description="Status of refusals for overload; verl's client gives up at a 429."
     )
     cache_mb: float = Field(256.0, ge=0, description="Memory for scores computed before, by weights; 0: none.")
+    replay_mb: float = Field(64.0, ge=0, description="Memory for answers to requests with an Idempotency-Key.")
+    keep_replays_s: float = Field(600.0, ge=0, description="How long they are kept.")
     max_groups: int = Field(256, ge=1, description="Groups in one request; more are refused with 413.")
     max_trajectories: int = Field(4096, ge=1, description="Trajectories in one request, or group that gathers.")
     max_items: int = Field(1024, ge=1, description="Items, or prompts, in one request.")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -16,15 +18,19 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
-from opera_client.wire import Timing, Usage
+from opera_client.wire import ExpandResult, RankResult, RewardResult, ScoreResult, Timing, Usage
 from opera_service.api.body import SMALL, dump, read_body
+from opera_service.api.keys import given_key
 from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
+from opera_service.replays import Answered
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result", RewardResult, RankResult, ExpandResult, ScoreResult)
 DEADLINE = "X-Request-Deadline"
+IDEMPOTENCY_KEY, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 SMALL_ANSWER = 2_000
 """Log-probs up to which an answer is serialised on the event loop."""
 
@@ -81,8 +87,73 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What a pipeline made of a request."""
+
+    answer: BaseModel
+    usage: Usage
+    timing: Timing
+    weight_version: str
+
+
+async def finished(work: Awaitable[Result]) -> Finished:
+    """Return what `work` made."""
+    answer = await work
+    return Finished(answer, answer.usage, answer.timing_ms, answer.model.weight_version)
+
+
+async def reply(
+    request: Request,
+    body: BaseModel,
+    work: Callable[[], Coroutine[Any, Any, Finished]],
+    *,
+    deadline: float | None,
+) -> Response:
+    """Answer with what `work` makes, or made before for the same `Idempotency-Key` and body on these weights.
+
+    Raises what `work` raises, `InvalidRequest` for an unfit key, `IdempotencyKeyReused`.
+    """
+    key = _idempotency_key(request)
+
+    async def compute() -> Answered:
+        return await _answered(request, await work())
+
+    if key is None:
+        answered, again = await until_gone(request, compute()), False
+    else:
+        fingerprint = await asyncio.to_thread(_fingerprint, body)
+        name = request.url.path, sha256(given_key(request.headers).encode()).digest(), key
+        answers = lifecycle_of(request).replays.answer(name, fingerprint, compute, deadline=deadline)
+        answered, again = await until_gone(request, answers)
+    headers = {**answered.headers, **({REPLAYED: "true"} if again else {})}
+    return Response(answered.content, media_type="application/json", headers=headers)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    header = request.headers.get(IDEMPOTENCY_KEY)
+    if header is None:
+        return None
+    # A structured-field string (RFC 9651) by the draft, bare in most clients.
+    key = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
+    if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
+        raise InvalidRequest("must be 1 to 255 printable ASCII characters, such as a UUID", field=IDEMPOTENCY_KEY)
+    return key
+
+
+def _fingerprint(body: BaseModel) -> bytes:
+    """Return a digest of all that is asked; a retry may have less time left, which makes it no other request."""
+    return sha256(body.model_dump_json(exclude={"timeout_s"}).encode()).digest()
+
+
 async def respond(request: Request, answer: BaseModel, usage: Usage, timing: Timing) -> Response:
     """Return `answer` as JSON with the cost headers."""
+    answered = await _answered(request, Finished(answer, usage, timing, ""))
+    return Response(answered.content, media_type="application/json", headers=answered.headers)
+
+
+async def _answered(request: Request, done: Finished) -> Answered:
+    usage, timing = done.usage, done.timing
     # Answers grow with what was asked; small requests can ask for many numbers, but not for large texts.
     large = usage.scored_tokens > SMALL_ANSWER or int(request.headers.get("content-length", SMALL + 1)) > SMALL
     headers = {
@@ -90,4 +161,4 @@ async def respond(request: Request, answer: BaseModel, usage: Usage, timing: Tim
         "X-Engine-Ms": f"{timing.engine:.3f}",
         "X-Tokens-Computed": str(usage.tokens_computed),
     }
-    return Response(await dump(answer, large=large), media_type="application/json", headers=headers)
+    return Answered(await dump(done.answer, large=large), headers, done.weight_version)

@@ -102,8 +102,22 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
             CORSMiddleware,
             allow_origins=settings.cors_origin,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Request-Deadline"],
-            expose_headers=["X-Request-Id", "X-Queue-Ms", "X-Engine-Ms", "X-Tokens-Computed", "Retry-After"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "X-API-Key",
+                "X-Request-Id",
+                "X-Request-Deadline",
+                "Idempotency-Key",
+            ],
+            expose_headers=[
+                "X-Request-Id",
+                "X-Queue-Ms",
+                "X-Engine-Ms",
+                "X-Tokens-Computed",
+                "Retry-After",
+                "Idempotency-Replayed",
+            ],
         )
     install_openapi(app)
     return app

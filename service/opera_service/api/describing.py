@@ -21,6 +21,7 @@ from opera_client.errors import (
     EngineOutOfMemory,
     Forbidden,
     GroupIncomplete,
+    IdempotencyKeyReused,
     InternalError,
     InvalidRequest,
     InvalidWeights,
@@ -64,6 +65,14 @@ _DEADLINE = {
     "required": False,
     "description": "Unix seconds after which the answer is of no use; unscored work is dropped then.",
     "schema": {"type": "number"},
+}
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key with the same body is answered once, and again from memory (on the same weights; "
+    "then with `Idempotency-Replayed: true`).",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 _REF = "#/components/schemas/{model}"
 _BODIES: list[type[BaseModel]] = []
@@ -153,6 +162,8 @@ def install_openapi(app: FastAPI) -> None:
             for operation in (one for path in schema["paths"].values() for one in path.values()):
                 if str(DeadlineExceeded.status) in operation["responses"]:
                     operation.setdefault("parameters", []).append(_DEADLINE)
+                if f"`{IdempotencyKeyReused.code}`" in str(operation["responses"].get("422")):
+                    operation.setdefault("parameters", []).append(_IDEMPOTENCY)
             app.openapi_schema = schema
         return app.openapi_schema
 

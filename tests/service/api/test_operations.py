@@ -164,7 +164,7 @@ async def test_the_openapi_document_is_complete(client: httpx.AsyncClient):
         assert operation["requestBody"]["content"]["application/json"]["example"]
         assert operation["responses"]["200"]["content"]["application/json"]["example"]
         assert {"400", "401", "409", "413", "422", "500", "503", "504"} <= set(operation["responses"])
-        assert [one["name"] for one in operation["parameters"]] == ["X-Request-Deadline"]
+        assert [one["name"] for one in operation["parameters"]] == ["X-Request-Deadline", "Idempotency-Key"]
     assert set(document["components"]["securitySchemes"]) == {"bearer", "key"}
 
 

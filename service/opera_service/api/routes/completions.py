@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from opera_client.errors import NotFound, NotSupported, TooManyItems
+from opera_client.errors import IdempotencyKeyReused, NotFound, NotSupported, TooManyItems
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
+from opera_service.api.answering import Finished, deadline_of, read, reply, service_of
 from opera_service.api.describing import COMMON_ERRORS, SCORING_ERRORS, described
 from opera_service.pipelines.completions import CompletionRequest, CompletionResult, complete
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI form"])
         body=CompletionRequest,
         answer=CompletionResult,
         ask=examples.COMPLETION_REQUEST,
-        errors=(*SCORING_ERRORS, TooManyItems, NotFound, NotSupported),
+        errors=(*SCORING_ERRORS, IdempotencyKeyReused, TooManyItems, NotFound, NotSupported),
     ),
 )
 async def post_completions(request: Request) -> Response:
@@ -33,9 +33,14 @@ async def post_completions(request: Request) -> Response:
     """
     service = service_of(request)
     body = await read(request, CompletionRequest)
-    answer, run = await until_gone(request, complete(service, body, deadline=deadline_of(request, None)))
-    answer.id = f"cmpl-{request.state.request_id}"
-    return await respond(request, answer, run.usage, run.timing)
+    deadline = deadline_of(request, None)
+
+    async def work() -> Finished:
+        answer, run = await complete(service, body, deadline=deadline)
+        answer.id = f"cmpl-{request.state.request_id}"
+        return Finished(answer, run.usage, run.timing, run.model.weight_version)
+
+    return await reply(request, body, work, deadline=deadline)
 
 
 @router.get("/models", **described("The served model, in OpenAI's form", errors=COMMON_ERRORS))

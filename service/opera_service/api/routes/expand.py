@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from opera_client.errors import NotSupported, TooManyBranches, TooManyItems
+from opera_client.errors import IdempotencyKeyReused, NotSupported, TooManyBranches, TooManyItems
 from opera_client.wire import ExpandRequest, ExpandResult
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
+from opera_service.api.answering import deadline_of, finished, read, reply, service_of
 from opera_service.api.describing import SCORING_ERRORS, described
 from opera_service.pipelines.expand import expand
 
@@ -23,7 +25,7 @@ router = APIRouter(tags=["rewards"])
         answer=ExpandResult,
         ask=examples.EXPAND_REQUEST,
         get=examples.EXPAND_RESULT,
-        errors=(*SCORING_ERRORS, TooManyItems, TooManyBranches, NotSupported),
+        errors=(*SCORING_ERRORS, IdempotencyKeyReused, TooManyItems, TooManyBranches, NotSupported),
     ),
 )
 async def post_expand(request: Request) -> Response:
@@ -38,6 +40,6 @@ async def post_expand(request: Request) -> Response:
     """
     service = service_of(request)
     body = await read(request, ExpandRequest)
-    work = expand(service, body, deadline=deadline_of(request, body.timeout_s))
-    answer = await until_gone(request, work)
-    return await respond(request, answer, answer.usage, answer.timing_ms)
+    deadline = deadline_of(request, body.timeout_s)
+    work = partial(expand, service, body, deadline=deadline)
+    return await reply(request, body, lambda: finished(work()), deadline=deadline)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from opera_client.errors import TooManyGroups, TooManyTrajectories
+from opera_client.errors import IdempotencyKeyReused, TooManyGroups, TooManyTrajectories
 from opera_client.wire import RewardRequest, RewardResult
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, read, respond, service_of, until_gone
+from opera_service.api.answering import deadline_of, finished, read, reply, service_of
 from opera_service.api.describing import SCORING_ERRORS, described
 from opera_service.pipelines.reward import reward
 
@@ -23,7 +25,7 @@ router = APIRouter(tags=["rewards"])
         answer=RewardResult,
         ask=examples.REWARD_REQUEST,
         get=examples.REWARD_RESULT,
-        errors=(*SCORING_ERRORS, TooManyGroups, TooManyTrajectories),
+        errors=(*SCORING_ERRORS, IdempotencyKeyReused, TooManyGroups, TooManyTrajectories),
     ),
 )
 async def post_reward(request: Request) -> Response:
@@ -35,6 +37,6 @@ async def post_reward(request: Request) -> Response:
     """
     service = service_of(request)
     body = await read(request, RewardRequest)
-    work = reward(service, body, deadline=deadline_of(request, body.timeout_s))
-    answer = await until_gone(request, work)
-    return await respond(request, answer, answer.usage, answer.timing_ms)
+    deadline = deadline_of(request, body.timeout_s)
+    work = partial(reward, service, body, deadline=deadline)
+    return await reply(request, body, lambda: finished(work()), deadline=deadline)
