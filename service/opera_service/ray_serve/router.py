@@ -18,6 +18,8 @@ from opera_client._routing import GROUP_HEADER
 
 REMEMBERED = 65_536
 """Groups that a proxy remembers the replica of."""
+MEMBER_PATHS = ("/reward/member", "/openrlhf/reward")
+"""Where groups gather. A caller that names none gets one replica for all, as OpenRLHF, which sends no header."""
 _HEADER = GROUP_HEADER.lower().encode()
 
 
@@ -56,11 +58,10 @@ def rank(group: bytes, replica: str) -> bytes:
 
 
 def group_of(args: list[object]) -> bytes | None:
-    """Return the group that a request from Serve's HTTP proxy names in its header."""
+    """Return the group that a request from Serve's HTTP proxy is for; None when any replica will do."""
     if not args or not isinstance(args[0], bytes):
         return None
     # Serve's own message from its proxy to a replica, which unpickles it, too.
-    for name, value in pickle.loads(args[0])._asgi_scope["headers"]:
-        if name == _HEADER:
-            return bytes(value)
-    return None
+    scope = pickle.loads(args[0])._asgi_scope
+    named = (bytes(value) for name, value in scope["headers"] if name == _HEADER)
+    return next(named, scope["path"].encode() if scope["path"] in MEMBER_PATHS else None)
