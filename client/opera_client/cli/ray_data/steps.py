@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,11 @@ class Scorer:
             message = error.message if isinstance(error, OperaError) else str(error)
             return {"index": row["index"], "groups": 0, "scored": 0, "errors": "{}", "problem": message}
 
+    def close(self) -> None:
+        """Free the engine; Ray ends its workers without asking."""
+        self._portal.run(self._stack.aclose)
+        self._portal.stop()
+
     async def _score(self, chunk: Chunk, first: int) -> Row:
         if self._client is None:
             self._client = await self._stack.enter_async_context(self._target.opened())
@@ -110,9 +115,10 @@ class Scorer:
                 return group, failed(group, error)
 
         tally, records = Tally("trajectories"), []
-        async for group, record in in_order(answer, groups, concurrency=self._target.concurrency):
-            tally.add(record["trajectories"])
-            records.append({"input": digest(group), "run": run, **record})
+        async with aclosing(in_order(answer, groups, concurrency=self._target.concurrency)) as stream:
+            async for group, record in stream:
+                tally.add(record["trajectories"])
+                records.append({"input": digest(group), "run": run, **record})
         await asyncio.to_thread(self._parts.write, chunk.index, records)
         return _counted(chunk.index, len(records), tally)
 
