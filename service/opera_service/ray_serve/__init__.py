@@ -1,6 +1,6 @@
 """The service on Ray Serve: any number of replicas, each with an engine of its own, behind one address.
 
-Only `app`, `replica`, `router` and `folders` need Ray; who may serve what, and the rest, is plain code.
+Only `app`, `replica` and `router` need Ray; who may serve what, and the rest, is plain code.
 """
 
 from __future__ import annotations

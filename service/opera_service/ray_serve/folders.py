@@ -6,13 +6,13 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-import ray
-
 
 def root_of(spool_dir: str | Path | None) -> Path:
     """Return the folder given, or one of this Ray cluster's own, which does for a single node."""
     if spool_dir is not None:
         return Path(spool_dir)
+    import ray
+
     return Path(tempfile.gettempdir()) / f"opera-reward-{ray.get_runtime_context().get_session_name()}"
 
 

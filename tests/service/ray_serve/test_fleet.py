@@ -1,0 +1,205 @@
+"""Several replicas, their coordinator and a push, in one process and without Ray: real services, real files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from opera_client.errors import InvalidWeights, NotSupported, OperaError, PolicyBusy, WeightVersionTaken
+from opera_client.wire import RewardRequest
+from opera_service.engines.dummy import DummyEngine
+from opera_service.pipelines.reward import reward
+from opera_service.pipelines.service import Service
+from opera_service.ray_serve import coordinator as keeping
+from opera_service.ray_serve.coordinator import Coordinator
+from opera_service.ray_serve.fleet import Fleet
+from opera_service.ray_serve.folders import folder_of
+from opera_service.ray_serve.ledger import Beat, Order
+from opera_service.ray_serve.member import Member
+from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+LINE = "dummy"
+GROUP = {
+    "prompt": "What is 17 + 25?\n",
+    "reference": "42",
+    "trajectories": [{"response": "<think>\nWait, 42.\n\n</think>\n\n42"}, {"response": "32"}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "LEASE_S", 1.0)
+    monkeypatch.setattr(keeping, "HOLD_S", 0.1)
+    monkeypatch.setattr("opera_service.ray_serve.member.AGAIN_S", 0.05)
+    monkeypatch.setattr("opera_service.ray_serve.member.CALL_S", 0.3)
+
+
+@dataclass
+class Replica:
+    service: Service
+    member: Member
+    fleet: Fleet
+
+    async def version(self) -> str:
+        answer = await reward(self.service, RewardRequest.model_validate({"groups": [GROUP]}))
+        return answer.model.weight_version
+
+
+class Cluster:
+    """Replicas that ask whichever coordinator there is now."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.coordinator: Coordinator | None = Coordinator(root)
+        self.replicas: list[Replica] = []
+        self.deaf: set[str] = set()
+
+    async def hear(self, beat: Beat) -> Order:
+        if self.coordinator is None or beat.replica in self.deaf:
+            raise ConnectionError("nobody there")
+        return await self.coordinator.hear(LINE, beat)
+
+    async def start(self, name: str) -> Replica:
+        service = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
+        member = Member(name, service, self.hear)
+
+        async def push(weights) -> bool | OperaError:
+            assert self.coordinator is not None
+            return await self.coordinator.push(LINE, weights)
+
+        fleet = Fleet(service.policy, push, folder_of(self.root, LINE), self.root / "spool")
+        await member.join()
+        self.replicas.append(Replica(service, member, fleet))
+        return self.replicas[-1]
+
+    def pushed(self, salt: int) -> Path:
+        folder = self.root / "spool" / f"push-{salt}"
+        folder.mkdir(parents=True)
+        save_file({"salt": np.array(salt, dtype=np.int64)}, folder / "model.safetensors")
+        return folder
+
+
+async def once_counted(fleet: Fleet, source: Path, version: str):
+    """Push as a client does: again while the coordinator still counts its replicas."""
+    while True:
+        try:
+            return await fleet.load(source, version)
+        except PolicyBusy:
+            await asyncio.sleep(0.1)
+
+
+async def until_all_serve(cluster: Cluster) -> None:
+    while not all(replica.member.may_serve for replica in cluster.replicas):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def cluster(tmp_path) -> AsyncIterator[Cluster]:
+    made = Cluster(tmp_path)
+    for name in "abc":
+        await made.start(name)
+    yield made
+    for replica in made.replicas:
+        await replica.member.aclose()
+        await replica.service.aclose()
+
+
+async def test_all_switch_and_nobody_scores_while_some_have_and_some_have_not(cluster):
+    first = cluster.replicas[0]
+    seen: list[tuple[float, str, float]] = []
+    clock = asyncio.get_running_loop().time
+    ended = asyncio.Event()
+
+    async def load(replica: Replica) -> None:
+        while not ended.is_set():
+            seen.append((clock(), await replica.version(), clock()))
+            await asyncio.sleep(0)
+
+    loads = [asyncio.create_task(load(replica)) for replica in cluster.replicas]
+    for salt in (1, 2, 3):
+        result = await once_counted(first.fleet, cluster.pushed(salt), str(salt))
+        assert (result.weight_version, result.previous_version, result.changed) == (str(salt), str(salt - 1), True)
+        after = clock()
+        await asyncio.sleep(0.1)
+        assert {version for asked, version, _ in seen if asked > after} == {str(salt)}
+    ended.set()
+    await asyncio.gather(*loads)
+    assert {version for _, version, _ in seen} == set("0123")
+    # One switch for all: whoever asks after anybody has had newer weights gets no older ones, from no replica.
+    for asked, version, _ in seen:
+        assert version >= max((other for _, other, answered in seen if answered < asked), default="0")
+    kept = [path.parent.name for path in cluster.root.rglob("*.safetensors")]
+    assert len(kept) == 1
+
+
+async def test_one_replicas_refusal_is_everybodys(cluster, monkeypatch):
+    def refuse(*_, **__):
+        raise InvalidWeights("this replica cannot")
+
+    monkeypatch.setattr(cluster.replicas[2].service.engine, "load_weights", refuse)
+    source = cluster.pushed(5)
+    with pytest.raises(InvalidWeights, match="this replica cannot"):
+        await once_counted(cluster.replicas[0].fleet, source, "5")
+    assert source.exists()  # back in the spool, which its owner empties
+    await asyncio.sleep(0.3)
+    assert [await replica.version() for replica in cluster.replicas] == ["0", "0", "0"]
+    assert all(replica.member.may_serve for replica in cluster.replicas)
+
+
+async def test_a_replica_that_nobody_hears_may_not_serve_and_catches_up(cluster):
+    cluster.deaf.add("c")
+    await once_counted(cluster.replicas[0].fleet, cluster.pushed(4), "4")
+    assert [replica.member.may_serve for replica in cluster.replicas] == [True, True, False]
+    assert await cluster.replicas[2].version() == "0"
+    cluster.deaf.clear()
+    await until_all_serve(cluster)
+    assert await cluster.replicas[2].version() == "4"
+
+
+async def test_a_replica_that_starts_later_has_the_weights_when_it_may_serve(cluster):
+    await once_counted(cluster.replicas[0].fleet, cluster.pushed(6), "6")
+    late = await cluster.start("late")
+    assert late.member.may_serve
+    assert await late.version() == "6"
+
+
+async def test_a_new_coordinator_goes_on_where_the_old_one_was(cluster):
+    await once_counted(cluster.replicas[0].fleet, cluster.pushed(7), "7")
+    cluster.coordinator = None
+    await asyncio.sleep(1.3)
+    assert not any(replica.member.may_serve for replica in cluster.replicas)  # it may be alive, behind a wall
+    cluster.coordinator = Coordinator(cluster.root)
+    late = await cluster.start("late")
+    assert await late.version() == "7"
+    await until_all_serve(cluster)
+    with pytest.raises(WeightVersionTaken):
+        await once_counted(late.fleet, cluster.pushed(8), "7")
+    result = await once_counted(late.fleet, cluster.pushed(9), "8")
+    assert result.previous_version == "7"
+    assert {await replica.version() for replica in cluster.replicas} == {"8"}
+
+
+async def test_weights_that_not_all_replicas_see_are_refused_with_the_remedy(cluster, tmp_path):
+    source = tmp_path / "elsewhere" / "w.safetensors"
+    source.parent.mkdir()
+    save_file({"salt": np.array(1, dtype=np.int64)}, source)
+    await once_counted(cluster.replicas[0].fleet, source, "1")
+    source.unlink()
+    blind = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
+    member = Member("blind", blind, cluster.hear)
+    with pytest.raises(InvalidWeights, match="--spool-dir"):
+        await member.join()
+    await member.aclose()
+
+
+async def test_adapters_are_for_a_single_process(cluster, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(NotSupported, match="merge"):
+        await cluster.replicas[0].fleet.load(tmp_path / "adapter", "a")
