@@ -6,6 +6,7 @@ Works on `Prompt`s and generation requests; knows no tree, no weight version, no
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import aclosing
@@ -48,6 +49,7 @@ class Core:
         self._llm = llm
         self._names, self._adapters = count(), count(1)
         self._adapter: LoRARequest | None = None
+        self._in_flight, self._sign_of_life = 0, 0.0
         config = llm.vllm_config
         self.block_size: int = config.cache_config.block_size
         self.max_model_len: int = config.model_config.max_model_len
@@ -95,6 +97,17 @@ class Core:
         """Whether the engine process is gone."""
         return bool(self._llm.errored)
 
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since vLLM last gave anything, while it has work."""
+        return time.monotonic() - self._sign_of_life if self._in_flight else 0.0
+
+    def kill(self) -> None:
+        """End a process that does not answer; what waits for it raises CoreDied, and `stop` cleans up."""
+        manager = self._llm.engine_core.resources.engine_manager
+        for process in getattr(manager, "processes", ()):
+            process.kill()
+
     async def score(self, prompt: Prompt, *, recompute: bool = False) -> Rows | None:
         """Read the scored rows of `prompt`; None when vLLM lost some of them.
 
@@ -120,7 +133,7 @@ class Core:
             stop_token_ids=list(request.stop_ids),
             ignore_eos=True,  # only the ids that were asked for end a generation
             detokenize=False,
-            output_kind=RequestOutputKind.DELTA if request.enough else RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.DELTA,  # also a sign of life
         )
         found: list[int] = []
 
@@ -227,19 +240,24 @@ class Core:
         copy = zlib.crc32(ids[:_SHARD_TOKENS].tobytes()) % self._copies if self._copies > 1 else None
         output: RequestOutput | None = None
         name = f"opera-{next(self._names)}"
+        if not self._in_flight:
+            self._sign_of_life = time.monotonic()
+        self._in_flight += 1
         try:
             stream = self._llm.generate(
                 tokens_input(ids.tolist()), params, name, lora_request=self._adapter, data_parallel_rank=copy
             )
             async with aclosing(stream):  # which aborts what has not ended
                 async for update in stream:
-                    output = update
+                    output, self._sign_of_life = update, time.monotonic()
                     if enough(update):
                         return update
         except EngineDeadError as error:
             raise CoreDied from error
         except (EngineGenerateError, ValueError) as error:
             raise EngineFailed(f"vLLM refused a prompt: {error.__cause__ or error}") from error
+        finally:
+            self._in_flight -= 1
         if output is None or not output.finished:
             raise EngineFailed("vLLM ended a request without an answer")
         return output

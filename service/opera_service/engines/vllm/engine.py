@@ -314,9 +314,14 @@ class VllmEngine:
         await core.stop()
 
     async def _keep_alive(self) -> None:
-        """Notice a dead engine process, whether or not somebody is waiting for it, and replace it."""
+        """Notice a dead or hung engine process, whether or not somebody is waiting for it, and replace it."""
         while not self._closing.is_set():
             await self._pause(_WATCH_S)
+            if self._core is not None and self._core.stalled_s > self._settings.stall_s:
+                self._detail = f"it gave nothing for {self._settings.stall_s:g} s and is being restarted"
+                log.error("vLLM's engine process hangs; it is killed")
+                self._core.kill()
+                await self._pause(_WATCH_S)  # until its death is noticed
             if self._core is None or self._core.dead:
                 self._detail = self._detail or "its process died and is being restarted"
                 async with self._gate.swapping():

@@ -39,6 +39,9 @@ class VllmSettings(BaseModel):
         ge=1,
         description="Prompt tokens handed to vLLM at once, shared prefixes counted each time: bounds host memory.",
     )
+    stall_s: float = Field(
+        300.0, gt=0, description="vLLM's process is replaced when it has work and gives nothing for so long."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -56,7 +59,7 @@ class VllmSettings(BaseModel):
 
     def engine_args(self) -> dict[str, Any]:
         """Return what is passed to vLLM: everything that was said, without this engine's own settings."""
-        said = self.model_dump(exclude={"inflight_tokens"})
+        said = self.model_dump(exclude={"inflight_tokens", "stall_s"})
         return {name: value for name, value in said.items() if value is not None}
 
 
