@@ -1,0 +1,57 @@
+"""Whatever fits our OpenAPI document gets a documented answer, and none is a defect of the service (schemathesis)."""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+from opera_client.errors import DeadlineExceeded, NotSupported
+from opera_service.api.app import create_app
+from opera_service.settings import Settings
+
+from ..live import live
+
+# Groups that arrive member by member wait for the others: their protocol has tests of its own (test_member.py).
+document = schemathesis.openapi.from_dict(create_app(Settings(engine="dummy")).openapi()).exclude(
+    path_regex="^/(reward/member|openrlhf/reward)$"
+)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A running service; its limits are small, so that what is generated reaches them."""
+    limits = {"groups": 3, "trajectories": 8, "branches": 8, "request-tokens": 20_000}
+    flags = [part for name, limit in limits.items() for part in (f"--max-{name}", str(limit))]
+    with live("--engine", "dummy", *flags) as server:
+        yield server.url
+
+
+HONEST = {NotSupported.code, DeadlineExceeded.code}
+"""Errors of 500 and more that are the truth: this engine cannot, or there was no time."""
+
+
+@document.parametrize()
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_documented_and_none_is_a_defect(case, url):
+    response = case.call(base_url=url)
+    case.validate_response(
+        response,
+        checks=[status_code_conformance, response_schema_conformance],
+        excluded_checks=[not_a_server_error],
+    )
+    if response.status_code >= 400:
+        error = response.json()["error"]
+        assert error["code"]
+        assert error["message"]
+        assert error["request_id"] == response.headers["x-request-id"][0]
+    if response.status_code >= 500:
+        assert error["code"] in HONEST, error
