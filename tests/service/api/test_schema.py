@@ -1,4 +1,4 @@
-"""Whatever fits our OpenAPI document gets a documented answer, and none is a defect of the service (schemathesis)."""
+"""Whatever fits our OpenAPI document gets a documented answer, and none is a defect (schemathesis)."""
 
 from collections.abc import Iterator
 
