@@ -54,6 +54,8 @@ class Stage:
     """Does the work. May be killed at any point and called again."""
     together: bool = False
     """Whether all processes of a distributed training run it; else the first one does, and the others wait."""
+    fresh: bool = False
+    """Whether it runs every time, because it is short and also reads what others leave in the run's folder."""
 
 
 class Done(Row):
@@ -103,7 +105,7 @@ def run_stages(
         fingerprint = _fingerprint(stage, folders)
         try:
             if ranks.first():
-                _prepare(folder, fingerprint)
+                _prepare(folder, fingerprint, fresh=stage.fresh)
             ranks.wait()
             done = finished(folder)
             if done is not None:
@@ -139,10 +141,10 @@ def _fingerprint(stage: Stage, folders: Mapping[str, Path]) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def _prepare(folder: Path, fingerprint: str) -> None:
+def _prepare(folder: Path, fingerprint: str, *, fresh: bool = False) -> None:
     """Leave a folder that belongs to `fingerprint`, with its marker where there is nothing to do."""
     done = finished(folder)
-    if done is not None and done.fingerprint == fingerprint:
+    if done is not None and done.fingerprint == fingerprint and not fresh:
         return
     if folder.exists() and _started(folder) != fingerprint:
         _aside(folder)

@@ -28,7 +28,7 @@ from opera_trainer.stage import Stage, Work, shape_of
 from opera_trainer.synthesis.sampling import Sampled, sample
 from opera_trainer.synthesis.search import Found, search
 from opera_trainer.synthesis.settings import Criterion, SynthesisSettings
-from opera_trainer.synthesis.statistics import PlainStatistics, Statistics, plain, sift
+from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput, plain, sift
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -38,28 +38,6 @@ class Failure(Row):
 
     task_id: str
     error: ErrorDetail
-
-
-class Comparison(Row):
-    """The criteria on the same tasks, through the same filters, beside the model alone."""
-
-    tasks: int
-    criteria: list[Statistics]
-    plain: PlainStatistics | None
-
-
-class Throughput(Row):
-    """What the traces cost: seconds of all interrupted runs together, without the start of the service."""
-
-    seconds: float
-    traces: int
-    """Finished ones, kept or not."""
-    kept: int
-    sampled_tokens: int
-    traces_per_second: float
-    kept_per_hour: float
-    hours_for_20000: float
-    """Kept traces, at this rate on this machine."""
 
 
 def stage(config: RunConfig) -> Stage:

@@ -59,6 +59,28 @@ class PlainStatistics(Row):
     right: Estimate | None
 
 
+class Comparison(Row):
+    """The criteria on the same tasks, through the same filters, beside the model alone."""
+
+    tasks: int
+    criteria: list[Statistics]
+    plain: PlainStatistics | None
+
+
+class Throughput(Row):
+    """What the traces cost: seconds of all interrupted runs together, without the start of the service."""
+
+    seconds: float
+    traces: int
+    """Finished ones, kept or not."""
+    kept: int
+    sampled_tokens: int
+    traces_per_second: float
+    kept_per_hour: float
+    hours_for_20000: float
+    """Kept traces, at this rate on this machine."""
+
+
 def sift(
     tasks: Sequence[Task], results: Sequence[Found | ErrorDetail], filters: FilterSettings, by: Criterion
 ) -> tuple[list[Trace], Statistics]:

@@ -1,0 +1,161 @@
+"""The report as one HTML file that needs no network. Knows the report; reads no other file of a run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from importlib.resources import files
+
+import yaml
+
+from opera_trainer.report import tables
+from opera_trainer.report.curves import figures
+from opera_trainer.report.gathered import Report
+from opera_trainer.report.strips import strip
+
+LEGEND = (
+    "One cell a thought, its number the perplexity of the reference after it: 1 is certain, green; red is surprised."
+    " ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain in nats per"
+    " reference token. These are the first tasks of the files and the first sample of each model, not chosen ones."
+)
+
+
+def page(report: Report) -> str:
+    """Return the page.
+
+    Raises:
+        ModuleNotFoundError: plotly is not installed.
+    """
+    from plotly.offline import get_plotlyjs
+
+    css = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(report.name)}: opera-reward train</title><style>{css}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(_parts(report))}</main></body></html>\n"
+    )
+
+
+def _parts(report: Report) -> Iterator[str]:
+    minutes = sum(report.seconds.values()) / 60
+    yield f"<h1>{html.escape(report.name)}</h1>"
+    yield (
+        f'<p class="soft">model {html.escape(report.model)} · tasks {html.escape(report.source)} · seed {report.seed}'
+        f" · {minutes:.1f} minutes in all stages</p>"
+    )
+    yield f'<p class="lead">{_lead(report)}</p>'
+    goals = tables.goals_table(report) if report.source == "world" else ""
+    if goals:
+        yield f'<h2>Goals of the project for this world</h2><div class="card">{goals}</div>'
+    yield from _measured(report)
+    yield from _curves(report)
+    yield from _cold_start(report)
+    yield from _samples(report)
+    yield from _ablation(report)
+    yield "<h2>What was not run</h2><ul>"
+    yield "".join(f"<li>{_code(line)}</li>" for line in report.not_run) + "</ul>"
+    yield f'<h2>Data</h2><div class="card">{tables.data(report)}</div>'
+    yield from _made_with(report)
+
+
+def _lead(report: Report) -> str:
+    """Say in one sentence what the run did to held-out answers."""
+    rows = [
+        (one.stage, one.metrics["standard"]["accuracy_sampled"])
+        for one in report.evaluations
+        if "accuracy_sampled" in one.metrics.get("standard", {})
+    ]
+    if not rows:
+        return "No held-out task has an exact check, so the tables show prices and shapes, not accuracy."
+    steps = " → ".join(f"<b>{100 * one.value:.1f} %</b> ({html.escape(stage)})" for stage, one in rows)
+    return f"Right answers to held-out tasks at temperature 1: {steps}. No reward saw whether an answer was right."
+
+
+def _measured(report: Report) -> Iterator[str]:
+    yield "<h2>Before and after</h2>"
+    yield (
+        '<p class="soft">Held-out tasks, 95 % intervals: bootstrap over tasks, Wilson for greedy. Rewards and prices are'
+        " the run's scorer's, never the trained model's own.</p>"
+    )
+    for tier in dict.fromkeys(tier for one in report.evaluations for tier in one.metrics):
+        yield f"<h3>Tier: {html.escape(tier)}</h3><div class='card'>{tables.before_after(report, tier)}</div>"
+    if report.gains:
+        yield f"<h3>Change on the same tasks</h3><div class='card'>{tables.gains(report)}</div>"
+
+
+def _curves(report: Report) -> Iterator[str]:
+    names = {"grpo": "GRPO", "sft": "SFT"}
+    for stage in ("grpo", "sft"):
+        charts = figures(stage, report.logs.get(stage, []))
+        if charts:
+            yield f"<h2>{names[stage]}, step by step</h2><div class='charts'>"
+            for title, figure in charts:
+                drawn = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
+                yield f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
+            yield "</div>"
+
+
+def _cold_start(report: Report) -> Iterator[str]:
+    if report.synthesis is None:
+        return
+    one, cost = report.synthesis, report.throughput
+    yield "<h2>Cold start</h2>"
+    yield (
+        f"<p>{one.tasks} tasks gave {one.kept} traces to learn from; a step was chosen among its candidates by"
+        f" <b>{html.escape(one.criterion)}</b>. Whether a trace is right was checked exactly, as a statistic:"
+        f" {'it dropped traces, too' if _checks(report) else 'no trace was dropped for it'}.</p>"
+    )
+    yield f'<div class="card">{tables.dropped(report)}</div>'
+    criteria = tables.criteria(report)
+    if criteria and report.comparison is not None:
+        yield f"<h3>The criteria on the same {report.comparison.tasks} tasks, through the same filters</h3>"
+        yield f'<div class="card">{criteria}</div>'
+    if cost is not None and cost.kept:
+        yield (
+            f'<p class="soft">{cost.traces} traces in {cost.seconds:.0f} s: {cost.traces_per_second:.1f} a second,'
+            f" {cost.kept_per_hour:,.0f} kept an hour; 20,000 kept ones would take {cost.hours_for_20000:.1f} hours here,"
+            " with this model.</p>"
+        )
+
+
+def _checks(report: Report) -> bool:
+    filters = (report.config.get("synthesis") or {}).get("filters") or {}
+    return bool(filters.get("check"))
+
+
+def _samples(report: Report) -> Iterator[str]:
+    if not report.samples:
+        return
+    yield f'<h2>Responses, thought by thought</h2><p class="soft">{LEGEND}</p>'
+    for sample in report.samples:
+        first = next(iter(sample.responses.values()))
+        question = " ".join(message.content for message in first.prompt)
+        yield (
+            f'<p class="question"><b>{html.escape(sample.tier)}</b> {html.escape(question)}<br>'
+            f'<span class="soft">Reference: {html.escape(first.reference)}</span></p>'
+        )
+        yield f'<div class="responses">{"".join(strip(one, name) for name, one in sample.responses.items())}</div>'
+
+
+def _ablation(report: Report) -> Iterator[str]:
+    yield "<h2>Ablation</h2>"
+    if report.ablation is None:
+        yield f"<p>Not run: <code>opera-reward train ablate {html.escape(report.name)}</code></p>"
+        return
+    yield '<p class="soft">Means over seeds, ± the 95 % t interval; held-out tasks, start → end of GRPO.</p>'
+    yield f'<div class="card">{tables.ablation(report)}</div>'
+
+
+def _made_with(report: Report) -> Iterator[str]:
+    yield "<h2>How it was made</h2>"
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
+    versions = ", ".join(f"{name} {found}" for name, found in report.versions.items())
+    yield f"<p>{html.escape(times)}.</p><p>{html.escape(versions)}.</p>"
+    text = yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True)
+    yield f"<details><summary>Configuration</summary><pre>{html.escape(text)}</pre></details>"
+
+
+def _code(line: str) -> str:
+    parts = html.escape(line).split("`")
+    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
