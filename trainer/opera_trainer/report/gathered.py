@@ -1,8 +1,9 @@
-"""All that a run has left in its folder, as one object: report.json. Knows the files of every stage; draws nothing."""
+"""All that a run has left in its folder, as one object: report.json. Knows every stage's files; draws nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def _seconds(folders: Mapping[str, Path]) -> Iterator[tuple[str, float]]:
 def _gains(rollouts: Mapping[str, Sequence[Rollout]]) -> Iterator[Gain]:
     """Compare each stage with the one before, and the last with the first."""
     names = list(rollouts)
-    pairs = list(zip(names, names[1:], strict=False))
+    pairs = list(pairwise(names))
     if len(names) > 2:
         pairs.append((names[0], names[-1]))
     tiers = dict.fromkeys(one.tier for some in rollouts.values() for one in some)
@@ -188,6 +189,6 @@ def _not_run(report: Report, config: RunConfig) -> Iterator[str]:
         yield f"{report.synthesis.failed} tasks of the cold start: the service refused them, see failures.jsonl."
     unchecked = [name for name, file in report.data.files.items() if file.checked < file.count]
     if unchecked:
-        yield f"Accuracy: tasks of {', '.join(unchecked)} have no exact check, their answers are neither right nor wrong."
+        yield f"Accuracy: tasks of {', '.join(unchecked)} have no exact check: no answer is right or wrong."
     if "harder" not in report.data.files:
         yield "The harder tier: only the built-in world has one."

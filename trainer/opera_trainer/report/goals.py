@@ -1,4 +1,4 @@
-"""What the project promises of a run on its own world, and whether a run kept it. Other data has no such promises."""
+"""What the project promises of a run on its own world, and whether it kept it. Other data has no promises."""
 
 from __future__ import annotations
 

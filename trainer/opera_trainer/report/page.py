@@ -14,9 +14,10 @@ from opera_trainer.report.gathered import Report
 from opera_trainer.report.strips import strip
 
 LEGEND = (
-    "One cell a thought, its number the perplexity of the reference after it: 1 is certain, green; red is surprised."
-    " ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain in nats per"
-    " reference token. These are the first tasks of the files and the first sample of each model, not chosen ones."
+    "One cell a thought, its number the perplexity of the reference after it: green, 1, is certain; red is"
+    " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain in"
+    " nats per reference token. These are the first tasks of the files and the first sample of each model, not"
+    " chosen ones."
 )
 
 
@@ -41,8 +42,8 @@ def _parts(report: Report) -> Iterator[str]:
     minutes = sum(report.seconds.values()) / 60
     yield f"<h1>{html.escape(report.name)}</h1>"
     yield (
-        f'<p class="soft">model {html.escape(report.model)} · tasks {html.escape(report.source)} · seed {report.seed}'
-        f" · {minutes:.1f} minutes in all stages</p>"
+        f'<p class="soft">model {html.escape(report.model)} · tasks {html.escape(report.source)}'
+        f" · seed {report.seed} · {minutes:.1f} minutes in all stages</p>"
     )
     yield f'<p class="lead">{_lead(report)}</p>'
     goals = tables.goals_table(report) if report.source == "world" else ""
@@ -75,8 +76,8 @@ def _lead(report: Report) -> str:
 def _measured(report: Report) -> Iterator[str]:
     yield "<h2>Before and after</h2>"
     yield (
-        '<p class="soft">Held-out tasks, 95 % intervals: bootstrap over tasks, Wilson for greedy. Rewards and prices are'
-        " the run's scorer's, never the trained model's own.</p>"
+        '<p class="soft">95 % intervals: bootstrap over held-out tasks, Wilson for greedy. Rewards and prices'
+        " are the run's scorer's, never the trained model's own.</p>"
     )
     for tier in dict.fromkeys(tier for one in report.evaluations for tier in one.metrics):
         yield f"<h3>Tier: {html.escape(tier)}</h3><div class='card'>{tables.before_after(report, tier)}</div>"
@@ -114,8 +115,8 @@ def _cold_start(report: Report) -> Iterator[str]:
     if cost is not None and cost.kept:
         yield (
             f'<p class="soft">{cost.traces} traces in {cost.seconds:.0f} s: {cost.traces_per_second:.1f} a second,'
-            f" {cost.kept_per_hour:,.0f} kept an hour; 20,000 kept ones would take {cost.hours_for_20000:.1f} hours here,"
-            " with this model.</p>"
+            f" {cost.kept_per_hour:,.0f} kept an hour; 20,000 kept ones would take"
+            f" {cost.hours_for_20000:.1f} hours here, with this model.</p>"
         )
 
 

@@ -51,7 +51,8 @@ def _cell(logprob: float, mark: str, title: str) -> str:
 
 def _rows(rollout: Rollout) -> list[str]:
     return [
-        f'<p class="thought" style="border-color:{colour(segment.mean_logprob)}">{html.escape(segment.text.strip())}'
+        f'<p class="thought" style="border-color:{colour(segment.mean_logprob)}">'
+        f"{html.escape(segment.text.strip())}"
         f' <span class="{"good" if segment.gain > 0 else "bad"}">{segment.gain:+.2f}</span></p>'
         for segment in rollout.segments or ()
     ]

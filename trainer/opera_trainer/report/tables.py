@@ -1,4 +1,4 @@
-"""The report's tables as HTML: before and after, goals, cold start, data, ablation. Knows the report, no layout."""
+"""The report's tables as HTML: before and after, goals, cold start, data, ablation. Knows no layout."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def gains(report: Report) -> str:
     rows = [
         [
             html.escape(f"{one.start} → {one.end}"), one.tier, _named(one.metric),
-            f"<b>{100 * one.change.value:+.1f}</b> <small>{100 * one.change.low:+.1f} to {100 * one.change.high:+.1f}"
-            "</small>",
+            f"<b>{100 * one.change.value:+.1f}</b>"
+            f" <small>{100 * one.change.low:+.1f} to {100 * one.change.high:+.1f}</small>",
         ]
         for one in report.gains
     ]  # fmt: skip
@@ -87,8 +87,8 @@ def criteria(report: Report) -> str:
         label = f"plain samples, temperature {plain.temperature:g}"
         rows.append([label, f"{plain.responses} samples", "–", "–", _share(plain.right), "–", "–", "–", "–"])
     return table(
-        ["chosen by", "kept", "kept: right", "kept: right, thought too", "before filters: right", "with reflection",
-         "reflections", "gain, nats", "tokens a task"], rows,
+        ["chosen by", "kept", "kept: right", "kept: right, thought too", "before filters: right",
+         "with reflection", "reflections", "gain, nats", "tokens a task"], rows,
     )  # fmt: skip
 
 
@@ -97,10 +97,14 @@ def dropped(report: Report) -> str:
     if report.synthesis is None:
         return ""
     why = {
-        "empty": "no thought or no answer", "answer_cut": "answer cut off", "gain": "the reference gained too little",
-        "logprob": "the reference stayed unlikely", "idle": "too many idle paragraphs", "repetition": "repeats itself",
+        "empty": "no thought or no answer",
+        "answer_cut": "answer cut off",
+        "gain": "the reference gained too little",
+        "logprob": "the reference stayed unlikely",
+        "idle": "too many idle paragraphs",
+        "repetition": "repeats itself",
         "check": "wrong by the exact check",
-    }  # fmt: skip
+    }
     rows = [[why.get(name, name), str(count)] for name, count in sorted(report.synthesis.dropped.items())]
     return table(["dropped because", "traces"], [["kept", f"<b>{report.synthesis.kept}</b>"], *rows])
 
@@ -167,7 +171,8 @@ def _cell(name: str, note: str, ones: Sequence[Outcome]) -> list[str]:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; cells are HTML already."""
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr></thead><tbody>{body}</tbody></table>"
+    heads = "".join(f"<th>{cell}</th>" for cell in head)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _named(metric: str) -> str:
