@@ -15,8 +15,8 @@ from opera_trainer.report.strips import strip
 
 LEGEND = (
     "One cell a thought, its number the perplexity of the reference after it: green, 1, is certain; red is"
-    " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain in nats"
-    " per reference token. These are the first tasks of the files and the first sample of each model, not chosen."
+    " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain,"
+    " in nats per reference token. These are the first tasks of the files and the first sample of each model."
 )
 
 
