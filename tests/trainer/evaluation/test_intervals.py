@@ -44,12 +44,14 @@ def test_a_transform_applies_to_the_interval():
     assert perplexity.low < perplexity.value < perplexity.high
 
 
-def test_what_never_varied_is_not_certain():
-    found = mean([1.0] * 20, 100)
+def test_a_share_that_never_varied_is_not_certain():
+    found = mean([1.0] * 20, 100, kind="share")
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(share(20, 20).low)
-    assert mean([0.0] * 20, 100).high > 0.0
-    assert mean([2.5] * 20, 100).low == 2.5
+    assert mean([0.0] * 20, 100, kind="share").high == pytest.approx(share(0, 20).high)
+    found = mean([0.0] * 20, 100, kind="change")
+    assert (found.low, found.high) == (-share(0, 20).high, share(0, 20).high)
+    assert mean([2.5] * 20, 100).low == mean([0.0] * 3, 100).high + 2.5 == 2.5
     assert mean([], 100) is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy.stats import DegenerateDataWarning, binomtest, bootstrap
 from opera_trainer.artefacts import Estimate
 
 Floats = NDArray[np.float64]
+Kind = Literal["number", "share", "change"]
 SEED = 0
 
 
@@ -25,7 +26,11 @@ def share(hits: int, count: int) -> Estimate | None:
 
 
 def mean(
-    values: Sequence[float], resamples: int, *, transform: Callable[[Any], Any] = lambda x: x
+    values: Sequence[float],
+    resamples: int,
+    *,
+    transform: Callable[[Any], Any] = lambda x: x,
+    kind: Kind = "number",
 ) -> Estimate | None:
     """Return the mean over tasks with its bootstrap interval; None of nothing.
 
@@ -33,10 +38,16 @@ def mean(
         values: one a task.
         resamples: of the bootstrap.
         transform: of the mean, applied to the interval, too; monotone.
+        kind: a share that was the same in all tasks, or a change of shares that was 0 in all, is not known for
+            certain, though no bootstrap shows it: then the interval is Wilson's, on both sides of a change.
     """
     if not values:
         return None
     found = np.asarray(values, dtype=float)
+    if kind != "number" and found[0] in (0.0, 1.0) and not np.ptp(found):
+        known = share(len(values) * int(found[0]), len(values))
+        if known is not None and (kind == "share" or not found[0]):
+            return known if kind == "share" else known.model_copy(update={"low": -known.high})
     return _estimate(lambda x, axis=-1: transform(np.mean(x, axis=axis)), (found,), resamples)
 
 
@@ -70,10 +81,6 @@ def of_tasks(statistic: Callable[[Sequence[int]], float | None], count: int, res
 def _estimate(statistic: Callable[..., Any], data: tuple[Floats, ...], resamples: int) -> Estimate:
     value, count = float(statistic(*data)), len(data[0])
     if count == 1 or all(np.ptp(column) == 0 for column in data):
-        if len(data) == 1 and value in (0.0, 1.0):  # a share that never varied is not known for certain
-            known = share(int(value) * count, count)
-            assert known is not None
-            return known
         return Estimate(value=value, low=value, high=value, count=count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from opera_trainer.artefacts import Estimate, Rollout
-from opera_trainer.evaluation.intervals import mean, of_tasks, ratio, share
+from opera_trainer.evaluation.intervals import Kind, mean, of_tasks, ratio, share
 
 REFLECTION = re.compile(r"\b(wait|but|hmm|however|alternatively|let me think)\b", re.IGNORECASE)
 FEWER = 4
@@ -33,12 +33,12 @@ def _tier(rollouts: Sequence[Rollout], resamples: int) -> dict[str, Estimate]:
             tasks.setdefault(one.task_id, []).append(one)
     groups = list(tasks.values())
 
-    def averaged(value: Callable[[Rollout], float | None]) -> Estimate | None:
-        return mean(means(groups, value), resamples)
+    def averaged(value: Callable[[Rollout], float | None], kind: Kind = "number") -> Estimate | None:
+        return mean(means(groups, value), resamples, kind=kind)
 
     greedy = [one.right for one in rollouts if one.mode == "greedy" and one.right is not None]
     found: dict[str, Estimate | None] = {
-        "accuracy_sampled": averaged(lambda one: None if one.right is None else float(one.right)),
+        "accuracy_sampled": averaged(lambda one: None if one.right is None else float(one.right), "share"),
         "accuracy_greedy": share(sum(greedy), len(greedy)),
         **_pass_at(groups, resamples),
         "reference_perplexity": mean(
@@ -46,7 +46,7 @@ def _tier(rollouts: Sequence[Rollout], resamples: int) -> dict[str, Estimate]:
         ),
         "tokens": averaged(lambda one: float(one.tokens)),
         "reflective": ratio(*_reflective(groups), resamples),
-        "empty_thought": averaged(lambda one: float(not paragraphs(one.response))),
+        "empty_thought": averaged(lambda one: float(not paragraphs(one.response)), "share"),
         "reward": averaged(lambda one: one.reward),
         "reward_auc": ratio(*_wins(groups, lambda one: one.reward), resamples),
         "price_auc": _pooled_auc(groups, lambda one: one.mean_logprob, resamples // FEWER),
@@ -54,7 +54,7 @@ def _tier(rollouts: Sequence[Rollout], resamples: int) -> dict[str, Estimate]:
     for name in sorted({name for one in rollouts for name in one.components or {}}):
         found[f"component/{name}"] = averaged(lambda one, name=name: (one.components or {}).get(name))  # type: ignore[misc]
     for name in sorted({flag for one in rollouts for flag in one.flags}):
-        found[f"flag/{name}"] = averaged(lambda one, name=name: float(name in one.flags))  # type: ignore[misc]
+        found[f"flag/{name}"] = averaged(lambda one, name=name: float(name in one.flags), "share")  # type: ignore[misc]
     return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
@@ -91,7 +91,7 @@ def _pass_at(groups: Sequence[Sequence[Rollout]], resamples: int) -> dict[str, E
     counts = [(sum(rights), len(rights)) for rights in checked if rights]
     most = min((count for _, count in counts), default=0)
     sizes = sorted({k for k in (2, 4, 8, 16, most) if 1 < k <= most})
-    return {f"pass_at_{k}": mean([pass_at(k, *one) for one in counts], resamples) for k in sizes}
+    return {f"pass_at_{k}": mean([pass_at(k, *one) for one in counts], resamples, kind="share") for k in sizes}
 
 
 def _reflective(groups: Sequence[Sequence[Rollout]]) -> tuple[list[float], list[float]]:

@@ -143,7 +143,9 @@ def _gains(rollouts: Mapping[str, Sequence[Rollout]]) -> Iterator[Gain]:
             rights = {name: _rights(rollouts[name], tier, mode) for name in names}
             for start, end in pairs:
                 both = rights[start].keys() & rights[end].keys()
-                change = mean([rights[end][task] - rights[start][task] for task in sorted(both)], RESAMPLES)
+                change = mean(
+                    [rights[end][task] - rights[start][task] for task in sorted(both)], RESAMPLES, kind="change"
+                )
                 if change is not None:
                     yield Gain(tier=tier, metric=metric, start=start, end=end, change=change)
 

@@ -13,6 +13,7 @@ from opera_trainer.report.curves import figures
 from opera_trainer.report.gathered import Report
 from opera_trainer.report.strips import strip
 
+CHART = {"displayModeBar": False, "responsive": True}
 LEGEND = (
     "One cell a thought, its number the perplexity of the reference after it: green, 1, is certain; red is"
     " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain,"
@@ -91,7 +92,7 @@ def _curves(report: Report) -> Iterator[str]:
         if charts:
             yield f"<h2>{names[stage]}, step by step</h2><div class='charts'>"
             for title, figure in charts:
-                drawn = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
+                drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=CHART)
                 yield f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
             yield "</div>"
 

@@ -17,8 +17,9 @@ def strip(rollout: Rollout, stage: str) -> str:
     reward = "" if rollout.reward is None else f"reward {rollout.reward:+.3f}"
     flags = "".join(f' <span class="flag">{html.escape(flag)}</span>' for flag in rollout.flags)
     thought, closed, answer = rollout.response.partition("</think>")
+    thought = thought.removeprefix("<think>").strip()
     cells = "".join(_cells(rollout))
-    rows = "".join(_rows(rollout)) or f"<p class='soft'>{html.escape(thought.strip()) or 'no thought'}</p>"
+    rows = "".join(_rows(rollout)) or f"<p class='soft'>{html.escape(thought) or 'no thought'}</p>"
     ending = html.escape(answer.strip()) if closed else "<i>the thought never ended</i>"
     return (
         f'<article class="trajectory"><h4>{html.escape(stage)} <span class="soft">{reward}</span>{verdict}</h4>'
