@@ -21,6 +21,8 @@ def first() -> bool:
 def wait() -> None:
     """Return when all processes have come here. A collective."""
     if world_size() > 1:
+        import torch
         from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+        # Without `cpu` a machine without GPUs counts as one process, here and in the trainers that come after.
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()

@@ -31,8 +31,9 @@ def config():
 
 @pytest.fixture
 def on_32_gpus(monkeypatch):
-    """What settings see on one of 32 devices; TRL's own arithmetic is checked by hand below."""
-    monkeypatch.setenv("WORLD_SIZE", "32")
+    """What settings see on one of 32 devices, without starting them."""
+    monkeypatch.setattr("opera_trainer.training.world_size", lambda: 32)
+    monkeypatch.setattr("transformers.TrainingArguments.world_size", 32)
 
 
 def test_the_network_has_8b_parameters_and_holds_a_whole_trajectory(config):
@@ -41,15 +42,14 @@ def test_the_network_has_8b_parameters_and_holds_a_whole_trajectory(config):
         parameters = sum(parameter.numel() for parameter in model.parameters())
         length = config.grpo.max_prompt_length + config.grpo.max_completion_length
         ids = torch.zeros(1, length, dtype=torch.long)
-        logits = model(input_ids=ids, logits_to_keep=1, use_cache=False).logits
+        causal = {"full_attention": None}  # building a mask reads values, and there are none on this device
+        logits = model(input_ids=ids, attention_mask=causal, logits_to_keep=1, use_cache=False).logits
     assert 8.1e9 < parameters < 8.3e9
     assert length == config.grpo.vllm.max_model_length == 16384 <= QWEN3_8B.max_position_embeddings
     assert logits.shape == (1, 1, 151936)
 
 
-def test_a_rollout_batch_is_64_prompts_by_16_used_up_in_8_steps(config, on_32_gpus, monkeypatch, tmp_path):
-    monkeypatch.setattr("transformers.TrainingArguments.world_size", 32)
-    # vLLM is not installed where this runs; its settings are checked against TRL's names by the constructor.
+def test_a_rollout_batch_is_64_prompts_by_16_used_up_in_8_steps(config, on_32_gpus, tmp_path):
     found = grpo_arguments(config, config.grpo, tmp_path, validates=False)
     assert found.generation_batch_size == 64 * 16
     assert found.per_device_train_batch_size * 32 * found.gradient_accumulation_steps == 8 * 16
@@ -65,8 +65,7 @@ def test_a_rollout_batch_is_64_prompts_by_16_used_up_in_8_steps(config, on_32_gp
     assert found.gradient_checkpointing
 
 
-def test_fine_tuning_has_its_batch(config, on_32_gpus, monkeypatch, tmp_path):
-    monkeypatch.setattr("transformers.TrainingArguments.world_size", 32)
+def test_fine_tuning_has_its_batch(config, on_32_gpus, tmp_path):
     found = sft_arguments(config, config.sft, tmp_path)
     assert found.per_device_train_batch_size * 32 * found.gradient_accumulation_steps == 64
     assert (found.packing, found.max_length) == (True, 16384)
@@ -74,7 +73,7 @@ def test_fine_tuning_has_its_batch(config, on_32_gpus, monkeypatch, tmp_path):
 
 def test_data_pass_at_the_papers_lengths(config):
     tokenizer = models.load(models.base("demo"))[1]
-    long = "The shop has 12 pears. " * 700
+    long = "The shop has 12 pears. " * 1200
     tasks = [
         Task(id=str(size), prompt=[Message(role="user", content=long[:size])], reference="The shop has 9 pears.")
         for size in (100, 10_000, len(long))
@@ -84,7 +83,7 @@ def test_data_pass_at_the_papers_lengths(config):
     rows, dropped = grpo_data.rows(tasks, tokenizer, config.grpo.max_prompt_length)
     assert (len(rows), dropped) == (2, 1)
 
-    thought = "Ana sold 3, 12 minus 3 is 9.\n\n" * 600
+    thought = "Ana sold 3, 12 minus 3 is 9.\n\n" * 1000
     trace = Trace(
         task_id="1", prompt=tasks[0].prompt, reference=tasks[0].reference, thought=thought,
         answer=tasks[0].reference, response=f"<think>\n{thought}</think>\n\n{tasks[0].reference}", gain=0.1,
@@ -98,7 +97,7 @@ def test_data_pass_at_the_papers_lengths(config):
 def test_rewards_are_read_off_a_trajectory_of_full_length(config, preset, tmp_path):
     base = models.base("demo")
     wide = AutoConfig.from_pretrained(base)
-    wide.max_position_embeddings = config.grpo.vllm.max_model_length
+    wide.max_position_embeddings = QWEN3_8B.max_position_embeddings  # the reference comes after a full trajectory
     torch.manual_seed(0)
     models.save(AutoModelForCausalLM.from_config(wide), models.load(base)[1], base, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
@@ -117,7 +116,7 @@ def test_rewards_are_read_off_a_trajectory_of_full_length(config, preset, tmp_pa
         "reference": "The shop now has 9 pears.",
         "trajectories": [{"response_token_ids": thought + end}, {"response_token_ids": body + end}],
     }
-    with RewardClient.in_process(engine="torch", model=str(tmp_path), timeout=500) as client:
+    with RewardClient.in_process(engine="torch", model=str(tmp_path), options={"timeout": 280}) as client:
         (answer,) = client.reward([group], reward="opera", preset=preset).groups
     assert [one.status for one in answer.trajectories] == ["ok", "ok"]
     long, short = answer.trajectories
