@@ -106,8 +106,8 @@ async def test_work_of_a_client_that_left_never_reaches_the_engine():
 
     async with app.router.lifespan_context(app):
         first = asyncio.create_task(ask(stays=True))
-        while not service.scheduler._pump:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        while not service.scheduler._pump or service.scheduler.queued_trees:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # until the first is on the engine
         second = asyncio.create_task(ask(stays=False))
         while service.scheduler.queued_trees == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
