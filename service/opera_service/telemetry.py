@@ -61,6 +61,10 @@ class Telemetry:
             "reward_component", "Components of rewards, before their weights.", _REWARDS,
             "reward", "preset", "component",
         )  # fmt: skip
+        self._component_sums = Summary(
+            "opera_reward_components", "The same: sum / count is a component's mean.",
+            ["reward", "preset", "component"], registry=self.registry,
+        )  # fmt: skip
         self._trajectories = counter(
             "trajectories", "Trajectories answered by status: ok or error.", "reward", "preset", "status"
         )
@@ -139,6 +143,7 @@ class Telemetry:
         for parts in components:
             for name, value in parts.items():
                 self._components.labels(reward, preset, name).observe(value)
+                self._component_sums.labels(reward, preset, name).observe(value)
         if len(rewards) > 1:  # one alone has no spread
             self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
 
@@ -192,5 +197,37 @@ class _Counted:
             yield CounterMetricFamily(f"opera_{name}", _text(name), value)
 
 
+_TEXTS = {
+    "queue_requests": "Requests that wait for the engine, or are being turned into trees; read from the queue.",
+    "queue_trees": "Trees that wait for the engine; read from the queue.",
+    "queue_tokens": "Their distinct tokens; read from the queue.",
+    "drain_tokens_per_second": "Measured rate at which the queue empties; 0 until something was measured.",
+    "running_trees": "Trees on the engine now.",
+    "running_tokens": "Their distinct tokens.",
+    "engine_ok": "Whether the engine can score.",
+    "engine_memory_bytes": "Device memory that the engine holds.",
+    "groups_waiting": "Groups that wait for members.",
+    "group_places_waiting": "Places in them.",
+    "group_tokens_waiting": "About how many tokens they hold.",
+    "group_answers_kept": "Answers kept for members that come again.",
+    "groups_complete": "Groups scored with all their members.",
+    "groups_partial": "Groups scored with the members present when a wait was over.",
+    "groups_late": "Members scored after their group's partial answer.",
+    "groups_failed": "Scorings of a gathered group that ended in an error.",
+    "groups_expired": "Groups dropped unanswered, because nobody came back for them.",
+    "groups_incomplete": "Callers told that their group is incomplete.",
+    "groups_duplicates": "Arrivals of a member that had its place already.",
+    "groups_refused": "Members refused by a limit.",
+    "cache_entries": "Trees whose scores are remembered.",
+    "cache_bytes": "What they take.",
+    "cache_hits": "Trees answered from memory.",
+    "cache_misses": "Trees that had to be scored.",
+    "cache_evictions": "Scores forgotten to make room.",
+    "idempotent_answers_kept": "Answers remembered under their Idempotency-Key.",
+    "idempotent_answer_bytes": "What they take.",
+    "idempotent_replays": "Requests answered from them.",
+}
+
+
 def _text(name: str) -> str:
-    return name.replace("_", " ").capitalize() + "."
+    return _TEXTS.get(name) or name.replace("_", " ").capitalize() + "."

@@ -179,13 +179,14 @@ class Run:
 
     def _trace(self, usage: Usage) -> None:
         """Tell the stages that all trees went through together: the queue until the last left it, the engine."""
-        if not self._scored:
+        computed = [one for one in self._scored if not one.cached]
+        if not computed:
             return
-        came = min(scored.started - 1e-3 * scored.queue_ms for scored in self._scored)
-        stage, trees = self.service.tracing.stage, len(self._scored)
-        stage("queue", came, max(scored.started for scored in self._scored), trees=trees)
-        first, last = min(one.started for one in self._scored), max(one.finished for one in self._scored)
-        stage("engine", first, last, trees=trees, tokens=usage.tokens_computed, logprobs=usage.scored_tokens)
+        came, left = (min(s.started - 1e-3 * s.queue_ms for s in computed), max(s.started for s in computed))
+        began, ended = min(s.started for s in computed), max(s.finished for s in computed)
+        stage, trees = self.service.tracing.stage, len(computed)
+        stage("queue", came, left, trees=trees)
+        stage("engine", began, ended, trees=trees, tokens=usage.tokens_computed, logprobs=usage.scored_tokens)
 
     async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
         """Return the scores of each tree, or its error; what was computed on these weights before is not again."""
