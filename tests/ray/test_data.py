@@ -107,6 +107,10 @@ def test_a_folder_in_and_a_folder_out(tmp_path):
     other = score(tmp_path / "in", "-o", tmp_path / "out", "--ray", "--preset", "paper")
     assert other.returncode == 2
     assert 'begun with preset "hardened", not "paper"' in other.stderr
+    (tmp_path / "in" / "0.jsonl").touch()
+    other = score(tmp_path / "in", "-o", tmp_path / "out", "--ray")
+    assert other.returncode == 2
+    assert "begun with input" in other.stderr
 
 
 def test_what_is_wrong_is_one_line_before_anything_is_scored(tmp_path):

@@ -12,6 +12,8 @@ from typing import Literal
 
 from opera_client.errors import DeadlineExceeded, OperaError, PolicyBusy, WeightVersionTaken
 
+_FORGET_LEASES = 10
+
 Clock = Callable[[], float]
 """Seconds on any monotonic scale."""
 
@@ -66,6 +68,7 @@ class _Known:
     beat: Beat
     lease_until: float
     """On the ledger's clock; later than the replica's own end of the same lease."""
+    heard: float = 0.0
 
 
 @dataclass
@@ -101,7 +104,8 @@ class Ledger:
     def hear(self, beat: Beat) -> Order:
         """Note what a replica says; return what it is to do."""
         known = self._replicas.setdefault(beat.replica, _Known(beat, -1.0))
-        known.beat = beat
+        known.beat, known.heard = beat, self.clock()
+        self._forget()
         self._last = max(self._last, beat.serving.number, beat.reading or 0, beat.refused or 0)
         if self.current is None or beat.serving.number > self.current.number:
             self._adopt(beat.serving)  # the ledger was lost, the replicas were not
@@ -123,9 +127,10 @@ class Ledger:
             return Order("switch" if beat.staged == current.number else "drop", 0.0, current)
         return Order("load" if beat.reading is None else "stay", 0.0, current)
 
-    def leave(self, replica: str) -> None:
-        """A replica has stopped to serve, for good."""
-        self._replicas.pop(replica, None)
+    def _forget(self) -> None:
+        """Drop replicas that have been gone for so long that nothing is left to wait for."""
+        gone = self.clock() - _FORGET_LEASES * self.lease_s
+        self._replicas = {name: known for name, known in self._replicas.items() if known.heard > gone}
 
     # --- weights -----------------------------------------------------------------------------------------
 

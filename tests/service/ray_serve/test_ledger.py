@@ -136,6 +136,13 @@ def test_a_ledger_that_lost_its_memory_learns_from_the_replicas(clock):
     assert (order.kind, order.weights, order.lease_s) == ("load", seventh, 0.0)
 
 
+def test_replicas_that_are_gone_are_forgotten(ledger, clock):
+    for number in range(1000):
+        clock.now += LEASE
+        ledger.hear(Beat(f"replica {number}", START))
+    assert len(ledger._replicas) <= 11
+
+
 class Replica:
     """Obeys orders, at times of its own, and counts its lease from when it asked."""
 

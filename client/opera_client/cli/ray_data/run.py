@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def score_data_set(source: Path, out: Path, settings: dict[str, Any], target: Ta
         raise BadInput(f"{out} is there already; choose another -o, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     parts = Parts(folder.resolve())
-    parts.agree("input", {"files": [[str(file.resolve()), *_stamp(file)] for file in files]})
+    parts.agree("input", {"input": _fingerprint(files)})
     parts.agree("settings", {**settings, "engine": target.engine, "model": target.model})
     tally = Tally("trajectories")
     with _cluster():
@@ -215,6 +216,9 @@ def _text(chunk: Chunk) -> str:
     return json.dumps(asdict(chunk))
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns
+def _fingerprint(files: Sequence[Path]) -> str:
+    """Return 16 hex digits that name the files as they are now, without reading them."""
+    stamps = [
+        (str(file.resolve()), status.st_size, status.st_mtime_ns) for file in files if (status := file.stat())
+    ]
+    return sha256(json.dumps(stamps).encode()).hexdigest()[:16]
