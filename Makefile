@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy image-test lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -85,6 +85,10 @@ test-adapters: test-trl test-openrlhf  ## Adapters in the real trainers, on the 
 
 test-deploy: $(VENV)/.installed .deploy-tools/.installed  ## Manifests, chart, alerts, dashboard; Prometheus and rollout for real
 	$(BIN)/python -m pytest tests/deploy
+
+image-test: $(VENV)/.installed  ## Build the image with buildah, without a registry, and run it read-only (root; minutes)
+	deploy/image/build-offline.sh opera-reward:test
+	OPERA_TEST_IMAGE=opera-reward:test $(BIN)/python -m pytest tests/image
 
 lock: $(VENV)/.installed  ## The image's dependencies, with hashes. torch's own (CUDA) libraries come with torch, not from here
 	$(BIN)/pip install --quiet uv==0.13.8

@@ -8,13 +8,17 @@ The autoscaler is Kubernetes' HPA as deploy/ configures it. Nothing is refused: 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import heapq
 import json
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+
+import httpx
 
 TICK_S = 15.0
 """Between two looks of the autoscaler, and the age of what it sees: one scrape, one poll."""
@@ -333,6 +337,22 @@ def mean(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(**{name: sum(getattr(one, name) for one in outcomes) / len(outcomes) for name in names})
 
 
+def measure(flags: Sequence[str]) -> Hardware:
+    """Start `opera-reward serve` with `flags`, and load it until its engine has worked for a while."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from serving import make_group, send_all, server
+
+    begun = time.perf_counter()
+    with server(*flags) as url:
+        start_s = time.perf_counter() - begun
+        bodies = [json.dumps({"groups": [make_group(seed, 4, 8, 12)]}).encode() for seed in range(48)]
+        asyncio.run(send_all(url, bodies, 16))
+        families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+        values = {sample.name: sample.value for family in families for sample in family.samples}
+    return Hardware("measured", values["opera_batch_tokens_sum"] / values["opera_engine_seconds_sum"], start_s)
+
+
 def main() -> None:
     """Compare the signals and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -345,8 +365,12 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=16, help="maxReplicas.")
     parser.add_argument("--json", action="store_true", help="Print one JSON object a line.")
     options = parser.parse_args()
-    hardware = Hardware("given", options.tokens_per_s, options.start_s)
+    if options.tokens_per_s and options.start_s:
+        hardware = Hardware("given", options.tokens_per_s, options.start_s)
+    else:
+        hardware = measure(options.serve.split())
     if not options.json:
+        print(f"{hardware.name}: {hardware.tokens_per_s:.0f} tokens/s, ready after {hardware.start_s:.1f} s\n")
         print(
             f"{'workload':9s}{'signal':24s}{'wait p50':>9s}{'p99 s':>8s}{'step delay s':>13s}{'steps/h':>9s}"
             f"{'pod hours':>10s}{'cost':>6s}{'peak':>6s}{'overshoot':>10s}"

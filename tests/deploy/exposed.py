@@ -46,7 +46,8 @@ async def _scrape() -> str:
             # Enough for what is shown of long runs only.
             answer = await http.post("/reward", json={"groups": [WHOLE] * 100, "run_id": "run"})
             assert answer.status_code == 200, answer.text
-        expired = await http.post("/reward", json={"groups": [WHOLE]}, headers={"X-Request-Deadline": "1"})
+        unknown = {"groups": [{**WHOLE, "prompt": "not in the cache"}]}
+        expired = await http.post("/reward", json=unknown, headers={"X-Request-Deadline": "1"})
         assert expired.status_code == 504
         too_many = await http.post("/reward", json={"groups": [WHOLE] * 257})
         assert too_many.status_code == 413

@@ -99,7 +99,7 @@ def test_releases_live_side_by_side():
 
 def test_time_to_leave_follows_the_drain():
     pod = pod_of(helm(values={"settings": {"OPERA_DRAIN_TIMEOUT": 299.5}}))
-    assert pod["terminationGracePeriodSeconds"] == 15 + 300 + 25
+    assert pod["terminationGracePeriodSeconds"] == 15 + 2 * 300 + 25
 
 
 def test_a_changed_setting_rolls_the_pods():

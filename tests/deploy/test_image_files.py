@@ -55,7 +55,7 @@ def test_compose_is_closed_and_leaves_time_to_drain():
     service = COMPOSE["services"]["opera-reward"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert int(service["stop_grace_period"].removesuffix("s")) > Settings().drain_timeout
+    assert int(service["stop_grace_period"].removesuffix("s")) > 2 * Settings().drain_timeout
     for published in COMPOSE["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in published.get("ports", []))
 

@@ -49,7 +49,8 @@ def test_nothing_is_killed_that_still_drains(objects: list[Object]):
     pod, container = pod_of(objects), container_of(objects)
     pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain = float(settings_of(objects)["OPERA_DRAIN_TIMEOUT"])
-    assert pod["terminationGracePeriodSeconds"] > pre_stop + drain + 5, "freeing an engine takes seconds, too"
+    # Requests have one drain timeout, the batch that is on the engine then has another.
+    assert pod["terminationGracePeriodSeconds"] >= pre_stop + 2 * drain + 20
 
 
 def test_no_traffic_arrives_after_the_listening_ends(objects: list[Object]):
