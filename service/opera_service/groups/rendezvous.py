@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from copy import copy
 from typing import Generic
 
@@ -91,7 +92,7 @@ class Rendezvous(Generic[Content, Answer]):
                 self._timer.cancel()
             self._alarm = next_event
             wait = max(0.0, next_event - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(wait, self._wake)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._wake, context=Context())
 
     def _wake(self) -> None:
         self._timer, self._alarm = None, math.inf

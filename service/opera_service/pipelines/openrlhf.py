@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
-from opera_client.wire import MemberRequest
+from opera_client.wire import MemberRequest, Timing, Usage
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.round import Rewarded
 from opera_service.rewards.registry import resolve
@@ -70,8 +70,13 @@ class OpenRLHFResult(BaseModel):
     extra_logs: dict[str, float | list[float]]
 
 
-async def reward_samples(members: Members, query: OpenRLHFQuery, request: OpenRLHFRequest) -> OpenRLHFResult:
-    """Reward every sample with its group. Raises like `Members.reward_unnamed`, and `InvalidRequest`."""
+async def reward_samples(
+    members: Members, query: OpenRLHFQuery, request: OpenRLHFRequest
+) -> tuple[OpenRLHFResult, Usage, Timing]:
+    """Reward every sample with its group; also return what those groups cost.
+
+    Raises like `Members.reward_unnamed`, and `InvalidRequest`.
+    """
     if not len(request.query) == len(request.prompts) == len(request.labels):
         raise InvalidRequest("query, prompts and labels must have equal lengths", field="labels")
     members.limits.check_trajectories(len(request.query), "query")
@@ -82,11 +87,27 @@ async def reward_samples(members: Members, query: OpenRLHFQuery, request: OpenRL
             waits = [together.create_task(members.reward_unnamed(one, within_s=ANSWER_WITHIN_S)) for one in asked]
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
-    samples = [sample_of(wait.result(), components) for wait in waits]
+    rewarded = [wait.result() for wait in waits]
+    samples = [sample_of(one, components) for one in rewarded]
     names = ("rewards", "scores", *components, *_FLAGS)
     columns = {name: [sample[name] for sample in samples] for name in names}
     scalars = {name: column[0] if len(column) == 1 else column for name, column in columns.items()}
-    return OpenRLHFResult(rewards=scalars.pop("rewards"), scores=scalars.pop("scores"), extra_logs=scalars)
+    answer = OpenRLHFResult(rewards=scalars.pop("rewards"), scores=scalars.pop("scores"), extra_logs=scalars)
+    return answer, *_cost(rewarded)
+
+
+def _cost(rewarded: Sequence[Rewarded]) -> tuple[Usage, Timing]:
+    """Add up the groups' costs, each once, however many of its samples were asked about."""
+    groups = {(one.usage.model_dump_json(), one.timing.model_dump_json()): one for one in rewarded}.values()
+    return (
+        Usage(**{name: sum(getattr(one.usage, name) for one in groups) for name in Usage.model_fields}),
+        Timing(
+            encode=max((one.timing.encode for one in groups), default=0.0),
+            queue=max((one.timing.queue for one in groups), default=0.0),
+            engine=sum(one.timing.engine for one in groups),
+            total=max((one.timing.total for one in groups), default=0.0),
+        ),
+    )
 
 
 def sample_of(rewarded: Rewarded, components: Sequence[str]) -> dict[str, float]:

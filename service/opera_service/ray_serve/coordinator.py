@@ -67,11 +67,13 @@ class Line:
         """Take up what an earlier coordinator left."""
         self.folder = folder
         self._ledger = Ledger(time.monotonic, LEASE_S, STAGE_S, **_read(folder / _STATE))
+        self._stamp = _stamp(folder / _STATE)
         self._orders_changed = asyncio.Event()
         self._heard = asyncio.Event()
 
     async def hear(self, beat: Beat) -> Order:
         """Answer at once when there is something to do, else when there is, or after `HOLD_S`."""
+        await self._look()
         changed = self._orders_changed
         order = self._ledger.hear(beat)
         self._heard.set()
@@ -107,6 +109,16 @@ class Line:
             await asyncio.to_thread(shutil.rmtree, before.path, ignore_errors=True)
         return True
 
+    async def _look(self) -> None:
+        """Take up what another coordinator wrote: while a cluster is replaced by another there are two."""
+        stamp = await asyncio.to_thread(_stamp, self.folder / _STATE)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        state = await asyncio.to_thread(_read, self.folder / _STATE)
+        if state and self._ledger.learn(state["current"], state["revisions"]):
+            self._tell()
+
     def _tell(self) -> None:
         """Wake all who wait for something to do."""
         self._orders_changed.set()
@@ -117,6 +129,14 @@ class Line:
         self._heard.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._heard.wait(), max(0.01, self._ledger.next_event - time.monotonic()))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _read(path: Path) -> dict[str, Any]:

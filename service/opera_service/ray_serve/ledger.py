@@ -6,7 +6,7 @@ may serve while its lease lasts, and gets one only on the current weights. It kn
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -163,7 +163,7 @@ class Ledger:
         Only those count that may serve: a replica that fell silent is waited for until its lease is over.
         """
         if self._offer is None:
-            return True
+            return PolicyBusy("other weights were brought in meanwhile; push again")
         now, number = self.clock(), self._offer.weights.number
         serving = [known for known in self._replicas.values() if known.lease_until > now]
         for known in serving:
@@ -185,6 +185,17 @@ class Ledger:
     def withdraw(self) -> None:
         """Forget the offer; those who staged it drop it."""
         self._offer = None
+
+    def learn(self, current: Weights, revisions: Mapping[str, str]) -> bool:
+        """Take up later weights that were committed elsewhere; return whether they were later."""
+        self.revisions.update(revisions)
+        if self._offer is not None and self._offer.weights == current:
+            return False  # our own, about to be committed
+        if self.current is not None and current.number <= self.current.number:
+            return False
+        self._adopt(current)
+        self._offer = None  # it was numbered before those
+        return True
 
     def settled(self) -> bool:
         """Whether no replica can serve older weights any more."""

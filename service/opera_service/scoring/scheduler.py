@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,7 +169,8 @@ class Scheduler:
         for job in jobs:
             self._queue.push(job)
         if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._serve(), name="opera-scheduler")
+            # In no request's context: what goes wrong with a batch is not the first caller's.
+            self._pump = asyncio.create_task(self._serve(), name="opera-scheduler", context=Context())
         try:
             async with asyncio.timeout(None if deadline is None else deadline - now):
                 await asyncio.wait([job.future for job in jobs])

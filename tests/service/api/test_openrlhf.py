@@ -202,3 +202,18 @@ async def test_a_wrong_url_is_told_the_parameter(client, query, field):
 async def test_a_wrong_body_is_told_the_field(client, body, field):
     answer = await client.post("/openrlhf/reward?group_size=1", json=body)
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+
+
+async def test_the_cost_headers_count_a_group_once_however_many_samples_were_asked(client):
+    whole = group(trajectories=[{"response": text} for text in THOUGHTS], prompt=PROMPT, reference=LABEL)
+    direct_cost = (await client.post("/reward", json={"groups": [whole]})).headers["X-Tokens-Computed"]
+    body = {"query": [PROMPT + text for text in THOUGHTS], "prompts": [PROMPT] * 3, "labels": [LABEL] * 3}
+    async with opened() as fresh:  # which remembers nothing
+        together = await fresh.post("/openrlhf/reward", params={"group_size": 3}, json=body)
+    assert int(together.headers["X-Tokens-Computed"]) == int(direct_cost) > 0
+    assert float(together.headers["X-Engine-Ms"]) > 0
+    assert "X-Queue-Ms" in together.headers
+    empty = await client.post(
+        "/openrlhf/reward", params={"group_size": 3}, json={"query": [], "prompts": [], "labels": []}
+    )
+    assert empty.headers["X-Tokens-Computed"] == "0"

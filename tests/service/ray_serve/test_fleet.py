@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from opera_client.errors import InvalidWeights, NotSupported, OperaError, PolicyBusy, WeightVersionTaken
 from opera_client.wire import RewardRequest
 from opera_service.engines.dummy import DummyEngine
+from opera_service.lifecycle import build_service
 from opera_service.pipelines.reward import reward
 from opera_service.pipelines.service import Service
 from opera_service.ray_serve import coordinator as keeping
@@ -22,6 +23,7 @@ from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of
 from opera_service.ray_serve.ledger import Beat, Order
 from opera_service.ray_serve.member import Member
+from opera_service.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 LINE = "dummy"
@@ -65,8 +67,8 @@ class Cluster:
             raise ConnectionError("nobody there")
         return await self.coordinator.hear(LINE, beat)
 
-    async def start(self, name: str) -> Replica:
-        service = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
+    async def start(self, name: str, service: Service | None = None) -> Replica:
+        service = service or Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
         member = Member(name, service, self.hear)
 
         async def push(weights) -> bool | OperaError:
@@ -185,6 +187,25 @@ async def test_a_new_coordinator_goes_on_where_the_old_one_was(cluster):
     assert {await replica.version() for replica in cluster.replicas} == {"8"}
 
 
+async def test_two_coordinators_on_one_disk_follow_one_another(cluster, tmp_path):
+    # As while KubeRay replaces one cluster by another.
+    await once_counted(cluster.replicas[0].fleet, cluster.pushed(2), "2")
+    other = Cluster(tmp_path)
+    newcomer = await other.start("x")
+    assert await newcomer.version() == "2"
+    await once_counted(newcomer.fleet, cluster.pushed(3), "3")
+    await asyncio.sleep(0.5)
+    await until_all_serve(cluster)
+    assert {await replica.version() for replica in cluster.replicas} == {"3"}
+    result = await once_counted(cluster.replicas[1].fleet, cluster.pushed(4), "4")
+    assert result.previous_version == "3"
+    await asyncio.sleep(0.5)
+    await until_all_serve(other)
+    assert await newcomer.version() == "4"
+    await newcomer.member.aclose()
+    await newcomer.service.aclose()
+
+
 async def test_weights_that_not_all_replicas_see_are_refused_with_the_remedy(cluster, tmp_path):
     source = tmp_path / "elsewhere" / "w.safetensors"
     source.parent.mkdir()
@@ -196,6 +217,26 @@ async def test_weights_that_not_all_replicas_see_are_refused_with_the_remedy(clu
     with pytest.raises(InvalidWeights, match="--spool-dir"):
         await member.join()
     await member.aclose()
+
+
+async def test_a_model_waits_for_the_others_on_its_device_thread(tmp_path):
+    settings = Settings(engine="torch", device="cpu")
+    cluster = Cluster(tmp_path)
+    for name in "ab":
+        await cluster.start(name, await asyncio.to_thread(build_service, settings))
+    folder = tmp_path / "spool" / "push"
+    folder.mkdir(parents=True)
+    tensors = load_file(Path(settings.model_path) / "model.safetensors")
+    save_file({name: 1.01 * tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    before = await cluster.replicas[1].service.policy.info()
+    await once_counted(cluster.replicas[0].fleet, folder, "1")
+    after = [await replica.service.policy.info() for replica in cluster.replicas]
+    assert {info.weight_version for info in after} == {"1"}
+    assert len({info.canary.mean_logprob for info in after}) == 1
+    assert after[0].canary.mean_logprob != before.canary.mean_logprob
+    for replica in cluster.replicas:
+        await replica.member.aclose()
+        await replica.service.aclose()
 
 
 async def test_adapters_are_for_a_single_process(cluster, tmp_path):

@@ -136,6 +136,16 @@ def test_a_ledger_that_lost_its_memory_learns_from_the_replicas(clock):
     assert (order.kind, order.weights, order.lease_s) == ("load", seventh, 0.0)
 
 
+def test_weights_that_another_ledger_committed_end_an_offer_of_lower_number(ledger):
+    mine = offered(ledger)
+    assert ledger.learn(mine, {"1": mine.revision}) is False  # what is being committed here
+    other = Weights(2, "other", "sha256:other", "/w/other")
+    assert ledger.learn(other, {"other": other.revision})
+    assert isinstance(ledger.decided(), PolicyBusy)
+    assert ledger.order("a").kind == "load"
+    assert ledger.learn(mine, {}) is False
+
+
 def test_replicas_that_are_gone_are_forgotten(ledger, clock):
     for number in range(1000):
         clock.now += LEASE

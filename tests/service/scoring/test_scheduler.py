@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -222,3 +223,18 @@ async def test_reports_name_trees_tokens_and_waits():
     await asyncio.gather(scheduler.score(tree(0, 3)), scheduler.score(tree(1, 5)))
     (report,) = reports
     assert (report.trees, report.tokens, len(report.queue_s), report.error) == (2, 8, 2, None)
+
+
+async def test_batches_run_in_no_callers_context():
+    """Or a failed batch would be logged, and traced, as the request that happened to come first."""
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    seen: list[str] = []
+    engine = DummyEngine(50)
+
+    async def score(trees: Sequence[TokenTree]) -> list[TreeScores]:
+        seen.append(caller.get())
+        return await engine.score(trees)
+
+    caller.set("first")
+    await Scheduler(score, 100).score(tree(3))
+    assert seen == ["nobody"]

@@ -8,8 +8,7 @@ from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
 from opera_service.api import examples
-from opera_service.api.answering import members_of, read, until_gone
-from opera_service.api.body import dump
+from opera_service.api.answering import members_of, read, respond, until_gone
 from opera_service.api.describing import MEMBER_ERRORS, described
 from opera_service.pipelines.openrlhf import OpenRLHFQuery, OpenRLHFRequest, OpenRLHFResult, reward_samples
 
@@ -38,8 +37,8 @@ async def post_openrlhf(request: Request) -> Response:
     members = members_of(request)
     query = _query(request)
     body = await read(request, OpenRLHFRequest)
-    answer = await until_gone(request, reward_samples(members, query, body))
-    return Response(await dump(answer, large=False), media_type="application/json")
+    answer, usage, timing = await until_gone(request, reward_samples(members, query, body))
+    return await respond(request, answer, usage, timing)
 
 
 def _query(request: Request) -> OpenRLHFQuery:
