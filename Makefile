@@ -74,7 +74,18 @@ test-trainer: .venv-trl/.installed  ## The trainer with real TRL and a real serv
 test-openrlhf: .venv-openrlhf/.installed
 	.venv-openrlhf/bin/python -m pytest tests/adapters/openrlhf
 
-test-adapters: test-trl test-openrlhf  ## Adapters in the real trainers, on the CPU (minutes)
+# verl wants an older transformers than the service, so the service of its tests comes from the environment beside it.
+.venv-verl/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-verl
+	.venv-verl/bin/pip install --quiet torch==2.13.0
+	.venv-verl/bin/pip install --quiet verl==0.9.1 "TransferQueue>=0.1.10" aiohttp cachetools fastapi msgspec pyzmq uvicorn \
+	    --editable . hypothesis pytest pytest-asyncio pytest-timeout
+	touch $@
+
+test-verl: .venv-verl/.installed $(VENV)/.installed
+	OPERA_REWARD_COMMAND=$(BIN)/opera-reward .venv-verl/bin/python -m pytest tests/adapters/verl
+
+test-adapters: test-trl test-openrlhf test-verl  ## Adapters in the real trainers, on the CPU (minutes)
 
 # What no Python package brings: promtool and a real Prometheus, unpacked here, not installed. Elsewhere than on Debian,
 # put both on PATH.

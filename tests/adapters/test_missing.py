@@ -21,7 +21,7 @@ def test_what_is_installed_passes() -> None:
     need("json", "trl")
 
 
-@pytest.mark.parametrize(("adapter", "trainer"), [("trl", "trl"), ("openrlhf", "openrlhf")])
+@pytest.mark.parametrize(("adapter", "trainer"), [("trl", "trl"), ("openrlhf", "openrlhf"), ("verl", "verl")])
 def test_an_adapter_without_its_trainer_says_one_line(adapter: str, trainer: str) -> None:
     """Also where the trainer is installed: it is hidden."""
     code = f"""

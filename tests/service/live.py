@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def live(*flags: str) -> Iterator[Live]:
+def live(*flags: str, command: Sequence[str] = COMMAND) -> Iterator[Live]:
     """Start a server with `flags`; it is stopped with SIGTERM at the end unless it has left before."""
     with subprocess.Popen(
-        [*COMMAND, "--port", "0", *flags],
+        [*command, "--port", "0", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

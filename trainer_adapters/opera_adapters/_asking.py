@@ -36,6 +36,8 @@ class Scored:
     """Why rows are missing; one of the reasons, when there are several."""
     components: tuple[str, ...] | None = None
     """Keys of every row's components; None when the service did not answer."""
+    weight_version: str | None = None
+    """Which weights scored; None when the service did not answer."""
 
     @property
     def rewards(self) -> list[float | None]:
@@ -117,7 +119,8 @@ class Asker:
                 elif one.error is not None:
                     problem = problem or f"{one.error.code}: {one.error.message}"
         self._scored_before |= any(row is not None for row in found)
-        return self._told(Scored(found, _means(answer.groups), problem, tuple(answer.components)))
+        version = answer.model.weight_version
+        return self._told(Scored(found, _means(answer.groups), problem, tuple(answer.components), version))
 
     async def _ask(self, questions: list[Group], *, step: int | None, weight_version: str | None) -> RewardResult:
         client = self._client()

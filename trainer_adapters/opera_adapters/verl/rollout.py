@@ -1,0 +1,140 @@
+"""verl's agent loop with OPERA rewards: all sessions of a prompt run in one worker, so a group is one request.
+
+Generation, training and bookkeeping are verl's, scoring the service's. Leans on what verl 0.9 calls private
+(`_run_prompt`, `_run_agent_loop`, `_compute_score`); other versions are refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from importlib.metadata import version
+from typing import Any
+
+import ray
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from opera_adapters._asking import Asker
+from opera_adapters._grouping import Row
+from opera_adapters.verl.answers import Told, told, written_by
+from opera_adapters.verl.group import PromptGroup
+from opera_adapters.verl.settings import OperaSettings, settings_of
+from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
+
+TESTED = "0.9."
+
+Session = tuple[Any, Mapping[str, Any]]
+"""verl's output of an agent loop, and the fields of the sample."""
+
+_own_group: ContextVar[PromptGroup[Session, Told]] = ContextVar("opera_group")
+
+
+class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc]
+    """Runs a prompt's sessions side by side and asks about all of them at once.
+
+    A session that fails before its reward is not waited for; the others are a group without it. An agent loop that
+    sets a reward itself keeps it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings = settings_of(self.config)
+        self._asker = Asker(
+            self._settings.url,
+            None,
+            timeout_s=self._settings.timeout_s,
+            options={},
+            fields=self._settings.asked,
+        )
+
+    async def _run_prompt(
+        self,
+        prompt: dict[str, Any],
+        sampling_params: dict[str, Any],
+        trajectory: dict[str, Any],
+        trace: bool = False,
+    ) -> None:
+        rollout = self.config.actor_rollout_ref.rollout
+        usual = rollout.val_kwargs.n if trajectory["validate"] else rollout.n
+        _own_group.set(PromptGroup(int(prompt.get("__rollout_n__", usual)), self._ask))  # the sessions inherit it
+        await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+
+    async def _run_agent_loop(self, *args: Any, session_id: int, **kwargs: Any) -> Any:
+        try:
+            return await super()._run_agent_loop(*args, session_id=session_id, **kwargs)
+        finally:
+            _own_group.get().leave(session_id)
+
+    async def _compute_score(self, outputs: list[Any], kwargs: dict[str, Any]) -> None:
+        output = outputs[-1]  # verl rewards the last one and shares its reward
+        if output.reward_score is not None:
+            return
+        start = time.perf_counter()
+        answer = await _own_group.get().answer(kwargs["session_id"], (output, kwargs))
+        output.metrics.compute_score = time.perf_counter() - start
+        output.reward_score = answer.reward
+        output.extra_fields["reward_extra_info"] = answer.info
+
+    async def _ask(self, sessions: Mapping[int, Session]) -> dict[int, Told | OperaError]:
+        rows = [self._row(output, sample).checked() for output, sample in sessions.values()]
+        if len({row.key for row in rows}) > 1:
+            raise NotSupported("the sessions of a prompt began with different tokens; they are no group")
+        step = int(next(iter(sessions.values()))[1]["global_steps"])
+        scored = await self._asker.score(rows, len(rows), step=step, weight_version=None)
+        answers: dict[int, Told | OperaError] = {}
+        for (session, (output, _)), result in zip(sessions.items(), scored.rows, strict=True):
+            try:
+                if result is None:
+                    raise Unavailable(f"the trajectory has no reward: {scored.problem}")
+                answers[session] = told(
+                    result,
+                    size=sum(row is not None for row in scored.rows),
+                    scored_by=scored.weight_version or "",
+                    written=written_by(output.extra_fields),
+                    settings=self._settings,
+                )
+            except OperaError as error:
+                answers[session] = error
+        return answers
+
+    def _row(self, output: Any, sample: Mapping[str, Any]) -> Row:
+        if any((output.multi_modal_data or {}).values()):
+            raise NotSupported(
+                "opera_adapters.verl scores text; prompts with images, video or sound have no reward"
+            )
+        settings = self._settings
+        question = {"reference": settings.reference_of(sample), "task": settings.task_of(sample)}
+        if settings.send == "text":
+            text = self.tokenizer.decode(output.response_ids, skip_special_tokens=True)
+            return Row({**question, "prompt": list(sample["raw_prompt"])}, {"response": text})
+        return Row(
+            {**question, "prompt_token_ids": list(output.prompt_ids)},
+            {"response_token_ids": list(output.response_ids)},
+        )
+
+
+class OperaAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]  # verl has no types
+    """For `+actor_rollout_ref.rollout.agent.agent_loop_manager_class`; settings are under `+reward.opera`.
+
+    Raises:
+        NotSupported: another verl than 0.9.
+        InvalidRequest: settings that cannot be.
+    """
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        installed = version("verl")
+        if not installed.startswith(TESTED):
+            raise NotSupported(
+                f"OperaAgentLoopManager knows verl {TESTED}x, not {installed}; use OperaRewardManager"
+            )
+        if config.reward.reward_model.enable:
+            raise InvalidRequest("would overwrite these rewards", field="reward.reward_model.enable")
+        _check(settings_of(config))
+        super().__init__(config, *args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(OperaAgentLoopWorker)
+
+
+def _check(settings: OperaSettings) -> None:
+    """Refuse on the driver what would fail in every worker."""
+    Asker(settings.url, None, timeout_s=settings.timeout_s, options={}, fields=settings.asked)
