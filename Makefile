@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy image-test lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy image-test lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model bench clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -127,4 +127,4 @@ bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench serving
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
