@@ -1,4 +1,4 @@
-"""The examples as a user runs them: one for real, and the one that needs GPUs up to where verl has read its flags."""
+"""The examples as a user runs them: one for real, the one that needs GPUs until verl has read its flags."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.parametrize("route", ["groups", "members"])
 def test_the_rollout_example_prints_every_component(service, tmp_path: Path, route: str) -> None:
+    flags = ["--url", service.url, "--route", route, "--out", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "examples/verl_rollout.py", "--url", service.url, "--route", route, "--out", str(tmp_path)],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280, check=False,
+        [sys.executable, "examples/verl_rollout.py", *flags],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
