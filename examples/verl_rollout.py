@@ -21,7 +21,7 @@ import torch
 import transfer_queue
 from hydra import compose, initialize_config_module
 from verl.experimental.reward_loop import RewardLoopManager, migrate_legacy_reward_impl
-from verl.trainer.main_ppo import create_rl_dataset
+from verl.trainer.ppo.utils import create_rl_dataset
 from verl.utils import hf_tokenizer, tensordict_utils
 from verl.utils.dataset.rl_dataset import collate_fn
 from verl.utils.import_utils import load_class_from_fqn
