@@ -25,6 +25,7 @@ def manager(cluster: None, service) -> Iterator[RewardLoopManager]:
             "group_size": "${actor_rollout_ref.rollout.n}",
             "opera": "${reward.opera}",
         },
+        reward__opera__config={"guards": {"format_gate": False}},
     )
     started = RewardLoopManager(config)
     yield started
@@ -44,7 +45,8 @@ def test_texts_are_scored_in_whole_groups(manager: RewardLoopManager, service) -
                     "trajectories": [{"response": text} for text in responses(task)],
                 }
                 for task in asked()[:4]
-            ]
+            ],
+            config={"guards": {"format_gate": False}},
         ).rewards
     found = scored.batch["rm_scores"].sum(dim=1).reshape(4, 4).tolist()
     for own, direct in zip(found, expected, strict=True):

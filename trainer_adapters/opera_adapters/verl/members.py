@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import ray
+from omegaconf import OmegaConf
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from opera_adapters._asking import MANY
@@ -141,15 +142,17 @@ async def compute_score(
                 f"the dataset's extra_info has no {name!r}, only {sorted(row)}; add it, or use OperaRewardManager",
                 field=f"extra_info.{name}",
             )
-    ask = _asker(json.dumps({name: _plain(value) for name, value in (opera or {}).items()}, sort_keys=True))
+    given = OmegaConf.to_container(opera, resolve=True) if OmegaConf.is_config(opera) else dict(opera or {})
+    ask = _asker(json.dumps(given, sort_keys=True))
+    sample = {"data_source": data_source, "reward_model": {"ground_truth": ground_truth}, "extra_info": row}
     prompt = row[prompt_key] if isinstance(row[prompt_key], str) else [dict(one) for one in row[prompt_key]]
     about = hashlib.sha256(json.dumps([prompt, ground_truth], default=str).encode()).hexdigest()[:16]
     answer = await ask(
         {
             "prompt": prompt,
             "response": solution_str,
-            "reference": str(ground_truth),
-            "task": ask.settings.task,
+            "reference": ask.settings.reference_of(sample),
+            "task": ask.settings.task_of(sample),
             "group_id": f"{_run()}/{data_source}/{row.get('split')}/{row['index']}/{about}",
             "group_size": int(group_size),
             "member_id": uuid.uuid4().hex,
