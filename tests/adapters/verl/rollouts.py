@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,23 @@ def responses(task: Task) -> list[str]:
     ]
 
 
-@dataclass
 class CannedEngine:
-    """Stands where verl's LLMServerClient does; each worker has its own copy, and a prompt stays in one worker."""
+    """Stands where verl's LLMServerClient does; each worker has its own copy, and a prompt stays in one worker.
 
-    answers: dict[str, list[list[int]]]
-    """By a piece of the prompt: what its sessions get, in the order of their calls."""
-    lost: str | None = None
-    """A prompt of which one session's generation fails."""
-    ahead: str | None = None
-    """A prompt that is answered by weights of step 90, all others by those of steps 3 and 4."""
-    seen: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    tokenizer: Any = None
+    No dataclass: hydra, which hands it to the agent loop, would take that for a configuration.
+
+    Args:
+        answers: by a piece of the prompt: what its sessions get, in the order of their calls.
+        lost: a prompt of which one session's generation fails.
+        ahead: a prompt that is answered by weights of step 90, all others by those of steps 3 and 4.
+    """
+
+    def __init__(
+        self, answers: dict[str, list[list[int]]], *, lost: str | None = None, ahead: str | None = None
+    ) -> None:
+        self.answers, self.lost, self.ahead = answers, lost, ahead
+        self.seen: Counter[str] = Counter()
+        self.tokenizer: Any = None
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> TokenOutput:
         from transformers import AutoTokenizer
