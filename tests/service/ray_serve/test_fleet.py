@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+import safetensors.torch
+from safetensors.numpy import save_file
 
 from opera_client.errors import InvalidWeights, NotSupported, OperaError, PolicyBusy, WeightVersionTaken
 from opera_client.wire import RewardRequest
@@ -226,8 +227,9 @@ async def test_a_model_waits_for_the_others_on_its_device_thread(tmp_path):
         await cluster.start(name, await asyncio.to_thread(build_service, settings))
     folder = tmp_path / "spool" / "push"
     folder.mkdir(parents=True)
-    tensors = load_file(Path(settings.model_path) / "model.safetensors")
-    save_file({name: 1.01 * tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    tensors = safetensors.torch.load_file(Path(settings.model_path) / "model.safetensors")
+    other = {name: 1.01 * tensor for name, tensor in tensors.items()}
+    safetensors.torch.save_file(other, folder / "model.safetensors")
     before = await cluster.replicas[1].service.policy.info()
     await once_counted(cluster.replicas[0].fleet, folder, "1")
     after = [await replica.service.policy.info() for replica in cluster.replicas]
