@@ -72,7 +72,8 @@ class Batches(Generic[R]):
         journal = Journal(self._path, run)
         journal.resume(lambda at: digests[at] if at < len(digests) else None, seen)
         try:
-            starts = range(journal.done - journal.done % self._batch, len(tasks), self._batch)
+            begun = journal.done - journal.done % self._batch if journal.done < len(tasks) else len(tasks)
+            starts = range(begun, len(tasks), self._batch)
             waiting = [
                 asyncio.ensure_future(coroutine)
                 for coroutine in self._limited(
