@@ -78,7 +78,8 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         group.generating += 1
         try:
             await asyncio.sleep(0)  # the call starts all its samples at once: now they are all here
-            self._gathering.pop(key, None)
+            if self._gathering.get(key) is group:
+                del self._gathering[key]
             sample: dict[str, Any] = await self._rollout.execute(
                 prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine
             )

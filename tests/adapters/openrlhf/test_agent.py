@@ -152,6 +152,21 @@ async def test_a_sample_that_is_not_generated_holds_nobody_up(group_service, act
     assert [sample["extra_logs"]["group_size_seen"] for sample in [*others, *await call(2)]] == [3, 3, 3, 2, 2]
 
 
+async def test_a_group_that_is_complete_leaves_the_next_alone(group_service, actor, tokenizer) -> None:
+    """A second pair with the first one's parameters joins between the first one's samples."""
+    engine = await actor(answers(9), agent_func_path=str(EXAMPLE))
+    asked = (PROMPT.format(1), LABEL, SamplingParams(max_tokens=128), MAX_LENGTH, tokenizer, engine)
+
+    async def later() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return await engine.executor.execute(*asked)
+
+    samples = await asyncio.gather(
+        engine.executor.execute(*asked), later(), engine.executor.execute(*asked), later()
+    )
+    assert [sample["extra_logs"]["group_size_seen"] for sample in samples] == [2, 2, 2, 2]
+
+
 async def test_a_caller_who_leaves_takes_nobodys_reward(group_service, actor, tokenizer) -> None:
     """Also when it was the last to be generated, and its siblings wait for what it asked."""
     group_service.delay_s = 1.0
