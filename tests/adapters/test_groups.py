@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.adapters.gate import Gate, serving
 
 from opera_adapters._asking import Scored
-from opera_adapters.groups import GroupReward, Member, members
+from opera_adapters.groups import GroupReward, Member, filled, members
 from opera_client import RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, Timing, TrajectoryResult, Usage
@@ -128,6 +128,21 @@ def test_the_services_own_numbers_for_openrlhf_are_the_same(rewards: list[float 
         assert (member.reward, member.score) == (sample["rewards"], sample["scores"])
         assert member.logs == {name: sample[name] for name in member.logs}
         assert 0 <= member.score <= 1
+
+
+def test_every_row_of_a_rank_has_its_groups_number() -> None:
+    """Rows 1 to 4 are this rank's; the first group began on the rank before, the third goes on after."""
+    rewards = [1.0, None, 2.0, None, 4.0, 5.0]
+    scored = Scored([_result(reward) for reward in rewards])
+    assert filled(scored, [[0, 1], [2, 3], [4, 5]], range(1, 5)) == [1.0, 2.0, 2.0, 4.0]
+
+
+def test_a_group_of_several_ranks_that_is_lost_here_is_no_constant() -> None:
+    """The other rank may have its reward: 0 beside that would be a lesson."""
+    scored = Scored([None, None, _result(1.0), _result(2.0)], problem="no answer")
+    with pytest.raises(Unavailable, match="several ranks has no reward on this one: no answer"):
+        filled(scored, [[0, 1], [2, 3]], range(1, 4))
+    assert filled(scored, [[0, 1], [2, 3]], range(4)) == [0.0, 0.0, 1.0, 2.0]
 
 
 def _result(reward: float | None) -> TrajectoryResult | None:

@@ -107,14 +107,27 @@ class GroupReward:
         return members(scored, self._components)
 
 
-def filled(scored: Scored, groups: Sequence[Sequence[int]]) -> list[float]:
-    """Return a number for every row, as `Member.reward` says; `groups` are the positions of each group's rows."""
-    found = [0.0] * len(scored.rows)
+def filled(scored: Scored, groups: Sequence[Sequence[int]], own: range) -> list[float]:
+    """Return a number for every row of this rank, as `Member.reward` says.
+
+    Args:
+        scored: the rows of all groups that this rank holds a part of.
+        groups: the positions of each group's rows.
+        own: the positions of this rank's rows.
+
+    Raises:
+        Unavailable: a group that lies on several ranks got no reward here; another rank may have its rewards, and
+            a constant beside those would be a wrong one.
+    """
+    found = dict.fromkeys(own, 0.0)
     for places in groups:
         part = Scored([scored.rows[at] for at in places])
+        if part.rewards.count(None) == len(places) and any(at not in own for at in places):
+            raise Unavailable(f"a group that lies on several ranks has no reward on this one: {scored.problem}")
         for at, member in zip(places, members(part, ()), strict=True):
-            found[at] = member.reward
-    return found
+            if at in own:
+                found[at] = member.reward
+    return list(found.values())
 
 
 def members(scored: Scored, components: Sequence[str]) -> list[Member]:

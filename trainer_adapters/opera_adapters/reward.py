@@ -45,7 +45,8 @@ class OperaReward:
         run_id: name of this run, for the service's logs and the names of weights.
         on_failure: `none` leaves completions without a reward out, as TRL's GRPO and RLOO read None. Where it is
             read as 0: `constant` gives them the mean of their group, which is no advantage, and 0 to a whole group
-            without rewards; `raise` is for OnlineDPO, which has no such number.
+            without rewards (but raises where other ranks have a part of it); `raise` is for OnlineDPO, which has no
+            such number.
         timeout_s: seconds for one batch with all retries. Other ranks wait meanwhile: stay well below the
             process group's own timeout (10 minutes with NCCL).
         name: what the trainer's logs call this reward.
@@ -116,13 +117,13 @@ class OperaReward:
         start = time.perf_counter()
         asked = [*before, *rows, *after]
         scored = await self._asker.score(asked, size, step=step, weight_version=self._weight_version(step))
-        mine = slice(len(before), len(before) + len(rows))
-        own = Scored(scored.rows[mine], scored.diagnostics)
+        mine = range(len(before), len(before) + len(rows))
+        own = Scored([scored.rows[at] for at in mine], scored.diagnostics)
         if self.on_failure == "raise" and None in own.rewards:
             raise Unavailable(f"{own.rewards.count(None)} of {len(rows)} completions: {scored.problem}")
         self._log(own, time.perf_counter() - start, log_metric, log_extra)
         if self.on_failure == "constant":
-            return [*filled(scored, groups(asked, size))[mine]]
+            return [*filled(scored, groups(asked, size), mine)]
         return own.rewards
 
     def _group_size(self, trainer: Any) -> int | None:
