@@ -44,7 +44,7 @@ class OperaReward:
         follow_policy: ask for weights of this training step only; `PolicySync` brings them.
         run_id: name of this run, for the service's logs and the names of weights.
         on_failure: `none` leaves completions without a reward out, as TRL's GRPO and RLOO read None. Where it is
-            read as 0: `constant` gives them the mean of their group, which is no advantage, and 0 to a group without
+            read as 0: `constant` gives them the mean of their group, no advantage, and 0 to a group without
             rewards (but raises where other ranks have a part of it); `raise` is for OnlineDPO, which has no such
             number.
         timeout_s: seconds for one batch with all retries. Other ranks wait meanwhile: stay well below the
