@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy image-test lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model bench clean
+.PHONY: demo test test-deploy image-test lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -125,6 +125,13 @@ tiny-model: $(VENV)/.installed  ## Rebuild the embedded model (a few minutes)
 bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench scoring
 	$(BIN)/opera-reward bench serving
+
+MINUTES ?= 10
+soak: $(VENV)/.installed  ## Mixed traffic and weight pushes; memory and descriptors must stay flat
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+
+faults: $(VENV)/.installed  ## Break a running service in every way we know (two minutes)
+	$(BIN)/python benchmarks/faults.py
 
 clean:
 	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
