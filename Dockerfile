@@ -8,7 +8,7 @@ ARG EXTRA=server
 ARG TORCH_INDEX=
 SHELL ["/bin/sh", "-euc"]
 WORKDIR /src
-COPY deploy/image/ deploy/image/
+COPY deploy/image/server.lock deploy/image/tools.lock deploy/image/torch.txt deploy/image/
 RUN python3 -m venv /opt/tools; \
     /opt/tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r deploy/image/tools.lock; \
     python3 -m venv --system-site-packages /opt/venv; \

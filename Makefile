@@ -103,7 +103,7 @@ image-test: $(VENV)/.installed  ## Build the image with buildah, without a regis
 
 lock: $(VENV)/.installed  ## The image's dependencies, with hashes. torch's own (CUDA) libraries come with torch, not from here
 	$(BIN)/pip install --quiet uv==0.13.8
-	$(BIN)/uv pip compile pyproject.toml --extra server --extra parquet --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra server --extra parquet --extra otel --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-package torch --no-emit-package triton --no-header --no-annotate \
 	    | sed -E '/^(nvidia|cuda)-/,/[^\\]$$/d' > deploy/image/server.lock
 	$(BIN)/uv pip compile deploy/image/tools.in --universal --python-version 3.11 --upgrade --generate-hashes \
