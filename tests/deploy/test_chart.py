@@ -8,6 +8,7 @@ import pytest
 
 from .cluster import (
     CHART,
+    COMPONENTS,
     NAME,
     OVERLAYS,
     Object,
@@ -29,6 +30,7 @@ COMPONENT_VALUES: dict[str, dict[str, Any]] = {
     "group-routing": {"groupRouting": {"enabled": True}},
     "hpa": {"autoscaling": {"kind": "hpa"}},
     "keda": {"autoscaling": {"kind": "keda"}},
+    "ray": {"ray": {"enabled": True}},
 }
 
 
@@ -64,6 +66,10 @@ def test_a_values_file_gives_its_overlay(name: str):
     assert by_name(helm(f"values-{name}.yaml")) == by_name(overlay(name))
 
 
+def test_every_component_has_its_value():
+    assert sorted(COMPONENT_VALUES) == COMPONENTS
+
+
 @pytest.mark.parametrize("name", COMPONENT_VALUES)
 def test_a_value_gives_its_component(name: str, tmp_path):
     assert by_name(helm(values=COMPONENT_VALUES[name])) == by_name(with_components(tmp_path, name))
@@ -84,7 +90,8 @@ def test_it_lints():
 
 def test_releases_live_side_by_side():
     """One release a model in one namespace: no object, selector or query is shared."""
-    everything = {key: value for values in COMPONENT_VALUES.values() for key, value in values.items()}
+    together = [values for name, values in COMPONENT_VALUES.items() if name != "ray"]
+    everything = {key: value for values in together for key, value in values.items()}
     first, second = (helm(values=everything, name=name, namespace="models") for name in ("judge", "policy-8b"))
     assert not set(by_name(first)) & set(by_name(second))
     for name, objects in (("judge", first), ("policy-8b", second)):
@@ -153,6 +160,7 @@ def test_values_reach_the_objects():
         ({"autoscaling": {"kind": "hpa", "targetTokens": 0}}, "targetTokens"),
         ({"settings": {"OPERA_API_KEYS": "sesame"}}, "OPERA_API_KEYS"),
         ({"gpu": True}, "gpu"),
+        ({"ray": {"enabled": True}, "autoscaling": {"kind": "hpa"}}, "ray scales by itself"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: dict[str, Any], named: str):

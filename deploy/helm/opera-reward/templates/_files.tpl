@@ -4,7 +4,7 @@
 {{- $path := printf "kustomize/%s" (index . 1) -}}
 {{- $text := $root.Files.Get $path | required (printf "the chart lacks %s" $path) -}}
 {{/* These keep the word: they say what the thing is, not what this release is called. */}}
-{{- range $kept := list "app.kubernetes.io/name: %s" "job=\"%s\"" "%s/client" "image: %s" -}}
+{{- range $kept := list "app.kubernetes.io/name: %s" "job=\"%s\"" "%s/client" "image: %s" "`%s serve`" -}}
 {{- $text = $text | replace (printf $kept "opera-reward") (printf $kept "@") -}}
 {{- end -}}
 {{- $text = $text | replace "namespace=\"opera-reward\"" (printf "namespace=\"%s\"" $root.Release.Namespace) -}}
@@ -32,4 +32,11 @@
 {{- $_ := set $env $name (toString $value) -}}
 {{- end -}}
 {{- toYaml $env -}}
+{{- end -}}
+
+{{/* Give a container the image of the values: (list $ container). */}}
+{{- define "opera.image" -}}
+{{- $root := index . 0 -}}
+{{- $_ := set (index . 1) "image" (printf "%s:%s" $root.Values.image.repository ($root.Values.image.tag | default $root.Chart.AppVersion)) -}}
+{{- $_ := set (index . 1) "imagePullPolicy" $root.Values.image.pullPolicy -}}
 {{- end -}}
