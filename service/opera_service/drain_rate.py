@@ -34,4 +34,4 @@ LEAST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 def seconds_to_wait(amount: float, rate: float | None) -> float:
     """Return in how many whole seconds `amount` drains, within the bounds; the least when unmeasured."""
     wait = amount / rate if rate else 0.0
-    return float(math.ceil(min(max(wait, LEAST_WAIT_S), LONGEST_WAIT_S)))
+    return float(math.ceil(round(min(max(wait, LEAST_WAIT_S), LONGEST_WAIT_S), 6)))

@@ -55,10 +55,11 @@ async def test_what_is_late_or_left_never_reaches_the_engine():
             error = late.json()["error"]
             assert (late.status_code, error["code"], error["retryable"]) == (504, "deadline_exceeded", True)
             over = await client.post("/reward", json=BODY, headers={"X-Request-Deadline": str(time.time() - 1)})
+            assert "tokenised" in over.json()["error"]["message"], "it does not even cost that"
             assert (over.status_code, over.json()["error"]["code"]) == (504, "deadline_exceeded")
 
             metrics = (await client.get("/metrics")).text
-            assert 'opera_dropped_trees_total{reason="expired"} 2.0' in metrics
+            assert 'opera_dropped_trees_total{reason="expired"} 1.0' in metrics
             assert "opera_queue_requests 0.0" in metrics
             assert "opera_queue_tokens 0.0" in metrics
             assert not first.done(), "all of this while the engine was busy"

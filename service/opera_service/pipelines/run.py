@@ -76,9 +76,20 @@ class Run:
             self._place.__exit__(kind, error, trace)
 
     async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function` in a worker thread and put its time, waiting included, on the bill as encoding."""
+        """Run `function` in a worker thread and put its time, waiting included, on the bill as encoding.
+
+        Raises `DeadlineExceeded` when its turn comes too late.
+        """
         started = self.service.clock()
-        result = await self.service.in_thread(function, *args, **kwargs)
+
+        def in_time() -> T:
+            if self._deadline is not None and self.service.clock() >= self._deadline:
+                raise DeadlineExceeded(
+                    "the deadline passed before this was tokenised; allow more time, ask for less"
+                )
+            return function(*args, **kwargs)
+
+        result = await self.service.in_thread(in_time)
         self._encode_s = self.service.clock() - started
         self.service.telemetry.encoded(self._encode_s)
         self.service.tracing.stage("encode", started, self.service.clock())

@@ -158,8 +158,17 @@ async def test_a_refused_request_is_not_tokenised():
         before = Watched.asked
         assert (await home.ask()).status_code == 429
         assert Watched.asked == before
+        late = await client.post(
+            "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() - 1)}
+        )
+        assert late.status_code == 429, "a full queue comes first"
         engine.let()
         await asyncio.gather(*let_in)
+        late = await client.post(
+            "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() - 1)}
+        )
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert Watched.asked == before
 
 
 async def test_one_run_s_backlog_does_not_keep_another_one_out():

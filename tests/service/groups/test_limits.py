@@ -219,3 +219,48 @@ def test_limits_that_would_stop_everything_are_refused(name):
 def test_limits_below_zero_are_refused(name):
     with pytest.raises(ValueError, match=name):
         GroupLimits(**{name: -1})
+
+
+def test_refused_members_are_told_to_come_back_at_the_pace_of_the_groups():
+    """Four groups at a time, one answered every 5 seconds: a fifth group waits 5 seconds."""
+    desk = Desk(GroupLimits(max_groups=4))
+    for number in range(4):
+        desk.join("a", f"g{number}", wait_s=1000.0)
+    with pytest.raises(Overloaded) as raised:
+        desk.join("a", "early")
+    assert (raised.value.reason, raised.value.retry_after) == ("groups", 1.0), "nothing was measured yet"
+    for number in range(40):
+        desk.now += 5.0
+        desk.join("b", f"g{number}", wait_s=1000.0)
+        assert desk.score() == ["complete"]
+        desk.join("a", f"g{number + 4}", wait_s=1000.0)
+    with pytest.raises(Overloaded) as raised:
+        desk.join("a", "more")
+    assert raised.value.retry_after == 5.0
+
+
+def test_a_large_group_waits_for_as_many_groups_as_it_displaces():
+    desk = Desk(GroupLimits(max_members=8))
+    for number in range(20):
+        desk.now += 2.0
+        desk.join("a", f"warm{number}", size=1)
+        desk.now += 2.0
+        assert desk.score() == ["complete"]
+    for number in range(4):
+        desk.join("a", f"g{number}", wait_s=1000.0)
+    with pytest.raises(Overloaded) as raised:
+        desk.join("a", "large", size=6)
+    assert raised.value.retry_after == 6.0, "three of the four groups, one every 2 seconds while there were any"
+
+
+def test_quiet_times_say_nothing_about_the_pace():
+    desk = Desk(GroupLimits(max_groups=1))
+    for number in range(5):
+        desk.now += 1000.0
+        desk.join("a", f"g{number}", size=1)
+        desk.now += 3.0
+        assert desk.score() == ["complete"]
+    desk.join("a", "open")
+    with pytest.raises(Overloaded) as raised:
+        desk.join("a", "next")
+    assert raised.value.retry_after == 3.0
