@@ -112,9 +112,10 @@ def test_repetition_by_hand():
     assert repetition(" ".join(map(str, range(500)))) == 0.0
 
 
-def test_a_loop_at_the_end_of_a_long_sound_text_is_found():
-    sound = " ".join(map(str, range(5000)))
-    assert repetition(f"{sound} {'and so on ' * 70}") > 0.9
+@pytest.mark.parametrize("after", [0, 3000])
+def test_a_loop_in_a_long_sound_text_is_found(after):
+    sound, more = " ".join(map(str, range(5000))), " ".join(map(str, range(7000, 7000 + after)))
+    assert repetition(f"{sound} {'and so on ' * 70} {more}") > 0.9
 
 
 @settings(deadline=None, max_examples=60)
