@@ -27,10 +27,9 @@ def test_ray_takes_the_configuration_and_nothing_in_it_is_lost():
 
 
 def test_its_arguments_are_settings_and_its_deployments_are_the_apps(monkeypatch, tmp_path):
-    (tmp_path / "checkpoints").mkdir()
     monkeypatch.setenv("OPERA_API_KEYS", "key")
     (application,) = CONFIG["applications"]
-    args = {**application["args"], "spool_dir": str(tmp_path), "policy_root": str(tmp_path / "checkpoints")}
+    args = {**application["args"], "spool_dir": str(tmp_path)}
     assert settings_of(args).engine == "vllm"
     assert app_with(args)._bound_deployment.name == SCORER
     (scorer,) = application["deployments"]
