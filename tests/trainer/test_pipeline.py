@@ -30,7 +30,7 @@ def test_without_a_cold_start_grpo_starts_from_the_base():
 def test_every_stage_comes_after_what_it_needs():
     for sections in ({}, {"synthesis": None, "sft": None}, {"grpo": None}):
         seen: set[str] = set()
-        for stage in stages(RunConfig(name="test", **sections), "export"):
+        for stage in stages(RunConfig(name="test", **sections)):
             assert set(stage.needs) <= seen
             seen.add(stage.name)
         assert "export" in seen
@@ -42,7 +42,7 @@ def test_every_stage_comes_after_what_it_needs():
         ("sft", {"synthesis": None}, "give the section synthesis"),
         ("grpo", {"grpo": None}, "its section grpo is null"),
         ("synthesize", {"synthesis": None, "sft": None}, "its section synthesis is null"),
-        ("export", {"synthesis": None, "sft": None, "grpo": None}, "nothing to export"),
+        ("report", {"synthesis": None, "sft": None, "grpo": None}, "nothing to export"),
     ],
 )
 def test_what_a_configuration_leaves_out_cannot_be_asked_for(until, sections, what):

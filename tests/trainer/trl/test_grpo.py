@@ -83,6 +83,17 @@ def test_an_untrained_scorer_gives_no_level(before, start, tmp_path):
     assert entry.metrics["opera/level"] < 0.05
 
 
+def test_adapters_and_a_kl_term_train(before, start, tmp_path):
+    run_config = start(rollouts=2, lora={"rank": 4, "alpha": 8}, kl=0.1, learning_rate=1e-2, select_by=())
+    folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+    log = [one for one in read_rows(folders["grpo"] / "log.jsonl", LogEntry) if "reward" in one.metrics]
+    assert log[0].metrics["kl"] == pytest.approx(0, abs=1e-6)  # the policy still is its reference
+    assert log[1].metrics["kl"] > 0
+    trained, base = weights(folders), models.load(models.base("demo"))[0].state_dict()
+    assert trained.keys() == base.keys()  # merged
+    assert not same(trained, base)
+
+
 def test_a_metric_that_validation_lacks_is_named(before, start, tmp_path):
     run_config = start(rollouts=2, select_by=("opera/levle",))
     with pytest.raises(BadInput, match=r"select_by: validation logged no opera/levle, only .*opera/level"):
