@@ -15,15 +15,16 @@ from opera_trainer.stage import Work
 PACKAGES = ("opera-reward", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "vllm")
 
 PAGE = """---
-base_model: {base}
+base_model: {model}
 library_name: transformers
 pipeline_tag: text-generation
 tags: [opera-reward, grpo]
 ---
 # {name}
 
-Made from `{base}` by `opera-reward train`: {steps}. The reward was {reward}, read off
-{scorer}; it saw no exact check of any answer. The licence is that of the base model and of the data.
+Made from {base} by `opera-reward train`: {steps}.
+The reward was {reward}, read off {scorer}; it saw no exact check of any answer.
+The licence is that of the base model and of the data.
 
     opera-reward serve --model PATH_OF_THIS_FOLDER
 
@@ -70,7 +71,8 @@ def card(work: Work, folder: Path) -> str:
         for name in ("base", *trained)
     }
     return PAGE.format(
-        base="the embedded model of opera-reward" if config.model == "demo" else config.model,
+        model="opera-reward-embedded" if config.model == "demo" else config.model,
+        base="the embedded model of opera-reward" if config.model == "demo" else f"`{config.model}`",
         name=config.name,
         steps=", then ".join(words[name] for name in trained),
         reward=f"`{grpo.reward.name}`, preset `{grpo.reward.preset}`" if grpo else "none",
