@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from opera_trainer.models import base
 from opera_trainer.service import serving
 from opera_trainer.stage import run_stages
 from opera_trainer.synthesis import stage as synthesis
+from opera_trainer.synthesis.search import Step
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput
 from opera_trainer.tasks import stage as tasks
 
@@ -48,7 +48,7 @@ def whole(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    timed = ("done.json", "started.json", "throughput.json", "traces.parquet")
+    timed = ("done.json", "started.json", "throughput.json")
     return {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name not in timed}
 
 
@@ -61,7 +61,7 @@ def test_what_the_cold_start_leaves(whole: Path):
     for trace in traces:
         assert trace.response == f"<think>\n{trace.thought}</think>\n\n{trace.answer}"
         assert trace.right is (trace.answer == trace.reference)
-    steps = [json.loads(line) for line in (whole / "candidates.jsonl").open()]
+    steps = [one.model_dump(mode="json") for one in read_rows(whole / "candidates.jsonl", Step)]
     assert all(len(step["candidates"]) == 4 for step in steps)
     assert len({step["task_id"] for step in steps}) == 8
     compared = read_json(whole / "comparison.json", Comparison)

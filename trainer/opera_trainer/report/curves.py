@@ -16,7 +16,7 @@ WINDOW = 9
 
 GRPO: tuple[tuple[str, dict[str, str]], ...] = (
     ("Reward", {"reward": "reward"}),
-    ("What no reward sees: exactly right answers", {"watched/right": "right"}),
+    ("Right answers, which no reward sees", {"watched/right": "right"}),
     (
         "Components of the reward",
         {
@@ -65,7 +65,7 @@ def _figure(log: Sequence[LogEntry], names: dict[str, str]) -> Any | None:
         steps, values = _series(log, "validation", metric)
         if steps:
             figure.add_scatter(
-                x=steps, y=values, mode="markers", name=f"{label}, validation",
+                x=steps, y=values, mode="markers", name=f"{label}, validation", showlegend=False,
                 marker={"color": colour, "size": 10, "symbol": "diamond", "line": {"color": INK, "width": 1}},
             )  # fmt: skip
     if not figure.data:

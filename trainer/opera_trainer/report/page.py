@@ -14,6 +14,7 @@ from opera_trainer.report.gathered import Report
 from opera_trainer.report.strips import strip
 
 CHART = {"displayModeBar": False, "responsive": True}
+CURVES = "Thin: every step. Thick: the mean of the last nine. Diamonds: validation tasks."
 LEGEND = (
     "One cell a thought, its number the perplexity of the reference after it: green, 1, is certain; red is"
     " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain,"
@@ -90,7 +91,7 @@ def _curves(report: Report) -> Iterator[str]:
     for stage in ("grpo", "sft"):
         charts = figures(stage, report.logs.get(stage, []))
         if charts:
-            yield f"<h2>{names[stage]}, step by step</h2><div class='charts'>"
+            yield f"<h2>{names[stage]}, step by step</h2><p class='soft'>{CURVES}</p><div class='charts'>"
             for title, figure in charts:
                 drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=CHART)
                 yield f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"

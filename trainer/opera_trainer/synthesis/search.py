@@ -41,14 +41,14 @@ class Candidate(Row):
     """One way on."""
 
     text: str
-    guiding_word: str | None
-    stopped_by: str | None
+    guiding_word: str | None = None
+    stopped_by: str | None = None
     tokens: int
-    mean_logprob: float | None
+    mean_logprob: float | None = None
     """Of the candidate itself, nats a token."""
-    score: float | None
+    score: float | None = None
     """What the choice goes by: mean log-prob of the step, of the sequence, or of the reference."""
-    unfit: Unfit | None
+    unfit: Unfit | None = None
 
 
 class Step(Row):
@@ -58,7 +58,7 @@ class Step(Row):
     criterion: Criterion
     step: int
     candidates: list[Candidate]
-    chosen: int | None
+    chosen: int | None = None
 
 
 class Found(Row):

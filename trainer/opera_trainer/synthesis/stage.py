@@ -7,18 +7,17 @@ end, in the order of the tasks, and say nothing of time. That is in throughput.j
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel
 
 from opera_client import AsyncRewardClient
 from opera_client.cli.exits import BadInput
 from opera_client.wire import ErrorDetail, ServedModel
-from opera_trainer.artefacts import Row, Task, read_rows, write_json, write_rows
+from opera_trainer.artefacts import Row, Task, Trace, read_rows, write_json, write_rows
 from opera_trainer.batches import Batches
 from opera_trainer.config import RunConfig
 from opera_trainer.lockstep import Running
@@ -26,7 +25,7 @@ from opera_trainer.models import base
 from opera_trainer.service import serving
 from opera_trainer.stage import Stage, Work, shape_of
 from opera_trainer.synthesis.sampling import Sampled, sample
-from opera_trainer.synthesis.search import Found, search
+from opera_trainer.synthesis.search import Found, Step, search
 from opera_trainer.synthesis.settings import Criterion, SynthesisSettings
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput, plain, sift
 
@@ -66,7 +65,8 @@ async def _synthesize(work: Work, tasks: Sequence[Task], url: str) -> None:
         _write(work.folder, tasks, results, seconds, statistics)
         write_rows(work.folder / "traces.jsonl", kept)
         if settings.parquet:
-            _parquet(work.folder / "traces.parquet", [trace.model_dump(mode="json") for trace in kept])
+            for name, kind in (("traces", Trace), ("candidates", Step)):
+                _parquet(work.folder / f"{name}.jsonl", kind)
         work.say(_said(statistics))
         write_json(work.folder / "comparison.json", await _compared(job, tasks[: settings.compare], results))
 
@@ -159,10 +159,11 @@ def _said(one: Statistics) -> str:
     return f"  by {one.criterion}: {one.kept} of {one.tasks} kept{right}, {one.reflective:.0%} with a reflection"
 
 
-def _parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def _parquet(jsonl: Path, kind: type[Row]) -> None:
+    """Write the rows of a JSONL file as Parquet beside it."""
     from pyarrow import Table
     from pyarrow.parquet import write_table
 
-    partial = path.with_suffix(".parquet.part")
-    write_table(Table.from_pylist([{**row, "prompt": json.dumps(row["prompt"])} for row in rows]), partial)
+    path, partial = jsonl.with_suffix(".parquet"), jsonl.with_suffix(".parquet.part")
+    write_table(Table.from_pylist([row.model_dump(mode="json") for row in read_rows(jsonl, kind)]), partial)
     partial.replace(path)
