@@ -1,6 +1,8 @@
 """What the API leaves in the audit log, by setting, and a start that cannot have one."""
 
+import asyncio
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,29 @@ def test_a_file_that_is_something_else_is_refused(path: Path):
     path.write_text("mine " * 1000)
     with pytest.raises(SettingsError, match="not an audit log"):
         create_app(Settings(engine="dummy", audit=path))
+
+
+async def test_a_locked_file_changes_no_answer(path: Path):
+    async with opened(audit=path) as client:
+
+        async def ask() -> list[dict]:
+            answer = await client.post("/reward", json={"groups": [group()]})
+            assert answer.status_code == 200
+            return answer.json()["groups"]
+
+        async def metric(name: str) -> float:
+            text = (await client.get("/metrics")).text
+            return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+        before = await ask()
+        while await metric("opera_audit_written_trajectories_total") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert [await ask() for _ in range(5)] == [before] * 5
+        while not await metric("opera_audit_failures_total"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await ask() == before
+        other.execute("ROLLBACK")
+        other.close()
+    assert len(read(path)) == 7
