@@ -28,6 +28,7 @@ from opera_service.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 LINE = "dummy"
+LEASE_S = 2.0
 GROUP = {
     "prompt": "What is 17 + 25?\n",
     "reference": "42",
@@ -37,7 +38,7 @@ GROUP = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "LEASE_S", 1.0)
+    monkeypatch.setattr(keeping, "LEASE_S", LEASE_S)
     monkeypatch.setattr(keeping, "HOLD_S", 0.1)
     monkeypatch.setattr("opera_service.ray_serve.member.AGAIN_S", 0.05)
     monkeypatch.setattr("opera_service.ray_serve.member.CALL_S", 0.3)
@@ -97,8 +98,8 @@ async def once_counted(fleet: Fleet, source: Path, version: str):
             await asyncio.sleep(0.1)
 
 
-async def until_all_serve(cluster: Cluster) -> None:
-    while not all(replica.member.may_serve for replica in cluster.replicas):  # noqa: ASYNC110
+async def until_serving(*replicas: Replica) -> None:
+    while not all(replica.member.may_serve for replica in replicas):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
@@ -152,16 +153,17 @@ async def test_one_replicas_refusal_is_everybodys(cluster, monkeypatch):
     assert source.exists()  # back in the spool, which its owner empties
     await asyncio.sleep(0.3)
     assert [await replica.version() for replica in cluster.replicas] == ["0", "0", "0"]
-    assert all(replica.member.may_serve for replica in cluster.replicas)
+    await until_serving(*cluster.replicas)
 
 
 async def test_a_replica_that_nobody_hears_may_not_serve_and_catches_up(cluster):
     cluster.deaf.add("c")
     await once_counted(cluster.replicas[0].fleet, cluster.pushed(4), "4")
-    assert [replica.member.may_serve for replica in cluster.replicas] == [True, True, False]
+    assert not cluster.replicas[2].member.may_serve
+    await until_serving(*cluster.replicas[:2])
     assert await cluster.replicas[2].version() == "0"
     cluster.deaf.clear()
-    await until_all_serve(cluster)
+    await until_serving(*cluster.replicas)
     assert await cluster.replicas[2].version() == "4"
 
 
@@ -175,12 +177,12 @@ async def test_a_replica_that_starts_later_has_the_weights_when_it_may_serve(clu
 async def test_a_new_coordinator_goes_on_where_the_old_one_was(cluster):
     await once_counted(cluster.replicas[0].fleet, cluster.pushed(7), "7")
     cluster.coordinator = None
-    await asyncio.sleep(1.3)
+    await asyncio.sleep(LEASE_S + 0.1)
     assert not any(replica.member.may_serve for replica in cluster.replicas)  # it may be alive, behind a wall
     cluster.coordinator = Coordinator(cluster.root)
     late = await cluster.start("late")
     assert await late.version() == "7"
-    await until_all_serve(cluster)
+    await until_serving(*cluster.replicas)
     with pytest.raises(WeightVersionTaken):
         await once_counted(late.fleet, cluster.pushed(8), "7")
     result = await once_counted(late.fleet, cluster.pushed(9), "8")
@@ -196,12 +198,12 @@ async def test_two_coordinators_on_one_disk_follow_one_another(cluster, tmp_path
     assert await newcomer.version() == "2"
     await once_counted(newcomer.fleet, cluster.pushed(3), "3")
     await asyncio.sleep(0.5)
-    await until_all_serve(cluster)
+    await until_serving(*cluster.replicas)
     assert {await replica.version() for replica in cluster.replicas} == {"3"}
     result = await once_counted(cluster.replicas[1].fleet, cluster.pushed(4), "4")
     assert result.previous_version == "3"
     await asyncio.sleep(0.5)
-    await until_all_serve(other)
+    await until_serving(newcomer)
     assert await newcomer.version() == "4"
     await newcomer.member.aclose()
     await newcomer.service.aclose()
