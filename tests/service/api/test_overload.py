@@ -67,6 +67,9 @@ class House:
         await self.until(lambda: self.service.scheduler.queued_trees == waiting)
         return tasks
 
+    def groups_failed(self) -> int:
+        return self.client._transport.app.state.lifecycle.members.rendezvous.book.counts.failed
+
     async def metric(self, name: str) -> float:
         lines = (await self.client.get("/metrics")).text.splitlines()
         return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
@@ -219,6 +222,20 @@ async def test_a_group_that_finds_the_queue_full_keeps_its_members():
         await asyncio.gather(*let_in)
         again = await asyncio.gather(*(home.ask("/reward/member", body) for body in bodies))
         assert [one.json()["group_size_seen"] for one in again] == [2, 2]
+
+
+async def test_openrlhf_waits_a_full_queue_out():
+    """Its client takes no refusal for an answer."""
+    async with house(max_requests=1) as home:
+        let_in = await home.fill()
+        body = {"query": ["2+2=4"], "prompts": ["2+2="], "labels": ["4"]}
+        asked = home.ask("/openrlhf/reward?group_size=1&wait_s=5", body)
+        await home.until(lambda: home.groups_failed() == 1)
+        assert not asked.done()
+        home.engine.let()
+        answer = await asked
+        assert (answer.status_code, answer.json()["extra_logs"]["opera_failed"]) == (200, 0.0)
+        await asyncio.gather(*let_in)
 
 
 async def test_while_the_model_loads_callers_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch):
