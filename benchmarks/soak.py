@@ -95,7 +95,7 @@ async def ask(
                 found = (await client.reward([group])).rewards[0]
             else:
                 texts = [trajectory["response"] for trajectory in group["trajectories"]]
-                await client.rank([{"prefix": group["prompt"], "candidates": texts, "by": "branch"}])
+                await client.rank([{"prompt": group["prompt"], "candidates": texts}])
                 continue
             soak.wrong += not near(found, expected[index])
         except Exception as error:  # noqa: BLE001  whatever it is, an answer is missing
