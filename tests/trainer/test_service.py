@@ -37,6 +37,8 @@ def test_a_wrong_flag_is_told():
 
 
 def test_a_given_service_is_used_as_it_is():
+    with serving(config(engine="dummy", url="http://elsewhere:1"), "demo", own=True) as url:
+        assert "elsewhere" not in url, "a model of one's own is served by a service of one's own"
     with serving(config(url="http://elsewhere:1"), "demo") as url:
         assert url == "http://elsewhere:1"
 

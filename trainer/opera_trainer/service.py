@@ -23,17 +23,17 @@ STOP_S = 20.0
 
 
 @contextmanager
-def serving(config: RunConfig, model: str | Path) -> Iterator[str]:
+def serving(config: RunConfig, model: str | Path, *, own: bool = False) -> Iterator[str]:
     """Serve `model` while the block runs; yields the address.
 
-    A service given by `service.url` is used as it is.
+    A service given by `service.url` is used as it is, unless `own` asks for one that serves exactly `model`.
 
     Raises:
         BadInput: several processes train together, and none should start a service of its own.
         Unavailable: the service did not start; the message ends with what it said.
     """
     settings = config.service
-    if settings.url is not None:
+    if settings.url is not None and not own:
         yield settings.url
         return
     if world_size() > 1:

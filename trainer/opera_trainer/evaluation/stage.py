@@ -56,13 +56,19 @@ def _run(work: Work, of: str) -> None:
         raise BadInput("evaluate: there are no held-out tasks; raise tasks.test or give more data")
     base = models.base(config.model)
     model = base if of == "base" else str(work.inputs[of] / "model")
-    with serving(config, model) as url:
-        answered = asyncio.run(_answered(work, tasks, url))
-    scorer = base
-    if config.grpo is not None and config.grpo.scorer.model == "random":
+    scorer, random = base, config.grpo is not None and config.grpo.scorer.model == "random"
+    if random:
         scorer = str(models.untrained(base, config.seed, work.folder / SCRATCH / "random"))
-    with serving(config, scorer) as url:
-        rollouts = asyncio.run(_priced(work, answered, url))
+    # `service.url` serves the base; once a policy was pushed to it, nobody knows what it serves.
+    pushed = config.grpo is not None and config.grpo.scorer.follow != "frozen"
+    rollouts = None
+    with serving(config, model, own=of != "base" or pushed) as url:
+        answered = asyncio.run(_answered(work, tasks, url))
+        if scorer == model:
+            rollouts = asyncio.run(_priced(work, answered, url))
+    if rollouts is None:
+        with serving(config, scorer, own=random or pushed) as url:
+            rollouts = asyncio.run(_priced(work, answered, url))
     write_rows(work.folder / "rollouts.jsonl", rollouts)
     evaluation = Evaluation(
         stage=of,
