@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,12 @@ class NotAnAuditLog(Exception):
 
 
 def open_for_writing(path: Path, *, busy_s: float = 1.0) -> sqlite3.Connection:
-    """Open the log, making it if need be; readers may read meanwhile (WAL).
+    """Open the log, making it for its owner's eyes only if need be; readers may read meanwhile (WAL).
 
     Raises `NotAnAuditLog`, and `sqlite3.Error` for what may pass: no space, no right, a lock.
     """
+    with suppress(OSError):  # SQLite says better what is wrong with the path
+        path.touch(mode=0o600)
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
     try:
         _check(connection, path, new=True)

@@ -103,6 +103,14 @@ def test_reading_goes_on_while_it_is_written(path: Path, entry):
     assert writer.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
+def test_only_its_owner_may_read_it(path: Path, entry):
+    connection = open_for_writing(path)
+    write(connection, [entry()])
+    assert {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {
+        "audit.db": 0o600, "audit.db-wal": 0o600, "audit.db-shm": 0o600,
+    }  # fmt: skip
+
+
 def foreign(path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE mine (x)")
