@@ -7,12 +7,13 @@ injected clock; the counts are the queue's own. It knows no tree, no engine, no 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from opera_client.errors import Overloaded, TooManyTokens
 from opera_service.drain_rate import LEAST_WAIT_S, DrainRate, seconds_to_wait
-from opera_service.scoring.batching import BatchQueue, Clock
+from opera_service.scoring.batching import BatchQueue, Clock, Work
 
 _MARGIN = 0.8
 """Work is let in when it should be done within this part of the time it has left."""
@@ -48,7 +49,11 @@ class _Promise(NamedTuple):
     """Room that is kept for a run that was refused, for a little longer than it was asked to wait."""
 
     tokens: int
+    """0 once it has come."""
     until: float
+    owed: float
+    """Tokens of all that was sent away and is yet to come back, as of `since`."""
+    since: float
 
 
 class _Room(NamedTuple):
@@ -60,11 +65,13 @@ class Admission:
     """The door of one queue.
 
     * No more than the limits may wait. What has been let in is finished: it is never put out again.
-    * A refused run is promised room. Until it comes back for it, or is late, runs that hold more of the queue than
-      it does leave that much free, so that a full queue ends up shared equally and nobody starves at the door.
+    * A refused run is promised room. Until it comes back for it, or is late, runs that hold more than it does,
+      in the queue and on the engine, leave that much free, so that a full queue ends up shared equally and nobody
+      starves at the door.
     * Work whose deadline cannot be met behind what waits already is refused at once, rather than computed late.
-    * Each refusal is told to wait until the queue, and everybody who was sent away before, has drained: callers
-      that do as told come back one after the other, not all at once.
+    * Each refusal is told to wait until there is room for it and for those of its run that were sent away before:
+      callers that do as told come back one after the other, not all at once, and a run whose callers do not only
+      makes itself wait.
     """
 
     def __init__(self, queue: BatchQueue[Any], limits: QueueLimits, clock: Clock) -> None:
@@ -73,10 +80,9 @@ class Admission:
         self._drain = DrainRate()
         self._entering: set[Seat] = set()
         self._promises: OrderedDict[str, _Promise] = OrderedDict()
-        self._owed, self._owed_at = 0.0, clock()
-        """Tokens of those who were sent away and are yet to come back, as of then."""
-        self._running: tuple[int, float] | None = None
-        """Tokens on the engine, and since when."""
+        self._running: Counter[str] = Counter()
+        """Tokens that each run has on the engine."""
+        self._running_since = 0.0
 
     # --- what is held ------------------------------------------------------------------------------------
 
@@ -101,7 +107,8 @@ class Admission:
         """Take a place for a request of `about` so many tokens. Raises `Overloaded`; `leave` must follow."""
         about = min(max(about, 1), self.limits.max_tokens)
         self._check(run, about, deadline)
-        self._promises.pop(run, None)
+        if run in self._promises:  # it has come for its room
+            self._promises[run] = self._promises[run]._replace(tokens=0)
         seat = Seat(run, about)
         self._entering.add(seat)
         return seat
@@ -125,14 +132,16 @@ class Admission:
         """Give the place back, if it is still held."""
         self._entering.discard(seat)
 
-    def started(self, tokens: int) -> None:
-        """A batch went to the engine."""
-        self._running = tokens, self._clock()
+    def started(self, batch: Sequence[Work]) -> None:
+        """These trees went to the engine."""
+        for work in batch:
+            self._running[work.run] += work.tokens
+        self._running_since = self._clock()
 
     def finished(self, *, well: bool) -> None:
         """The batch is done."""
         tokens, seconds = self._on_engine()
-        self._running = None
+        self._running.clear()
         if well:
             self._drain.add(tokens, seconds)
 
@@ -161,10 +170,12 @@ class Admission:
 
     def _refusal(self, run: str, tokens: int, over: float, reason: str, why: str) -> Overloaded:
         now, rate = self._clock(), self.rate
-        owed = max(0.0, self._owed - (rate or 0.0) * (now - self._owed_at))
-        wait = seconds_to_wait(over + owed, rate)
-        self._owed, self._owed_at = owed + tokens, now
-        self._promises[run] = _Promise(tokens, now + 2 * wait + LEAST_WAIT_S)
+        runs = len(self._promises.keys() | {run})  # they come back in turn
+        before, owed = self._promises.get(run), 0.0
+        if before is not None:
+            owed = max(0.0, before.owed - (rate or 0.0) * (now - before.since) / runs)
+        wait = seconds_to_wait(over + runs * owed, rate)
+        self._promises[run] = _Promise(tokens, now + 2 * wait + LEAST_WAIT_S, owed + tokens, now)
         self._promises.move_to_end(run)
         while len(self._promises) > _PROMISES:
             self._promises.popitem(last=False)
@@ -179,12 +190,12 @@ class Admission:
             del self._promises[other]
         if not self._promises:
             return _Room(0, 0)
-        claims = self._claims()
-        own = self.queue.tokens_of(run) + claims[run]
+        beside = self._claims() + self._running
+        own = self.queue.tokens_of(run) + beside[run]
         theirs = [
             promise.tokens
             for name, promise in self._promises.items()
-            if name != run and self.queue.tokens_of(name) + claims[name] < own
+            if promise.tokens and name != run and self.queue.tokens_of(name) + beside[name] < own
         ]
         return _Room(len(theirs), sum(theirs))
 
@@ -210,7 +221,6 @@ class Admission:
         return before + tokens - _MARGIN * rate * (deadline - self._clock()) if before else 0.0
 
     def _on_engine(self) -> tuple[int, float]:
-        if self._running is None:
-            return 0, 0.0
-        tokens, since = self._running
-        return tokens, self._clock() - since
+        """Return the tokens that are computed now, and for how many seconds."""
+        tokens = sum(self._running.values())
+        return tokens, self._clock() - self._running_since if tokens else 0.0

@@ -214,7 +214,7 @@ class Scheduler:
     async def _run(self, jobs: list[_Job]) -> None:
         """Score `jobs` together; should that fail, one by one, so that a bad tree fails alone."""
         started, error = self._clock(), None
-        self._admission.started(sum(job.tokens for job in jobs))
+        self._admission.started(jobs)
         try:
             answers = await self._score_trees([job.tree for job in jobs])
             if len(answers) != len(jobs):

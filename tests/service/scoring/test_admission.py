@@ -33,9 +33,8 @@ class House:
     def compute(self) -> list[Work]:
         """One batch, from start to end."""
         batch = self.queue.take().batch
-        tokens = sum(work.tokens for work in batch)
-        self.door.started(tokens)
-        self.now += tokens / self.rate
+        self.door.started(batch)
+        self.now += sum(work.tokens for work in batch) / self.rate
         self.door.finished(well=True)
         return batch
 
@@ -158,7 +157,7 @@ def test_failed_batches_say_nothing_about_the_rate():
     house = House(rate=10.0)
     house.ask(10)
     house.compute()
-    house.door.started(1000)
+    house.door.started([Work(1000)])
     house.now += 0.001
     house.door.finished(well=False)
     assert house.door.rate == pytest.approx(10.0)
@@ -168,7 +167,7 @@ def test_a_batch_that_takes_long_counts_before_it_ends():
     house = House(rate=10.0)
     house.ask(10)
     house.compute()
-    house.door.started(10)
+    house.door.started([Work(10)])
     house.now += 1.0
     assert house.door.rate == pytest.approx(10.0), "in time so far"
     house.now += 100.0
@@ -199,6 +198,28 @@ def test_those_sent_away_come_back_one_after_the_other():
     assert waits == [5.0, 10.0, 15.0, 20.0]
     house.now += 20.0  # all of those are back, or will not be
     assert refused(house, 50).retry_after == 5.0
+
+
+def test_who_came_back_does_not_make_the_others_forgotten():
+    house = House(tokens=100, rate=10.0)
+    house.ask(100)
+    house.compute()
+    house.ask(100)
+    assert [refused(house, 50).retry_after for _ in range(3)] == [5.0, 10.0, 15.0]
+    house.compute()  # 10 seconds later the first two are back
+    house.ask(50), house.ask(50)
+    assert refused(house, 50).retry_after == 10.0, "the third comes before"
+
+
+def test_a_run_that_does_not_wait_as_told_makes_only_itself_wait():
+    house = House(tokens=100, rate=10.0)
+    house.ask(100, "hasty")
+    house.compute()
+    house.ask(100, "hasty")
+    for _ in range(50):
+        refused(house, 50, "hasty")
+    assert refused(house, 50, "hasty").retry_after == 60.0
+    assert refused(house, 50, "patient").retry_after == 5.0
 
 
 def test_callers_that_wait_as_told_are_let_in_the_first_time():
@@ -294,6 +315,32 @@ def test_a_run_at_the_door_is_let_in_however_greedy_the_other():
         done += sum(work.run == "modest" for work in house.compute())
     assert tries >= 30
     assert done >= tries // 2 - 1, "refused at most once each time"
+
+
+def test_even_a_queue_of_one_has_room_for_a_run_at_the_door():
+    """What a run has on the engine counts, too: else it would refill an empty queue before the other is back."""
+    house = House(requests=1, budget=1, rate=10.0)
+    house.ask(10, "greedy")
+    house.compute()
+    waited, next_try = [], 0.0
+    asked_at = house.now
+    for _ in range(200):
+        batch = house.queue.take().batch
+        house.door.started(batch)
+        for _ in range(4):  # while the batch is computed
+            house.now += 0.25
+            with suppress(Overloaded):
+                house.ask(10, "greedy")
+            if house.now >= next_try:
+                try:
+                    house.ask(10, "modest")
+                    waited.append(house.now - asked_at)
+                    asked_at = next_try = house.now + 3.0
+                except Overloaded as error:
+                    next_try = house.now + error.retry_after
+        house.door.finished(well=True)
+    assert len(waited) >= 20
+    assert max(waited) <= 6.0
 
 
 # --- deadlines --------------------------------------------------------------------------------------------
