@@ -136,6 +136,9 @@ def test_what_was_not_run_is_said(run, tmp_path: Path):
         report.not_run
     )
     assert [one.stage for one in report.evaluations] == ["base", "grpo"]
+    assert not any("Measuring" in line for line in report.not_run)
+    del left["evaluate-base"]
+    assert "Measuring base on held-out tasks." in gather(without, left, tmp_path).not_run
     assert page(report)
 
 

@@ -180,6 +180,10 @@ def _not_run(report: Report, config: RunConfig) -> Iterator[str]:
     for section, what in (("synthesis", "The cold start"), ("sft", "SFT"), ("grpo", "GRPO")):
         if getattr(config, section) is None:
             yield f"{what}: the configuration leaves it out."
+    measured = {one.stage for one in report.evaluations}
+    for name in STAGES:
+        if name not in measured and (name == "base" or getattr(config, name) is not None):
+            yield f"Measuring {name} on held-out tasks."
     yield f"Other seeds: everything here is seed {report.seed}, intervals are over tasks, not over trainings."
     if report.ablation is None:
         yield f"Ablations: `opera-reward train ablate {report.name}` has not written its table into this run."
