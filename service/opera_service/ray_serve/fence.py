@@ -6,7 +6,7 @@ which replica answered. Plain ASGI; it knows no route's content.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,10 +19,12 @@ AGAIN_S = 1.0
 
 
 class Fence:
-    """Wraps the app of the replica `name`; `may_serve` is asked."""
+    """Wraps the app of the replica `name`; `may_serve` is asked, after a wait at the `door`."""
 
-    def __init__(self, app: ASGIApp, name: str, may_serve: Callable[[], bool]) -> None:
-        self._app, self._name, self._may_serve = app, name, may_serve
+    def __init__(
+        self, app: ASGIApp, name: str, door: Callable[[], Awaitable[None]], may_serve: Callable[[], bool]
+    ) -> None:
+        self._app, self._name, self._door, self._may_serve = app, name, door, may_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 503; probes and the documentation always pass."""
@@ -30,6 +32,8 @@ class Fence:
             await self._app(scope, receive, send)
             return
         always = scope["path"] in OPEN_PATHS
+        if not always:
+            await self._door()
         held = False
 
         async def named(message: Message) -> None:

@@ -42,12 +42,18 @@ class Member:
         self._ballot: Future[bool] = Future()
         self._news = asyncio.Event()
         self._joined = asyncio.Event()
+        self._door = asyncio.Event()
+        self._door.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def may_serve(self) -> bool:
         """Whether the coordinator counts on this replica: no other can have newer weights than this one now."""
         return self._clock() < self._lease_until
+
+    async def door(self) -> None:
+        """Wait while staged weights wait for the others: not even a number known before may go out then."""
+        await self._door.wait()
 
     async def join(self) -> None:
         """Begin to beat; return when the current weights are loaded and may be served. Raises why they cannot."""
@@ -145,10 +151,12 @@ class Member:
         elif alone:
             self.failure = None
         self._reading, self._staged = None, False
+        self._door.set()
         self._news.set()
 
     def _has_staged(self) -> None:
         self._staged = True
+        self._door.clear()
         self._news.set()
 
     def _start(self, work: Awaitable[None]) -> None:

@@ -64,7 +64,7 @@ class Scorer:
         app = create_app(settings, service=service)
         self._lifecycle: Lifecycle = app.state.lifecycle
         self._lifecycle.fleet = Fleet(service.policy, push, folder_of(root, line), root / "spool")
-        self._app = Fence(app, name, lambda: self._member.may_serve)
+        self._app = Fence(app, name, self._member.door, lambda: self._member.may_serve)
         self._watch = asyncio.create_task(self._leave_in_time())
 
     def __serve_build_asgi_app__(self) -> Fence:

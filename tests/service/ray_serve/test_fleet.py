@@ -51,6 +51,7 @@ class Replica:
     fleet: Fleet
 
     async def version(self) -> str:
+        await self.member.door()
         answer = await reward(self.service, RewardRequest.model_validate({"groups": [GROUP]}))
         return answer.model.weight_version
 
@@ -142,8 +143,30 @@ async def test_all_switch_and_nobody_scores_while_some_have_and_some_have_not(cl
     assert len(kept) == 1
 
 
+async def test_what_was_computed_before_waits_too_while_others_still_read(cluster, monkeypatch):
+    engine = cluster.replicas[2].service.engine
+    load, read = engine.load_weights, asyncio.Event()
+
+    async def slowly(*args, **kwargs):
+        await read.wait()
+        await load(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "load_weights", slowly)
+    assert {await replica.version() for replica in cluster.replicas} == {"0"}  # all have the scores cached now
+    pushing = asyncio.create_task(once_counted(cluster.replicas[0].fleet, cluster.pushed(1), "1"))
+    while not cluster.replicas[0].member._staged:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    asking = asyncio.create_task(cluster.replicas[0].version())
+    assert await cluster.replicas[2].version() == "0"
+    await asyncio.sleep(0.2)
+    assert not asking.done()
+    read.set()
+    assert await asking == "1"
+    await pushing
+
+
 async def test_one_replicas_refusal_is_everybodys(cluster, monkeypatch):
-    def refuse(*_, **__):
+    async def refuse(*_, **__):
         raise InvalidWeights("this replica cannot")
 
     monkeypatch.setattr(cluster.replicas[2].service.engine, "load_weights", refuse)
