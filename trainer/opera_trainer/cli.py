@@ -93,12 +93,13 @@ def _ablate(options: argparse.Namespace) -> None:
 
     config, out = _config(options)
     every = list(cells.trials(config, out, options.seeds, options.only))
+    seeds = sorted({*config.ablation.seeds, *options.seeds})
     _prepare(config.threads)
     say = Clock()
     for number, trial in enumerate(every, start=1):
         say(f"trial {number}/{len(every)}: {trial.cell.name}, seed {trial.seed}")
         cells.run(trial, config, say)
-        page = table.write(list(cells.trials(config, out)), out)
+        page = table.write(list(cells.trials(config, out, seeds)), out)
     print(page.read_text(encoding="utf-8"))
 
 

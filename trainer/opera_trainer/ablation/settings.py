@@ -22,4 +22,4 @@ class AblationSettings(Settings):
     """The cells, the most important first, and the seeds of each."""
 
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, max_length=10)
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[Cell, ...] = Field(min_length=1)
