@@ -48,6 +48,16 @@ def test_stages_run_in_order_and_once(tmp_path):
     assert "done before" in chain.said[-1]
 
 
+def test_a_fresh_stage_runs_every_time_and_moves_nothing_aside(tmp_path):
+    runs = []
+    stage = Stage("last", (), {}, lambda work: runs.append(work.folder), fresh=True)
+    for _ in range(2):
+        run_stages([stage], CONFIG, tmp_path, lambda _: None)
+    assert len(runs) == 2
+    assert finished(tmp_path / "last") is not None
+    assert not (tmp_path / "replaced").exists()
+
+
 def test_a_changed_shape_runs_again_and_keeps_the_old_folder(tmp_path):
     Chain(tmp_path, "a").run()
     chain = Chain(tmp_path, "b")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from opera_client.wire import Message, SegmentResult
-from opera_trainer.artefacts import Estimate, LogEntry, Rollout, write_json, write_rows
+from opera_trainer.artefacts import Estimate, LogEntry, Rollout, read_rows, write_json, write_rows
 from opera_trainer.config import RunConfig, load, packaged
 from opera_trainer.evaluation.metrics import measure
 from opera_trainer.report.curves import smooth
@@ -20,6 +20,7 @@ from opera_trainer.report.page import page
 from opera_trainer.report.strips import colour, strip
 from opera_trainer.stage import Done
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput, plain, sift
+from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.stage import collected
 
 WORDS = '<script>alert("x")</script>'
@@ -189,6 +190,24 @@ def test_samples_are_the_first_tasks_with_every_stage(run):
     samples = gathered(run).samples
     assert [next(iter(one.responses.values())).task_id for one in samples] == ["t0", "t1", "t2", "t3"]
     assert list(samples[0].responses) == ["base", "sft", "grpo"]
+
+
+def test_data_without_checks_have_no_accuracy_and_no_goals(run):
+    config, folders = run
+    for stage in ("base", "sft", "grpo"):
+        folder = folders[f"evaluate-{stage}"]
+        rollouts = [
+            one.model_copy(update={"right": None}) for one in read_rows(folder / "rollouts.jsonl", Rollout)
+        ]
+        write_rows(folder / "rollouts.jsonl", rollouts)
+        found = {"stage": stage, "model": stage, "metrics": as_json(measure(rollouts, 100))}
+        write_json(folder / "evaluation.json", found)
+    report = gathered((config.model_copy(update={"tasks": TasksSettings(source="rows.jsonl")}), folders))
+    assert report.gains == []
+    text = page(report)
+    assert "No held-out task has an exact check" in text
+    assert "Goals of the project" not in text
+    assert "✗ wrong" not in text
 
 
 def test_strips_go_from_green_to_red():
