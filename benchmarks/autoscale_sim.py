@@ -337,7 +337,7 @@ def mean(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(**{name: sum(getattr(one, name) for one in outcomes) / len(outcomes) for name in names})
 
 
-def measure(flags: Sequence[str]) -> Hardware:
+def measure(flags: Sequence[str], groups: int = 48) -> Hardware:
     """Start `opera-reward serve` with `flags`, and load it until its engine has worked for a while."""
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -346,7 +346,7 @@ def measure(flags: Sequence[str]) -> Hardware:
     begun = time.perf_counter()
     with server(*flags) as url:
         start_s = time.perf_counter() - begun
-        bodies = [json.dumps({"groups": [make_group(seed, 4, 8, 12)]}).encode() for seed in range(48)]
+        bodies = [json.dumps({"groups": [make_group(seed, 4, 8, 12)]}).encode() for seed in range(groups)]
         asyncio.run(send_all(url, bodies, 16))
         families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
         values = {sample.name: sample.value for family in families for sample in family.samples}
@@ -356,10 +356,9 @@ def measure(flags: Sequence[str]) -> Hardware:
 def main() -> None:
     """Compare the signals and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens-per-s", type=float, required=True, help="Of one pod.")
-    parser.add_argument(
-        "--start-s", type=float, required=True, help="From the wish for a pod to its first answer."
-    )
+    parser.add_argument("--tokens-per-s", type=float, help="Of one pod; measured here by default.")
+    parser.add_argument("--start-s", type=float, help="From the wish for a pod to its first answer; likewise.")
+    parser.add_argument("--serve", default="", help="Flags of the service that is measured.")
     parser.add_argument("--hours", type=float, default=4.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--most", type=int, default=16, help="maxReplicas.")

@@ -1,7 +1,10 @@
 """The autoscaling simulation: its queue against queueing theory, its autoscaler against the one in deploy/."""
 
+import json
 import math
 import random
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -110,3 +113,25 @@ def test_the_simulated_autoscaler_is_the_one_we_deploy():
 def test_quantiles():
     assert [sim.quantile([1.0, 2.0, 3.0, 4.0], share) for share in (0.0, 0.5, 0.51, 1.0)] == [1.0, 2.0, 3.0, 4.0]
     assert math.isclose(sim.quantile([7.0], 0.99), 7.0)
+
+
+def test_the_table_has_every_workload_and_signal(capsys, monkeypatch):
+    flags = ["--tokens-per-s", "1000", "--start-s", "5", "--hours", "0.4", "--seeds", "1", "--json"]
+    monkeypatch.setattr("sys.argv", ["autoscale_sim.py", *flags])
+    sim.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["workload"] for row in rows} == {"mixed", "bursts", "surge"}
+    assert len(rows) == 3 * len(sim.signals_for(HARDWARE))
+    assert all(row["wait_p99"] >= row["wait_p50"] >= 0 and row["cost"] >= 1 for row in rows)
+
+
+def test_rate_and_start_are_measured_on_a_running_service():
+    folder = str(Path(sim.__file__).parent)
+    script = (
+        f"import sys; sys.path.insert(0, {folder!r}); import autoscale_sim as sim; "
+        "print(*sim.measure(['--engine', 'dummy', '--dummy-token-seconds', '0.0001'], groups=3).__dict__.values())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    _, rate, start = done.stdout.split()
+    assert 0 < float(rate) <= 10_000, "the dummy engine's own pace, or less on a busy machine"
+    assert float(start) > 0
