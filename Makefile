@@ -83,7 +83,7 @@ test-openrlhf: .venv-openrlhf/.installed
 	touch $@
 
 test-verl: .venv-verl/.installed $(VENV)/.installed
-	OPERA_REWARD_COMMAND=$(BIN)/opera-reward .venv-verl/bin/python -m pytest tests/adapters/verl
+	OPERA_REWARD_COMMAND=$(BIN)/opera-reward .venv-verl/bin/python -m pytest --timeout 900 tests/adapters/verl
 
 test-adapters: test-trl test-openrlhf test-verl  ## Adapters in the real trainers, on the CPU (minutes)
 
