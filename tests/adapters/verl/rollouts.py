@@ -158,6 +158,8 @@ class World:
 
         for actor in [*self.rewards.reward_loop_workers, *self.loop.agent_loop_workers]:
             ray.kill(actor)
+        for partition, items in (tq.kv_list() or {}).items():
+            tq.kv_clear(keys=list(items), partition_id=partition)
 
     def roll(self, rows: Sequence[Mapping[str, Any]], *, step: int, validate: bool = False) -> Rolled:
         """Do what the trainer does with a batch of dataset rows, until every prompt has a terminal status."""
