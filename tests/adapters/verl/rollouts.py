@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import transfer_queue as tq
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
@@ -152,11 +153,11 @@ class World:
             teacher_client=None,
             reward_loop_worker_handles=self.rewards.reward_loop_worker_handles,
         )
+        self._actors = [*self.rewards.reward_loop_workers, *self.loop.agent_loop_workers]
+        ray.get([actor.__ray_ready__.remote() for actor in self._actors])
 
     def close(self) -> None:
-        import ray
-
-        for actor in [*self.rewards.reward_loop_workers, *self.loop.agent_loop_workers]:
+        for actor in self._actors:
             ray.kill(actor)
         for partition, items in (tq.kv_list() or {}).items():
             tq.kv_clear(keys=list(items), partition_id=partition)

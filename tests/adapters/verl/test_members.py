@@ -40,7 +40,6 @@ def world(cluster: None, relay: Relay) -> Iterator[World]:
     config = configuration(
         relay.url,
         **MANAGER,
-        reward__num_workers=3,
         reward__opera__wait_s=WAIT_S,
         reward__opera__timeout_s=TIMEOUT_S,
     )
@@ -65,7 +64,7 @@ def rolled(world: World, relay: Relay) -> Rolled:
 
 
 def test_each_group_has_the_rewards_of_a_direct_call(rolled: Rolled, service) -> None:
-    """Whichever of the three reward workers each of its members went through."""
+    """Whichever of the two reward workers each of its members went through."""
     for at in (at for at in range(len(asked())) if at != REFUSED):
         sessions = rolled.sessions[rolled.uids[at]]
         expected = direct(service.url, asked()[at].reference, sessions)
@@ -142,12 +141,12 @@ def batch(count: int) -> DataProto:
 
 
 def test_the_reward_loop_manager_pads_with_copies_that_count_once(world: World, relay: Relay, service) -> None:
-    """Twenty rows for three workers: verl repeats the first one to make them even."""
+    """Twenty rows and a copy of one for two workers: verl repeats the first row to make them even."""
     relay.open()
     data = batch(5)
-    scored = world.rewards.compute_rm_score(data)
+    scored = world.rewards.compute_rm_score(DataProto.concat([data, data[7:8]]))
     sent = Counter(body["member_id"] for body in relay.asked("/reward/member"))
-    assert sorted(sent.values()) == [1] * 19 + [2]
+    assert sorted(sent.values()) == [1] * 18 + [2] * 2
     masks = data.batch["attention_mask"][:, data.batch["prompts"].shape[1] :].bool()
     for at, task in enumerate(asked()[:5]):
         group = range(4 * at, 4 * at + 4)
