@@ -33,7 +33,7 @@ GROUPS = [
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(Settings(engine="dummy")), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(Settings(engine="dummy", cache_mb=0)), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -45,7 +45,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[RewardClient]:
-    with RewardClient.in_process(engine="dummy") as client:
+    with RewardClient.in_process(engine="dummy", cache_mb=0) as client:
         yield client
 
 
