@@ -33,7 +33,8 @@ GROUPS = [
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(Settings(engine="dummy", cache_mb=0)), port=0, log_level="error"))
+    app = create_app(Settings(engine="dummy", cache_mb=0))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
