@@ -1,6 +1,6 @@
 """What is left of the service when far more is asked of it than it can do: goodput and latency by offered load.
 
-    python benchmarks/overload.py --seconds 15 --json FILE
+    opera-reward bench overload --seconds 15 --json FILE
 
 An `opera-reward serve` process whose dummy engine computes a fixed number of tokens a second gets requests at
 random times (open loop: nobody waits for an answer before the next one is sent, nobody retries), each with a

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import opera_service
 
-NAMES = ("scoring", "serving")
+NAMES = ("overload", "scoring", "serving")
 
 
 def run(argv: list[str]) -> int:
-    """Measure this machine: `bench scoring` or `bench serving` (from a checkout of the repository)."""
+    """Measure this machine: `bench scoring`, `bench serving` or `bench overload` (from a checkout of the repository)."""
     name = argv[0] if argv else ""
     if name not in NAMES:
         asked_for_help = name in {"", "-h", "--help"}

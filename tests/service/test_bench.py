@@ -17,4 +17,4 @@ def test_a_wrong_option_is_bad_usage():
 
 def test_an_unknown_benchmark_is_one_line_with_the_known_ones(capsys):
     assert bench.run(["speed"]) == 2
-    assert capsys.readouterr().err == "usage: opera-reward bench {scoring,serving} [OPTIONS]\n"
+    assert capsys.readouterr().err == "usage: opera-reward bench {overload,scoring,serving} [OPTIONS]\n"
