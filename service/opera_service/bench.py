@@ -15,7 +15,7 @@ NAMES = ("overload", "scoring", "serving")
 
 
 def run(argv: list[str]) -> int:
-    """Measure this machine: `bench scoring`, `bench serving` or `bench overload` (from a checkout of the repository)."""
+    """Measure this machine: `bench scoring`, `bench serving` or `bench overload` (from a checkout)."""
     name = argv[0] if argv else ""
     if name not in NAMES:
         asked_for_help = name in {"", "-h", "--help"}
