@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +52,6 @@ def test_files_and_card(file: Path):
 
 
 def test_jsonl_parquet_and_datasets_are_one(file: Path, tmp_path: Path):
-    datasets = pytest.importorskip("datasets", reason="named data sets need the extra [trainer]")
     rows = datasets.Dataset.from_list(ROWS)
     rows.to_parquet(str(tmp_path / "rows.parquet"))
     rows.save_to_disk(str(tmp_path / "saved"))
@@ -61,7 +61,6 @@ def test_jsonl_parquet_and_datasets_are_one(file: Path, tmp_path: Path):
 
 
 def test_an_unknown_data_set_says_what_the_loader_said(tmp_path: Path):
-    pytest.importorskip("datasets", reason="named data sets need the extra [trainer]")
     with pytest.raises(
         BadInput, match=r"tasks\.source: .*nowhere is no \.jsonl or \.parquet, and `datasets` says"
     ):
@@ -92,7 +91,6 @@ def test_a_broken_row_names_file_line_and_field(tmp_path: Path, row: Any, what: 
 
 
 def test_a_broken_row_of_parquet_names_its_row(tmp_path: Path):
-    datasets = pytest.importorskip("datasets", reason="writes the Parquet file")
     path = tmp_path / "rows.parquet"
     datasets.Dataset.from_list([*ROWS[:2], {"prompt": "Why?", "reference": None}]).to_parquet(str(path))
     with pytest.raises(BadInput, match=r"row 3: reference: is missing"):
