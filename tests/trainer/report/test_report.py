@@ -126,9 +126,12 @@ def test_goals_are_reached_missed_or_not_measured(run):
 
 def test_what_was_not_run_is_said(run, tmp_path: Path):
     assert any("train ablate demo" in line for line in gathered(run).not_run)
-    write_json(tmp_path / "ablation.json", {"outcomes": [], "missing": ["paper at seed 2"]})
+    write_json(
+        tmp_path / "ablation.json",
+        {"outcomes": [], "missing": ["paper at seed 0", "paper at seed 2", "ema at seed 1"]},
+    )
     lines = gathered(run).not_run
-    assert "Ablations: not run are paper at seed 2." in lines
+    assert "Ablations: not run are paper at seed 0, 2; ema at seed 1." in lines
     config, folders = run
     without = config.model_copy(update={"synthesis": None, "sft": None})
     left = {name: folder for name, folder in folders.items() if name not in ("synthesize", "sft", "evaluate-sft")}

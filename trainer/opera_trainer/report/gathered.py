@@ -184,11 +184,12 @@ def _not_run(report: Report, config: RunConfig) -> Iterator[str]:
     for name in STAGES:
         if name not in measured and (name == "base" or getattr(config, name) is not None):
             yield f"Measuring {name} on held-out tasks."
-    yield f"Other seeds: everything here is seed {report.seed}, intervals are over tasks, not over trainings."
+    but = "" if report.ablation is None else " but the ablation"
+    yield f"Other seeds: everything here{but} is seed {report.seed}, intervals are over tasks, not over trainings."
     if report.ablation is None:
         yield f"Ablations: `opera-reward train ablate {report.name}` has not written its table into this run."
     elif report.ablation.missing:
-        yield f"Ablations: not run are {', '.join(report.ablation.missing)}."
+        yield f"Ablations: not run are {_together(report.ablation.missing)}."
     if report.comparison is not None and not report.comparison.tasks:
         yield "The comparison of the cold start's criteria: synthesis.compare is 0."
     if report.synthesis is not None and report.synthesis.failed:
@@ -198,3 +199,12 @@ def _not_run(report: Report, config: RunConfig) -> Iterator[str]:
         yield f"Accuracy: tasks of {', '.join(unchecked)} have no exact check: no answer is right or wrong."
     if "harder" not in report.data.files:
         yield "The harder tier: only the built-in world has one."
+
+
+def _together(missing: Sequence[str]) -> str:
+    """Return `paper at seed 0, 1; synced at seed 2` for trials named one by one."""
+    cells: dict[str, list[str]] = {}
+    for trial in missing:
+        cell, _, seed = trial.partition(" at seed ")
+        cells.setdefault(cell, []).append(seed)
+    return "; ".join(f"{cell} at seed {', '.join(seeds)}" for cell, seeds in cells.items())
