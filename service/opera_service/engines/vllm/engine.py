@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from opera_service.engines.vllm import checkpoint, probe
 from opera_service.engines.vllm.core import Core, CoreDied
 from opera_service.engines.vllm.gate import TokenBudget, WeightGate
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
+from opera_service.engines.vllm.served import Swap, Weights
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.scoring.tree import TokenTree, TreeScores
 
@@ -43,32 +44,6 @@ _STEPS = 8
 _WATCH_S = 0.5
 _RESTART_PAUSES_S = (0.0, 1.0, 5.0, 15.0, 60.0)
 """Waits before successive attempts to restart; the last repeats."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights that were served once, and what is needed to serve and recognise them again."""
-
-    source: str
-    """Folder or hub id; empty when they came over a process group and are on no disk."""
-    version: str
-    revision: str
-    canary: float
-    """Mean log-probability of the probe's fixed ids."""
-    adapter: Path | None = None
-    """Folder of the LoRA adapter on top of `source`."""
-    under: Weights | None = None
-    """What serves without that adapter."""
-
-
-@dataclass
-class Swap:
-    """One replacement of the weights, while it goes on."""
-
-    core: Core
-    weights: Weights | None = None
-    on_disk: bool = False
-    """Whether a restart can read them again."""
 
 
 class VllmEngine:

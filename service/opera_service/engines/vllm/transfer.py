@@ -17,7 +17,8 @@ from typing import Any
 
 from opera_client.errors import EngineFailed, InvalidRequest
 from opera_service.engines.vllm.core import CoreDied
-from opera_service.engines.vllm.engine import Swap, VllmEngine, Weights
+from opera_service.engines.vllm.engine import VllmEngine
+from opera_service.engines.vllm.served import Swap, Weights
 
 log = logging.getLogger(__name__)
 
