@@ -1,4 +1,4 @@
-"""What vLLM serves, and what it needs to be put back: the engine's memory of weights. Knows paths, no vLLM calls."""
+"""What vLLM serves, and what it needs to be put back. Knows paths and a core; calls nothing."""
 
 from __future__ import annotations
 
