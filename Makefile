@@ -125,6 +125,7 @@ tiny-model: $(VENV)/.installed  ## Rebuild the embedded model (a few minutes)
 bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench scoring
 	$(BIN)/opera-reward bench serving
+	$(BIN)/opera-reward bench overload
 
 MINUTES ?= 10
 soak: $(VENV)/.installed  ## Mixed traffic and weight pushes; memory and descriptors must stay flat

@@ -32,7 +32,7 @@ THOUGHTS = [
 @asynccontextmanager
 async def served(engine, **settings) -> AsyncIterator[httpx.AsyncClient]:
     """An app around `engine`, which it does not close. The byte tokenizer's ids fit the tiny model's 512."""
-    service = Service(engine, ByteTokenizer())
+    service = Service(engine, ByteTokenizer(), cache_bytes=0)  # what comes again is the engine's business here
     app = create_app(Settings(engine="dummy", **settings), service=service)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://app", timeout=120) as client:
