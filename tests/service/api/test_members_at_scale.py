@@ -107,7 +107,7 @@ async def test_a_thousand_groups_of_sixteen_from_64_connections_are_each_ranked_
     dice.shuffle(todo)
     answers: dict[tuple[str, str], dict] = {}
     hung_up = 0
-    app = create_app(Settings(engine="dummy"))
+    app = create_app(Settings(engine="dummy", cache_mb=0))
 
     async def connection() -> None:
         nonlocal hung_up
@@ -138,6 +138,7 @@ async def test_a_thousand_groups_of_sixteen_from_64_connections_are_each_ranked_
     assert len(set(expected.values())) > GROUPS  # the numbers tell groups and members apart
     for (group, member), answer in answers.items():
         assert (answer["group_id"], answer["id"]) == (group, member)
-        assert (answer["group_size_seen"], answer["flags"]) == (SIZE, [])
+        assert answer["group_size_seen"] == SIZE
+        assert not {"group_partial", "late_member"} & set(answer["flags"])
     assert (counts.complete, counts.partial, counts.late, counts.failed) == (GROUPS, 0, 0, 0)
     assert hung_up > 0
