@@ -26,6 +26,9 @@ from opera_service.ray_serve.app import app_with
 
 WORDS = ["the", "sum", "of", "both", "is", "larger", "so", "we", "carry", "one", "and", "add", "check", "17", "42"]
 
+SMALL_BATCHES = {"max_batch_tokens": 4096}
+"""About two requests: in large ones the last batch of a round is a good part of it, and one replica waits."""
+
 
 def body(seed: int, trajectories: int, segments: int) -> bytes:
     """A request of one group."""
@@ -67,7 +70,13 @@ async def measure(url: str, bodies: list[bytes], clients: int, token_seconds: fl
 def deploy(replicas: int, options: argparse.Namespace) -> None:
     """Have so many replicas, whatever there was before."""
     # Without the cache of scores, or the second round would be free.
-    args = {"engine": "dummy", "allow_open": True, "dummy_token_seconds": options.token_seconds, "cache_mb": 0}
+    args = {
+        "engine": "dummy",
+        "allow_open": True,
+        "dummy_token_seconds": options.token_seconds,
+        "cache_mb": 0,
+        **SMALL_BATCHES,
+    }
     app = app_with(args, autoscaling_config=None, num_replicas=replicas, ray_actor_options={"num_cpus": 0})
     serve.run(app, name="opera", route_prefix="/")
 
