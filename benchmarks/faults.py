@@ -316,7 +316,13 @@ async def suffer(name: str, expected: Answers, seconds: float) -> Tally:
             await asyncio.gather(*asking)
             if name == "audit disk full":
                 metrics = (await asyncio.to_thread(httpx.get, f"{server.url}/metrics")).text
-                tally.notes.append("; ".join(re.findall(r"^opera_audit_lost.*$", metrics, re.MULTILINE)))
+                tally.notes.append(
+                    "; ".join(
+                        re.findall(
+                            r"^opera_audit_(?:ok|failures_total|waiting|written|lost).*$", metrics, re.MULTILINE
+                        )
+                    )
+                )
     tally.seconds = time.monotonic() - started
     return tally
 
