@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from opera_service.settings import Settings
 from .cluster import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+HADOLINT = str(Path(sys.executable).with_name("hadolint"))
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
 def test_hadolint_has_nothing_to_say():
     done = subprocess.run(
-        ["hadolint", "--format", "json", str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+        [HADOLINT, "--format", "json", str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
     )
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
 
