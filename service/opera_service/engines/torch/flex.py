@@ -28,15 +28,19 @@ BLOCK = 128
 class FlexAttention(StepAttention):
     """Queries and keys are padded to few lengths, so that few kernels are compiled; padding is never visible."""
 
-    def __init__(self, tree: TokenTree, step: Step) -> None:
-        super().__init__(tree, step)
-        self._masks: dict[int | None, BlockMask] = {}
+    def __init__(self, tree: TokenTree, step: Step, read: NDArray[np.int64]) -> None:
+        super().__init__(tree, step, read)
+        self._masks: dict[tuple[int | None, bool], BlockMask] = {}
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-        """Return [1, t, H, D]; see the base class."""
-        if window not in self._masks:
-            self._masks[window] = block_mask(self.tree, self.step, window, query.device)
-        mask = self._masks[window]
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, *, last: bool
+    ) -> Tensor:
+        """Return [1, t, H, D]; see the base class. The last layer skips blocks of which no query is read."""
+        kind = (window, last)
+        if kind not in self._masks:
+            read = self.read if last else None
+            self._masks[kind] = block_mask(self.tree, self.step, window, query.device, read)
+        mask = self._masks[kind]
         tokens, (queries, keys) = query.shape[2], mask.seq_lengths
         query = pad(query, (0, 0, 0, queries - tokens))
         key, value = (pad(each, (0, 0, 0, keys - each.shape[2])) for each in (key, value))
@@ -59,14 +63,23 @@ def padded(length: int) -> int:
     return -(-length // unit) * unit
 
 
-def block_mask(tree: TokenTree, step: Step, window: int | None, device: torch.device) -> BlockMask:
+def block_mask(
+    tree: TokenTree,
+    step: Step,
+    window: int | None,
+    device: torch.device,
+    read: NDArray[np.int64] | None = None,
+) -> BlockMask:
     """Return the mask of a step's queries over its key slots, both padded.
 
     A sliding `window` counts positions, never places in the packed order: a query sees itself and the
-    window - 1 positions before it.
+    window - 1 positions before it. Blocks of queries of which none is in `read` see nothing.
     """
     queries, keys = padded(step.num_tokens), padded(step.num_keys)
     some, full = block_kinds(tree, step, window)
+    if read is not None:
+        idle = np.setdiff1d(np.arange(len(some)), read // BLOCK)
+        some[idle] = full[idle] = False
     number, below = preorder(tree)
     slots = np.concatenate([step.kept, np.arange(step.start, step.stop)])
     own = slice(step.start, step.stop)

@@ -156,6 +156,16 @@ def cut(piece: Piece, size: int, origin: int = 0) -> Iterator[Piece]:
         start = stop
 
 
+def parts(piece: Piece, wanted: NDArray[np.int64]) -> Iterator[Piece]:
+    """Yield stretches of consecutive queries of a piece that are in `wanted` (ascending places in the step)."""
+    (*before, (low, high)) = piece.keys
+    inside = wanted[slice(*np.searchsorted(wanted, [piece.start, piece.stop]))]
+    for stretch in np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1):
+        if len(stretch):
+            start, stop = int(stretch[0]), int(stretch[-1]) + 1
+            yield Piece(start, stop, (*before, (low, high - (piece.stop - stop))))
+
+
 def _pieces(tree: TokenTree, start: int, stop: int, kept: NDArray[np.int64]) -> Iterator[Piece]:
     first = tree.run_of(start)
     for run in range(first, tree.num_runs):

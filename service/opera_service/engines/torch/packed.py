@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from opera_client.errors import NotSupported
 from opera_service.engines.torch.forest import Step, plan_steps
+from opera_service.engines.torch.last_layer import computing_only, feed_forward
 from opera_service.engines.torch.readout import Readout
 from opera_service.scoring.tree import TokenTree
 
@@ -27,14 +30,19 @@ _UNKNOWN = ("softcap", "s_aux", "position_bias", "sinks", "head_mask", "attentio
 class StepAttention:
     """How the queries of one step attend to its keys; subclasses compute one layer."""
 
-    def __init__(self, tree: TokenTree, step: Step) -> None:
+    def __init__(self, tree: TokenTree, step: Step, read: NDArray[np.int64]) -> None:
         self.tree = tree
         self.step = step
+        self.read = read
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, *, last: bool
+    ) -> Tensor:
         """Return [1, t, H, D] for query [1, H, t, D] and key, value [1, Hkv, slots, D].
 
-        `window` is the sliding window of the layer: a query sees the keys less than that many positions back.
+        `window` is the sliding window of the layer: a query sees the keys less than that many positions back. In
+        the `last` layer only the queries `read` (ascending places in the step) matter; the others may return any
+        finite numbers.
         """
         raise NotImplementedError
 
@@ -52,6 +60,7 @@ class PackedRoute:
         """Feed the forest in steps of at most `max_tokens` tokens."""
         tree = readout.tree
         cache = _KeptKeys()
+        last = feed_forward(self._model)
         with attention_implementation(self._model, _NAME):
             for step in plan_steps(tree, max_tokens):
                 span = slice(step.start, step.stop)
@@ -59,12 +68,15 @@ class PackedRoute:
                     torch.as_tensor(each[None, span], device=self._model.device).long()
                     for each in (tree.tokens, tree.positions)
                 )
-                hidden = self._model.base_model(
-                    input_ids=ids,
-                    position_ids=positions,
-                    use_cache=False,
-                    opera_step=(self.attention(tree, step), cache),
-                )[0]
+                read = readout.rows_between(step.start, step.stop)
+                rows = torch.as_tensor(read, device=self._model.device)
+                with computing_only(last, rows, step.num_tokens):
+                    hidden = self._model.base_model(
+                        input_ids=ids,
+                        position_ids=positions,
+                        use_cache=False,
+                        opera_step=(self.attention(tree, step, read), cache),
+                    )[0]
                 readout.tokens_computed += step.num_tokens
                 readout.take_hidden(step.start, hidden[0])
 
@@ -87,7 +99,7 @@ class _KeptKeys:
 
 
 def _attend(
-    module: torch.nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -108,7 +120,8 @@ def _attend(
     attention, cache = opera_step
     key, value = cache.extend(layer, attention.step, key, value)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attention.attend(query, key, value, scale, sliding_window), None
+    last = layer == module.config.num_hidden_layers - 1
+    return attention.attend(query, key, value, scale, sliding_window, last=last), None
 
 
 AttentionInterface.register(_NAME, _attend)

@@ -81,6 +81,11 @@ class Readout:
         self.top_ids = np.zeros((count, top), dtype=np.int32) if top else None
         self.top_logprobs = np.full((count, top), np.nan, dtype=kind) if top else None
 
+    def rows_between(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return int64[n], ascending: which of tokens [start, stop) are read, counted from `start`."""
+        first, last = np.searchsorted(self._rows, [start, stop])
+        return np.unique(self._rows[first:last]).astype(np.int64) - start
+
     def take_hidden(self, start: int, hidden: Tensor) -> None:
         """Read every scored row among tokens [start, start + n) off their hidden states [n, H]."""
         first, last = np.searchsorted(self._rows, [start, start + len(hidden)])

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from opera_service.engines.torch.forest import Interval, Piece, Step, cut
+from opera_service.engines.torch.forest import Interval, Piece, Step, cut, parts
 from opera_service.engines.torch.packed import PackedRoute, StepAttention
 from opera_service.scoring.tree import TokenTree
 
@@ -24,20 +26,25 @@ _BLOCK = 128
 class SdpaAttention(StepAttention):
     """Query heads that share a key head are folded into the query axis, so keys are never repeated."""
 
-    def __init__(self, tree: TokenTree, step: Step) -> None:
-        super().__init__(tree, step)
+    def __init__(self, tree: TokenTree, step: Step, read: NDArray[np.int64]) -> None:
+        super().__init__(tree, step, read)
         self._blocks = [block for piece in step.pieces for block in _blocks(piece)]
+        self._read_blocks = [
+            block for piece in step.pieces for part in parts(piece, read) for block in _blocks(part)
+        ]
         self._longest = max(block.num_keys for block in self._blocks)
         self._masks: dict[tuple[int | None, int], Tensor] = {}
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, *, last: bool
+    ) -> Tensor:
         """Return [1, t, H, D]; see the base class."""
         heads, tokens, size = query.shape[1:]
         shared = key.shape[1]
         group = heads // shared
         folded = query.view(shared, group, tokens, size).transpose(1, 2).reshape(1, shared, tokens * group, size)
-        out = torch.empty_like(folded)
-        for block in self._blocks:
+        out = torch.zeros_like(folded) if last else torch.empty_like(folded)
+        for block in self._read_blocks if last else self._blocks:
             span = slice(block.start * group, block.stop * group)
             keys = _last(block.keys, window and window - 1 + block.stop - block.start)
             mask = self._mask(query, window, group, block.stop - block.start, sum(b - a for a, b in keys))

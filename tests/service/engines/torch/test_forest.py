@@ -1,10 +1,12 @@
 """Steps, pieces and preorder numbers against the intervals of the tree itself."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opera_service.engines.torch.forest import cut, join, last_descendant, plan_steps, preorder
+from opera_service.engines.torch.forest import Piece, cut, join, last_descendant, parts, plan_steps, preorder
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 ids = st.lists(st.integers(0, 2), min_size=1, max_size=7)
@@ -92,3 +94,19 @@ def test_preorder_numbers_tell_ancestors_from_strangers(questions):
     for token in range(forest.num_tokens):
         through = [query for query in range(forest.num_tokens) if token in path(forest, query)]
         assert last[token] == max(through)
+
+
+@given(
+    wanted=st.sets(st.integers(0, 19)), low=st.integers(0, 9), size=st.integers(1, 10), before=st.integers(0, 5)
+)
+def test_parts_hold_the_wanted_queries_of_a_piece_once_each_with_the_keys_up_to_their_own(
+    wanted, low, size, before
+):
+    piece = Piece(low, low + size, ((100, 100 + before), (200, 203 + size)))
+    found = list(parts(piece, np.array(sorted(wanted), dtype=np.int64)))
+    assert [query for part in found for query in range(part.start, part.stop)] == sorted(
+        wanted & set(range(low, low + size))
+    )
+    for part in found:
+        assert part.keys == ((100, 100 + before), (200, 203 + part.stop - low))
+    assert all(one.stop < two.start for one, two in itertools.pairwise(found))
