@@ -32,7 +32,8 @@ from opera_service.demo.world import tasks
 
 ROUTES = {
     "groups": [
-        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=opera_adapters.verl.OperaAgentLoopManager"
+        "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=opera_adapters.verl.OperaAgentLoopManager",
+        "+reward.opera.scorer_kl=true",
     ],
     "members": [
         "reward.reward_manager.source=importlib",
@@ -56,10 +57,15 @@ class Engine:
             self.model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
         torch.manual_seed(int(request_id[:8], 16))
         ids = torch.tensor([prompt_ids])
-        written = self.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=110)
+        written = self.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=110,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        sampled = written.sequences[0, ids.shape[1] :].tolist()
+        logprobs = torch.cat(written.logits).log_softmax(-1)[range(len(sampled)), sampled]
         steps = {"min_global_steps": 0, "max_global_steps": 0}
         return TokenOutput(
-            token_ids=written[0, ids.shape[1] :].tolist(), stop_reason="completed", extra_fields=steps
+            token_ids=sampled, log_probs=logprobs.tolist(), stop_reason="completed", extra_fields=steps
         )
 
 
@@ -93,6 +99,7 @@ def main() -> None:
         "actor_rollout_ref.rollout.name=vllm",  # named, not started
         "reward.reward_model.rollout.name=vllm",
         "actor_rollout_ref.rollout.n=4",
+        "actor_rollout_ref.rollout.calculate_log_probs=True",
         "actor_rollout_ref.rollout.agent.num_workers=1",
         "reward.num_workers=1",
         f"data.train_files={train}",

@@ -6,10 +6,9 @@ import asyncio
 import logging
 import pickle
 import time
-from collections.abc import Iterator
 
 import pytest
-from tests.adapters.gate import Gate, serving
+from tests.adapters.gate import Gate
 
 from opera_adapters._asking import Asker
 from opera_adapters._grouping import Row
@@ -29,19 +28,6 @@ ROWS = [
     row("What is 1 + 1?\n", "<think>\nTwo.\n\n</think>\n\n2", "2"),
     row("What is 1 + 1?\n", "<think>\nThree.\n\n</think>\n\n3", "2"),
 ]
-
-
-@pytest.fixture(scope="module")
-def gate() -> Iterator[Gate]:
-    with serving(engine="dummy") as served:
-        yield served
-
-
-@pytest.fixture
-def service(gate: Gate) -> Iterator[Gate]:
-    gate.open()
-    yield gate
-    gate.open()
 
 
 def asker(url: str | None = None, client: RewardClient | None = None, timeout_s: float = 30, **fields) -> Asker:

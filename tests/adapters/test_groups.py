@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.adapters.gate import Gate, serving
+from tests.adapters.gate import Gate
 
 from opera_adapters._asking import Scored
 from opera_adapters.groups import GroupReward, Member, filled, members
@@ -28,19 +27,6 @@ TRIED = [
     {"response": "<think>\nWait, 7 + 5 carries.\n\n</think>\n\n42"},
 ]
 KEYS = {"relative", "reflection", "consistency", "level", "group_size_seen", "opera_failed"}
-
-
-@pytest.fixture(scope="module")
-def gate() -> Iterator[Gate]:
-    with serving(engine="dummy") as served:
-        yield served
-
-
-@pytest.fixture
-def service(gate: Gate) -> Iterator[Gate]:
-    gate.open()
-    yield gate
-    gate.open()
 
 
 def ask(reward: GroupReward, trajectories: Any = TRIED, question: Any = QUESTION) -> list[Member]:

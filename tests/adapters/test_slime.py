@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.adapters.gate import Gate, serving
+from tests.adapters.gate import Gate
 
 from opera_adapters import slime
 from opera_client import RewardClient
@@ -39,19 +38,9 @@ class Sample:
         self.response_length = len(self.response.encode())
 
 
-@pytest.fixture(scope="module")
-def gate() -> Iterator[Gate]:
-    with serving(engine="dummy") as served:
-        yield served
-
-
-@pytest.fixture
-def service(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate.open()
-    monkeypatch.setenv("OPERA_REWARD_URL", gate.url)
+@pytest.fixture(autouse=True)
+def fresh() -> None:
     slime._default.cache_clear()
-    yield gate
-    gate.open()
 
 
 def batched_async_rm(path: str, samples: Any, **args: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from opera_adapters import _ranks
 from opera_adapters._asking import Asker, Scored
@@ -20,6 +20,7 @@ from opera_adapters.groups import filled
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 
+T = TypeVar("T")
 Rewards = list[float | None]
 Conversation = Sequence[Mapping[str, Any]]
 
@@ -229,15 +230,28 @@ def _templated(trainer: Any, prompts: Sequence[str | Conversation]) -> list[list
     tokenizer = getattr(trainer, "processing_class", None)
     if tokenizer is None or getattr(trainer, "_is_vlm", False):
         return None
-    if all(isinstance(prompt, str) for prompt in prompts):
-        return [list(ids) for ids in tokenizer(text=list(prompts))["input_ids"]]
-    found = tokenizer.apply_chat_template(
-        conversation=list(prompts),
-        tools=getattr(trainer, "tools", None) or None,
-        chat_template=getattr(trainer, "chat_template", None),
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        **(getattr(trainer, "chat_template_kwargs", None) or {}),
-    )
-    return [list(ids) for ids in found["input_ids"]]
+    distinct, places = _once(prompts)
+    if all(isinstance(prompt, str) for prompt in distinct):
+        found = tokenizer(text=distinct)
+    else:
+        found = tokenizer.apply_chat_template(
+            conversation=distinct,
+            tools=getattr(trainer, "tools", None) or None,
+            chat_template=getattr(trainer, "chat_template", None),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **(getattr(trainer, "chat_template_kwargs", None) or {}),
+        )
+    return [list(found["input_ids"][at]) for at in places]
+
+
+def _once(prompts: Sequence[T]) -> tuple[list[T], list[int]]:
+    """Return prompts without repeating neighbours, and the place of each: templating is slow."""
+    distinct: list[T] = []
+    places = []
+    for prompt in prompts:
+        if not distinct or prompt != distinct[-1]:
+            distinct.append(prompt)
+        places.append(len(distinct) - 1)
+    return distinct, places

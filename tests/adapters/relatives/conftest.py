@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from tests.adapters.gate import Gate, serving
+from tests.adapters.gate import Gate
 
 from opera_client import RewardClient
 
@@ -41,20 +41,6 @@ def messages(question: str) -> dict[str, Any]:
 def ids(text: str) -> list[int]:
     """The dummy engine reads bytes."""
     return list(text.encode())
-
-
-@pytest.fixture(scope="session")
-def gate() -> Iterator[Gate]:
-    with serving(engine="dummy") as served:
-        yield served
-
-
-@pytest.fixture
-def service(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    gate.open()
-    monkeypatch.setenv("OPERA_REWARD_URL", gate.url)
-    yield gate
-    gate.open()
 
 
 @pytest.fixture

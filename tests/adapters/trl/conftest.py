@@ -27,17 +27,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 @pytest.fixture(scope="session")
 def gate() -> Iterator[Gate]:
-    """The service, with a gate before it."""
+    """The service, with the embedded model."""
     with serving(engine="torch") as served:
         yield served
-
-
-@pytest.fixture
-def service(gate: Gate) -> Iterator[Gate]:
-    """The service, its gate open, nothing noted yet."""
-    gate.open()
-    yield gate
-    gate.open()
 
 
 @pytest.fixture

@@ -119,6 +119,19 @@ class CannedEngine:
         )  # fmt: skip
 
 
+def canned(*, broken: int, **marks: int) -> CannedEngine:
+    """Return an engine that answers every row of `asked`.
+
+    Args:
+        broken: the row of which one response has a token that is in no vocabulary.
+        marks: arguments of the engine, by row.
+    """
+    answers = {task.question: encoded(responses(task)) for task in asked()}
+    spoilt = answers[asked()[broken].question]
+    spoilt[2] = [*spoilt[2][:-1], BROKEN_ID]
+    return CannedEngine(answers, **{name: asked()[at].question for name, at in marks.items()})
+
+
 @dataclass(frozen=True)
 class Session:
     """What verl stored of one session."""

@@ -7,21 +7,14 @@ from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tests.adapters.verl.direct import direct
 from tests.adapters.verl.relay import Relay
-from tests.adapters.verl.rollouts import (
-    BROKEN_ID,
-    GROUPS,
-    CannedEngine,
-    Rolled,
-    World,
-    asked,
-    configuration,
-    encoded,
-    responses,
-    row,
-)
+from tests.adapters.verl.rollouts import GROUPS, Rolled, World, asked, canned, configuration, row
+from transformers import AutoModelForCausalLM
 from verl.trainer.ppo.v1 import PPOTrainer
+
+from opera_service.demo import model_path
 
 REFUSED, LOST, BROKEN, MUTE, AHEAD = 1, 2, 3, 4, 5
 """Rows: the service says 503, a generation fails, a response has an unknown token, there is no reference, the
@@ -31,14 +24,11 @@ ROWS = 7
 
 @pytest.fixture(scope="module")
 def world(cluster: None, relay: Relay) -> Iterator[World]:
-    answers = {task.question: encoded(responses(task)) for task in asked()}
-    answers[asked()[BROKEN].question][2] = [*answers[asked()[BROKEN].question][2][:-1], BROKEN_ID]
-    engine = CannedEngine(answers, lost=asked()[LOST].question, ahead=asked()[AHEAD].question)
-    opera = {"run_id": "run-7", "timeout_s": 20, "max_lag": 3}
+    opera = {"run_id": "run-7", "timeout_s": 20, "max_lag": 3, "scorer_kl": True}
     config = configuration(
         relay.url, **GROUPS, **{f"reward__opera__{name}": value for name, value in opera.items()}
     )
-    started = World(config, engine)
+    started = World(config, canned(broken=BROKEN, lost=LOST, ahead=AHEAD))
     yield started
     started.close()
 
@@ -89,6 +79,16 @@ def test_every_sample_says_the_same_keys(rolled: Rolled) -> None:
     assert {info["opera/scorer_lag"] for info in infos} == {1}  # step 2 scored what steps 3 and 4 wrote
 
 
+@torch.inference_mode()
+def test_the_scorers_distance_is_that_of_plain_transformers(rolled: Rolled) -> None:
+    """The canned engine gives every token of its own a log-prob of -0.5."""
+    model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
+    for one in rolled.sessions[rolled.uids[0]].values():
+        logits = model(torch.tensor([one.prompt_ids + one.response_ids])).logits[0, len(one.prompt_ids) - 1 : -1]
+        scorer = logits.double().log_softmax(-1)[range(len(one.response_ids)), one.response_ids]
+        assert one.info["opera/scorer_kl"] == pytest.approx(-0.5 - scorer.mean().item(), abs=2e-5)
+
+
 def test_validation_and_rows_of_their_own_size_are_groups_too(world: World, relay: Relay, service) -> None:
     relay.open()
     rows = [row(task, index) for index, task in enumerate(asked()[:2])]
@@ -117,7 +117,13 @@ def test_the_logging_sampler_tells_verl_every_component(world: World, rolled: Ro
     batch, metrics = buffer.sample(global_steps=3, partition_id="train", batch_size=len(rolled.uids))
     infos = [one.info for sessions in rolled.sessions.values() for one in sessions.values()]
     assert len(batch.keys) == len(infos)
-    for component in ("opera/relative", "opera/reflection", "opera/mean_logprob", "opera/scorer_lag"):
+    for component in (
+        "opera/relative",
+        "opera/reflection",
+        "opera/mean_logprob",
+        "opera/scorer_lag",
+        "opera/scorer_kl",
+    ):
         assert metrics[component] == pytest.approx(fmean(info[component] for info in infos))
     gated = fmean("format_gate" in info["opera/flags"] for info in infos)
     assert metrics["opera/flag/format_gate"] == pytest.approx(gated)

@@ -14,12 +14,11 @@ import torch
 from tests.adapters.verl.direct import direct
 from tests.adapters.verl.relay import Relay
 from tests.adapters.verl.rollouts import (
-    BROKEN_ID,
     MANAGER,
-    CannedEngine,
     Rolled,
     World,
     asked,
+    canned,
     configuration,
     encoded,
     responses,
@@ -34,16 +33,13 @@ WAIT_S, TIMEOUT_S = 20, 10
 
 @pytest.fixture(scope="module")
 def world(cluster: None, relay: Relay) -> Iterator[World]:
-    answers = {task.question: encoded(responses(task)) for task in asked()}
-    answers[asked()[BROKEN].question][2] = [*answers[asked()[BROKEN].question][2][:-1], BROKEN_ID]
-    engine = CannedEngine(answers, lost=asked()[LOST].question)
     config = configuration(
         relay.url,
         **MANAGER,
         reward__opera__wait_s=WAIT_S,
         reward__opera__timeout_s=TIMEOUT_S,
     )
-    started = World(config, engine)
+    started = World(config, canned(broken=BROKEN, lost=LOST))
     yield started
     started.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,10 @@ def test_the_rollout_example_prints_every_component(service, tmp_path: Path, rou
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.endswith("finished")] == ["prompt0 finished", "prompt1 finished"]
-    assert sum("reward" in line and "opera/relative" in line for line in lines) == 8
+    rewarded = [line for line in lines if "reward" in line and "opera/relative" in line]
+    assert len(rewarded) == 8
+    if route == "groups":  # the scorer is the very policy
+        assert all(abs(float(re.search(r"'opera/scorer_kl': (\S+?)[,}]", line)[1])) < 1e-4 for line in rewarded)
 
 
 def test_verl_understands_every_flag_of_the_training_script(

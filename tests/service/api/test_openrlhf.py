@@ -165,8 +165,15 @@ async def test_lack_of_room_is_waited_out():
     async with opened(max_waiting_groups=1) as client:
         first = await parked(client, THOUGHTS[0], group_size=2)
         second = asyncio.create_task(ask(client, "b", group_size=1, label="43"))
-        await asyncio.sleep(0.01)
-        await good(ask(client, THOUGHTS[1], group_size=2), first, second)
+        counts = client._transport.app.state.lifecycle.members.rendezvous.book.counts
+        for _ in range(1000):
+            if counts.refused:
+                break
+            await asyncio.sleep(0.001)
+        assert counts.refused
+        assert not second.done()
+        one, other, _ = await good(first, ask(client, THOUGHTS[1], group_size=2), second)
+        assert [one["rewards"], other["rewards"]] == await direct(client, *THOUGHTS[:2])
 
 
 @pytest.mark.parametrize(

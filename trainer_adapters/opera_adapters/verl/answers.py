@@ -22,7 +22,7 @@ class Told:
     reward: float
     info: dict[str, float | str]
     """`opera/<component>`, `opera/mean_logprob`, `opera/group_size` and `opera/flags`; `opera/scorer_lag` with
-    `max_lag`. The same keys for every sample of a run."""
+    `max_lag`, `opera/scorer_kl` with `scorer_kl`. The same keys for every sample of a run."""
 
 
 def told(

@@ -5,6 +5,7 @@ verl 0.9 logs `reward_extra_info` of validation only; a sampler's metrics are lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
@@ -60,6 +61,7 @@ def means(extra_fields: Iterable[Any]) -> dict[str, float]:
             if flag:
                 flags[flag] = flags.get(flag, 0) + 1
         for name, value in info.items():
-            seen.setdefault(name, []).append(float(value))
+            if not math.isnan(float(value)):  # opera/scorer_kl where the service had no time for it
+                seen.setdefault(name, []).append(float(value))
     found = {name: fmean(values) for name, values in sorted(seen.items())}
     return found | {f"opera/flag/{name}": count / len(infos) for name, count in sorted(flags.items())}

@@ -29,6 +29,10 @@ class MemberAsker:
     """Asks about one sample and waits for its group, inside `wait_s` + `timeout_s` seconds; failures raise."""
 
     def __init__(self, settings: OperaSettings) -> None:
+        if settings.scorer_kl:
+            raise InvalidRequest(
+                "only OperaAgentLoopManager sees the rollout's log-probs", field="reward.opera.scorer_kl"
+            )
         self.settings = settings
         self._deadline_s = settings.wait_s + settings.timeout_s
         self._client = AsyncRewardClient(settings.url, timeout=self._deadline_s, retries=MANY)

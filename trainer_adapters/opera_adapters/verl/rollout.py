@@ -15,9 +15,10 @@ from typing import Any
 import ray
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from opera_adapters._asking import Asker
+from opera_adapters._asking import Asker, Scored
 from opera_adapters._grouping import Row
 from opera_adapters.verl.answers import Told, told, written_by
+from opera_adapters.verl.drift import Drift
 from opera_adapters.verl.group import PromptGroup
 from opera_adapters.verl.settings import OperaSettings, settings_of
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
@@ -47,6 +48,7 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
             options={},
             fields=self._settings.asked,
         )
+        self._drift = Drift(self._settings) if self._settings.scorer_kl else None
 
     async def _run_prompt(
         self,
@@ -81,22 +83,33 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         if len({row.key for row in rows}) > 1:
             raise NotSupported("the sessions of a prompt began with different tokens; they are no group")
         step = int(next(iter(sessions.values()))[1]["global_steps"])
+        start = time.monotonic()
         scored = await self._asker.score(rows, len(rows), step=step, weight_version=None)
+        metrics = await self._metrics([output for output, _ in sessions.values()], scored, start)
         answers: dict[int, Told | OperaError] = {}
-        for (session, (output, _)), result in zip(sessions.items(), scored.rows, strict=True):
+        for (session, (output, _)), result, more in zip(sessions.items(), scored.rows, metrics, strict=True):
             try:
                 if result is None:
                     raise Unavailable(f"the trajectory has no reward: {scored.problem}")
-                answers[session] = told(
+                answer = told(
                     result,
                     size=sum(row is not None for row in scored.rows),
                     scored_by=scored.weight_version or "",
                     written=written_by(output.extra_fields),
                     settings=self._settings,
                 )
+                answers[session] = Told(answer.reward, {**answer.info, **more})
             except OperaError as error:
                 answers[session] = error
         return answers
+
+    async def _metrics(self, outputs: list[Any], scored: Scored, start: float) -> list[dict[str, float]]:
+        """Return what is measured beside the rewards, within the same deadline; nothing where there is none."""
+        if self._drift is None or scored.weight_version is None:
+            return [{} for _ in outputs]
+        left = max(self._settings.timeout_s - (time.monotonic() - start), 0.0)
+        found = await self._drift(outputs, scored_by=scored.weight_version, timeout_s=left)
+        return [{"opera/scorer_kl": one} for one in found]
 
     def _row(self, output: Any, sample: Mapping[str, Any]) -> Row:
         if any((output.multi_modal_data or {}).values()):
@@ -130,7 +143,13 @@ class OperaAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]  # verl h
             )
         if config.reward.reward_model.enable:
             raise InvalidRequest("would overwrite these rewards", field="reward.reward_model.enable")
-        _check(settings_of(config))
+        settings = settings_of(config)
+        if settings.scorer_kl and not config.actor_rollout_ref.rollout.calculate_log_probs:
+            raise InvalidRequest(
+                "must be true: reward.opera.scorer_kl compares the rollout's log-probs",
+                field="actor_rollout_ref.rollout.calculate_log_probs",
+            )
+        _check(settings)
         super().__init__(config, *args, **kwargs)
         self.agent_loop_workers_class = ray.remote(OperaAgentLoopWorker)
 

@@ -43,6 +43,8 @@ class OperaSettings:
     """Seconds that a sample's reward waits for the rest of its group, where samples come alone."""
     max_lag: int | None = None
     """Refuse rewards whose weights are more steps away from those that wrote the sample; None for any weights."""
+    scorer_kl: bool = False
+    """In the agent loop, measure how far the scorer is from the policy as well: `opera/scorer_kl`."""
     weights: Literal["push", "load"] = "push"
     """How checkpoints reach the service: sent, or read by itself below its `--policy-root`."""
 
@@ -54,6 +56,8 @@ class OperaSettings:
             _refuse("timeout_s", f"must be more than 0 seconds, not {self.timeout_s}")
         if not 0 < self.wait_s <= MAX_WAIT_S:
             _refuse("wait_s", f"must be more than 0 and at most {MAX_WAIT_S:g} seconds, not {self.wait_s}")
+        if self.scorer_kl and self.send != "ids":
+            _refuse("scorer_kl", "compares log-probs of the same tokens; it needs send=ids")
         if self.max_lag is not None and self.max_lag < 0:
             _refuse("max_lag", f"must be at least 0 steps, not {self.max_lag}")
 
