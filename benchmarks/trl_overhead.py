@@ -1,7 +1,9 @@
 """What the adapter costs: the time TRL waits for a batch's rewards over the service's own total for that batch.
 
     opera-reward serve --port 8000 &
-    python benchmarks/trl_overhead.py --url http://127.0.0.1:8000 --steps 20
+    python benchmarks/trl_overhead.py --url http://127.0.0.1:8000
+
+Batches of each size in turn, so that what else the machine does meets them alike.
 
 Needs `pip install 'opera-reward[server,trl]'`. Real GRPOTrainer on the embedded model, as examples/trl_grpo.py.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -37,56 +39,71 @@ class Told(AsyncRewardClient):
         return result
 
 
-class Timed(OperaReward):
-    """A reward that notes how long TRL waits for it."""
+class Watched(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
+    """A trainer that notes how long it waits for its rewards, and what the service says it took."""
 
-    def __init__(self, client: Told) -> None:
-        super().__init__(client=client)
-        self.told = client
+    def __init__(self, client: Told, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.client = client
         self.calls: list[tuple[float, float]] = []
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
+    def _calculate_rewards(self, *args: Any) -> Any:
         start = time.perf_counter()
-        rewards = await super().__call__(*args, **kwargs)
-        self.calls.append((time.perf_counter() - start, self.told.total))
+        rewards = super()._calculate_rewards(*args)
+        self.calls.append((time.perf_counter() - start, self.client.total))
         return rewards
+
+
+def calls(url: str, batch: int, given: argparse.Namespace) -> list[tuple[float, float]]:
+    """Train for some steps; return what each but the first call took, seen by TRL and told by the service."""
+    rows = [
+        {"prompt": [{"role": "user", "content": task.question}], "reference": task.reference}
+        for task in tasks("train", 64)
+    ]
+    client = Told(url)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Watched(
+            client,
+            AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32),
+            reward_funcs=OperaReward(client=client),
+            args=GRPOConfig(
+                output_dir=folder, max_steps=given.steps + 1, per_device_train_batch_size=batch,
+                num_generations=given.generations, max_completion_length=given.tokens, save_strategy="no",
+                report_to="none", use_cpu=True, bf16=False, disable_tqdm=True, seed=given.seed,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=AutoTokenizer.from_pretrained(model_path()),
+        )  # fmt: skip
+        trainer.train()
+    given.seed += 1  # or the service answers from its cache of scores
+    return trainer.calls[1:]  # the first one opens the connection
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--url", default="http://127.0.0.1:8000")
-    options.add_argument("--steps", type=int, default=20)
-    options.add_argument("--batch", type=int, default=64)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--steps", type=int, default=5)
+    options.add_argument("--batches", type=int, nargs="+", default=[16, 64])
     options.add_argument("--generations", type=int, default=8)
     options.add_argument("--tokens", type=int, default=110)
+    options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(1)
-    rows = [
-        {"prompt": [{"role": "user", "content": task.question}], "reference": task.reference}
-        for task in tasks("train", 64)
-    ]
-    reward = Timed(Told(given.url))
-    with tempfile.TemporaryDirectory() as folder:
-        GRPOTrainer(
-            AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32),
-            reward_funcs=reward,
-            args=GRPOConfig(
-                output_dir=folder, max_steps=given.steps, per_device_train_batch_size=given.batch,
-                num_generations=given.generations, max_completion_length=given.tokens, save_strategy="no",
-                report_to="none", use_cpu=True, bf16=False, disable_tqdm=True,
-            ),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=AutoTokenizer.from_pretrained(model_path()),
-        ).train()  # fmt: skip
-    seen, told = reward.calls[0]
-    print(f"first call: {seen * 1000:.1f} ms seen, {told * 1000:.1f} ms told (the connection is opened)")
-    calls = reward.calls[1:]
-    ratios = sorted(seen / told for seen, told in calls)
-    print(
-        f"{len(calls)} calls of {given.batch} completions: seen {median(c[0] for c in calls) * 1000:.1f} ms, "
-        f"told {median(c[1] for c in calls) * 1000:.1f} ms, ratio median {median(ratios):.3f}, "
-        f"{ratios[0]:.3f} – {ratios[-1]:.3f}; of sums {sum(c[0] for c in calls) / sum(c[1] for c in calls):.3f}"
-    )
+    seen: dict[int, list[tuple[float, float]]] = {batch: [] for batch in given.batches}
+    for _ in range(given.rounds):
+        for batch, found in seen.items():
+            found += calls(given.url, batch, given)
+    for batch, found in seen.items():
+        ratios = [waited / told for waited, told in found]
+        low, _, high = quantiles(ratios, n=4)
+        print(
+            f"{batch} completions, {len(found)} calls: seen {1000 * median(one[0] for one in found):.1f} ms, "
+            f"told {1000 * median(one[1] for one in found):.1f} ms, "
+            f"added {1000 * median(one[0] - one[1] for one in found):.1f} ms; "
+            f"ratio median {median(ratios):.3f}, quartiles {low:.3f} – {high:.3f}, "
+            f"all {min(ratios):.3f} – {max(ratios):.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def groups(rows: Sequence[Row], size: int | None) -> list[list[int]]:
     """
     if size is not None and len(rows) % size == 0:
         blocks = [list(range(start, start + size)) for start in range(0, len(rows), size)]
-        if all(rows[block[0]].key == rows[at].key for block in blocks for at in block):
+        if all(rows[block[0]].question == rows[at].question for block in blocks for at in block):
             return blocks
     same: dict[str, list[int]] = {}
     for at, row in enumerate(rows):
