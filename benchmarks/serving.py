@@ -14,9 +14,11 @@ import os
 import platform
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ from opera_service.settings import Settings
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
 from opera_service.trajectories.reader import Reader
+from scoring_work import SHAPES, make_model
 
 WORDS = ["the", "sum", "of", "both", "is", "larger", "so", "we", "carry", "one", "and", "add", "check", "17", "42"]
 
@@ -99,6 +102,19 @@ async def send_all(url: str, bodies: Sequence[bytes], clients: int) -> tuple[flo
         return time.perf_counter() - started, latencies
 
 
+@contextmanager
+def model_folder(options: argparse.Namespace) -> Iterator[str | None]:
+    """Yield what `--model` names, or a folder with a random model of `--shape` and the embedded tokenizer."""
+    if options.shape is None:
+        yield options.model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(options.shape, "cpu").model.save_pretrained(folder)
+        for file in Path(Settings(engine="torch").model_path).glob("tokenizer*.json"):
+            shutil.copy(file, folder)
+        yield folder
+
+
 def engine_seconds(url: str) -> float:
     """Seconds the server's engine has worked so far."""
     for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
@@ -141,15 +157,15 @@ def batches(trees: Sequence[TokenTree], budget: int) -> list[list[TokenTree]]:
     return found
 
 
-async def measure_overhead(options: argparse.Namespace) -> dict[str, Any]:
+async def measure_overhead(options: argparse.Namespace, model: str | None) -> dict[str, Any]:
     """Compare bare and served seconds of the same work, in turns; each ratio is of neighbours in time."""
-    settings = Settings(engine="torch", model=options.model)
+    settings = Settings(engine="torch", model=model)
     engine = TorchEngine.load(settings.model_path, device=options.device)
     groups = [make_group(seed, options.trajectories, options.segments, 12) for seed in range(options.groups)]
     trees = plant(groups, settings.model_path, engine)
     packed = batches(trees, engine.info.max_batch_tokens)
     bodies = [json.dumps({"groups": [group], "detail": options.detail}).encode() for group in groups]
-    flags = ["--device", options.device, *(["--model", options.model] if options.model else [])]
+    flags = ["--device", options.device, *(["--model", model] if model else [])]
     rounds = []
     with server(*flags) as url:
         await send_all(url, bodies[:4], 2)
@@ -165,7 +181,7 @@ async def measure_overhead(options: argparse.Namespace) -> dict[str, Any]:
             rounds.append({"bare_s": bare, "served_s": served, "engine_s": engine_seconds(url) - busy})
     await engine.aclose()
     return {
-        "model": engine.info.model,
+        "model": options.shape or engine.info.model,
         "route": engine.info.route,
         "dtype": engine.info.dtype,
         "groups": len(groups),
@@ -236,6 +252,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="Folder or id; the embedded model by default.")
+    parser.add_argument("--shape", choices=SHAPES, help="A random model of this shape instead.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--groups", type=int, default=48)
     parser.add_argument("--trajectories", type=int, default=4, help="Per group.")
@@ -246,6 +263,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=400, help="Requests per row of the second table.")
     parser.add_argument("--json", action="store_true", help="Print the report as JSON.")
     options = parser.parse_args()
+    with model_folder(options) as model:
+        overhead = asyncio.run(measure_overhead(options, model))
     report = {
         "machine": {
             "processor": platform.processor() or platform.machine(),
@@ -253,7 +272,7 @@ def main() -> None:
             "python": platform.python_version(),
             "load": os.getloadavg()[0],
         },
-        "overhead": asyncio.run(measure_overhead(options)),
+        "overhead": overhead,
         "requests": asyncio.run(measure_requests(options)),
     }
     if options.json:
