@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.adapters.gate import Gate, serving
 from tests.adapters.trl.test_grpo import Noted, dataset
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from opera_adapters._policy_sync import whole_tensors
@@ -98,6 +101,67 @@ def test_a_second_run_of_the_same_name_is_stopped(service, model, tokenizer, opt
     again = trainer_of(model, tokenizer, options(max_steps=1), Noted(service.url), PolicySync(service.url))
     with pytest.raises(WeightVersionTaken, match="version of its own"):
         again.train()
+
+
+def test_a_resumed_training_follows_under_a_name_of_its_own(service, model, tokenizer, options, tmp_path) -> None:
+    """The service lives on and knows the first run's later weights by that run's names."""
+    saving = options(save_strategy="steps", save_steps=1)
+    trainer_of(model, tokenizer, saving, Noted(service.url), PolicySync(service.url, run_id="first")).train()
+    reward = Noted(service.url, follow_policy=True, run_id="again")
+    resumed = trainer_of(model, tokenizer, saving, reward, PolicySync(service.url, run_id="again"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert [(call["step"], None in call["rewards"]) for call in reward.calls] == [(1, False), (2, False)]
+    with RewardClient(service.url) as client:
+        assert client.policy().weight_version == "again/3"
+
+
+class Receiver:
+    """In a client's place: keeps what is pushed."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, dict[str, torch.Tensor]] = {}
+
+    def push_weights(self, path: Path, version: str) -> None:
+        self.pushed[version] = load_file(path)
+
+
+class Diary(TrainerCallback):
+    """Keeps the policy's own weights."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, torch.Tensor]] = []
+
+    def on_train_begin(self, args, state, control, model=None, **_) -> None:
+        self.weights.append({name: tensor.clone() for name, tensor in whole_tensors(model).items()})
+
+    on_step_end = on_train_begin
+
+
+def test_a_running_mean_follows_slowly_and_survives_a_checkpoint(
+    service, model, tokenizer, options, tmp_path
+) -> None:
+    saving = options(max_steps=2, save_strategy="steps", save_steps=1, learning_rate=1e-2)
+    receiver, diary = Receiver(), Diary()
+    sync = PolicySync(client=receiver, run_id="mean", decay=0.75)
+    trainer_of(model, tokenizer, saving, Noted(service.url), diary, sync).train()
+    mean = diary.weights[0]
+    for step, weights in enumerate(diary.weights):
+        mean = {name: 0.75 * mean[name] + 0.25 * weights[name] for name in mean}
+        found = receiver.pushed[f"mean/{step}"]
+        assert found.keys() == mean.keys()
+        for name, tensor in found.items():
+            torch.testing.assert_close(tensor, mean[name])
+    head = "model.embed_tokens.weight"
+    assert (found[head] - weights[head]).abs().max() > 1e-3  # it does lag behind
+
+    later = Receiver()
+    sync = PolicySync(client=later, run_id="again", decay=0.75)
+    resumed = trainer_of(model, tokenizer, saving, Noted(service.url), sync)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert list(later.pushed) == ["again/1", "again/2"]
+    assert all(
+        torch.equal(tensor, receiver.pushed["mean/1"][name]) for name, tensor in later.pushed["again/1"].items()
+    )
 
 
 def test_weights_that_are_not_finite_end_training(service, model, tokenizer, options) -> None:
