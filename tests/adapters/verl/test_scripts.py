@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
 from verl.trainer.ppo.v1 import PPOTrainer
-from verl.utils.import_utils import load_class_from_fqn
+from verl.utils.import_utils import load_class_from_fqn, load_extern_object
 
 from opera_adapters.verl.settings import settings_of
 
@@ -36,6 +37,25 @@ def test_the_rollout_example_prints_every_component(service, tmp_path: Path, rou
     assert len(rewarded) == 8
     if route == "groups":  # the scorer is the very policy
         assert all(abs(float(re.search(r"'opera/scorer_kl': (\S+?)[,}]", line)[1])) < 1e-4 for line in rewarded)
+
+
+def test_verl_understands_every_flag_of_the_documentation() -> None:
+    page = (ROOT / "docs" / "trainers" / "verl.md").read_text()
+    blocks = [shlex.split(block, comments=True) for block in re.findall(r"^```\n(.*?)^```", page, re.M | re.S)]
+    assert len(blocks) == 5
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        loop, manager, function, sampler, callback = (compose("ppo_trainer", flags) for flags in blocks)
+    for config in (loop, manager, function):
+        assert settings_of(config).url == "http://scorer:8000"
+    named = loop.actor_rollout_ref.rollout.agent.agent_loop_manager_class
+    assert load_class_from_fqn(named).__name__ == "OperaAgentLoopManager"
+    assert load_extern_object(manager.reward.reward_manager.module.path, manager.reward.reward_manager.name)
+    given = OmegaConf.to_container(function.reward.custom_reward_function, resolve=True)
+    assert given["reward_kwargs"] == {"group_size": 1, "opera": {"url": "http://scorer:8000"}}
+    assert load_extern_object(given["path"], given["name"])
+    assert sampler.trainer.v1.sampler.custom_sampler.name == "LoggingReplayBuffer"
+    assert settings_of(callback).max_lag == callback.trainer.save_freq
+    assert type(build_checkpoint_callback(callback)).__name__ == "OperaCheckpointCallback"
 
 
 def test_verl_understands_every_flag_of_the_training_script(
