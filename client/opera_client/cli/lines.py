@@ -74,7 +74,8 @@ class Lines:
 def parsed(raw: bytes) -> dict[str, Any]:
     """Return the object of one line. Raises `ValueError` that says what to do about it."""
     try:
-        found = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse)
+        # Without the line's end: what is missing there would be told as column 1 of a line after it.
+        found = json.loads(raw.decode("utf-8-sig").rstrip("\r\n"), parse_constant=_refuse)
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         raise ValueError(f"not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
