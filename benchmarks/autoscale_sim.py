@@ -2,7 +2,7 @@
 
 Training runs are closed loops: a step's groups arrive as their generation ends, the next step begins when all are
 scored and the policy is updated. A request stays with the pod it was sent to; a new pod helps later ones only.
-The autoscaler is Kubernetes' HPA as deploy/ configures it. Nothing is refused: the queue has no bound here.
+Nothing is refused: the queue has no bound here.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx
 
+from autoscaler import Autoscaler, Load, Signal, by_requests, by_tokens, by_use
+
 TICK_S = 15.0
 """Between two looks of the autoscaler, and the age of what it sees: one scrape, one poll."""
-TOLERANCE = 0.1
-DOWN_WINDOW_S, DOWN_PERIOD_S = 300.0, 60.0
-UP_PERCENT, UP_PODS = 300, 4
 PRE_STOP_S = 15.0
 
 
@@ -61,39 +60,6 @@ class Run:
     """No step begins earlier, or later."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """What the autoscaler sees at one moment."""
-
-    pods: int
-    """Ready ones and those that start."""
-    tokens: float
-    """Waiting or being computed."""
-    requests: int
-    """Likewise."""
-    use: float
-    """Share of the last tick in which engines worked; pods that start count as idle."""
-
-
-Signal = Callable[[Load], float]
-"""Wanted pods over present pods."""
-
-
-def by_tokens(target: float) -> Signal:
-    """At most `target` tokens a pod, waiting or being computed."""
-    return lambda load: load.tokens / target / load.pods
-
-
-def by_requests(target: float) -> Signal:
-    """At most `target` requests a pod."""
-    return lambda load: load.requests / target / load.pods
-
-
-def by_use(target: float) -> Signal:
-    """Engines busy at most this share of the time."""
-    return lambda load: load.use / target
-
-
 @dataclass
 class Pod:
     """A first-in-first-out server."""
@@ -123,34 +89,6 @@ class Pod:
             self.busy.popleft()
         worked = sum(max(0.0, min(end, now) - max(begin, now - TICK_S)) for begin, end in self.busy)
         return sum(tokens for _, tokens in self.finishing), len(self.finishing), worked
-
-
-class Autoscaler:
-    """Kubernetes' HPA: up at once, at most fourfold or by four pods a tick; down by one pod a minute, late."""
-
-    def __init__(self, signal: Signal | None, least: int, most: int) -> None:
-        self._signal, self._least, self._most = signal, least, most
-        self._wanted: deque[tuple[float, int]] = deque()
-        self._went_down = -math.inf
-
-    def pods(self, now: float, load: Load) -> int:
-        """Return how many pods there should be from now on."""
-        if self._signal is None:
-            return load.pods
-        ratio = self._signal(load)
-        wanted = load.pods if abs(ratio - 1) <= TOLERANCE else math.ceil(ratio * load.pods - 1e-9)
-        wanted = min(max(wanted, self._least), self._most)
-        self._wanted.append((now, wanted))
-        while self._wanted[0][0] < now - DOWN_WINDOW_S:
-            self._wanted.popleft()
-        if wanted > load.pods:
-            return min(wanted, max(load.pods + UP_PODS, math.floor(load.pods * (1 + UP_PERCENT / 100))))
-        # Down no further than the highest wish of the window, and only once a minute.
-        highest = max(count for _, count in self._wanted)
-        if highest < load.pods and now - self._went_down >= DOWN_PERIOD_S:
-            self._went_down = now
-            return load.pods - 1
-        return load.pods
 
 
 @dataclass(frozen=True)

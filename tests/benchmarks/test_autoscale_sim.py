@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import autoscale_sim as sim
+import autoscale_sim as sim
+import autoscaler
 
 HARDWARE = sim.Hardware("some", tokens_per_s=1000.0, start_s=20.0)
 RUN = sim.Run(groups=40, tokens=500.0, spread=0.5, generation_s=30.0, generation_spread=0.3, train_s=30.0)
 
 
-def simulate(signal: sim.Signal | None, **changes) -> sim.Outcome:
+def simulate(signal: autoscaler.Signal | None, **changes) -> sim.Outcome:
     given = {"seconds": 3600.0, "pods": 1, "most": 8, "seed": 1, **changes}
     return sim.Simulation(HARDWARE, [RUN] * 2, signal, **given).run()
 
@@ -46,7 +47,7 @@ def test_what_a_pod_says_of_itself():
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    signal = sim.by_tokens(5000.0)
+    signal = autoscaler.by_tokens(5000.0)
     assert simulate(signal) == simulate(signal)
     assert simulate(signal) != simulate(signal, seed=2)
 
@@ -65,12 +66,12 @@ def test_more_pods_never_wait_longer():
     assert many.pod_hours > few.pod_hours
 
 
-def load(pods: int, tokens: float = 0.0) -> sim.Load:
-    return sim.Load(pods, tokens, 0, 0.0)
+def load(pods: int, tokens: float = 0.0) -> autoscaler.Load:
+    return autoscaler.Load(pods, tokens, 0, 0.0)
 
 
 def test_up_at_once_within_the_policies():
-    scaler = sim.Autoscaler(sim.by_tokens(100.0), 1, 1000)
+    scaler = autoscaler.Autoscaler(autoscaler.by_tokens(100.0), 1, 1000)
     assert scaler.pods(0.0, load(1, 1e6)) == 5, "four pods more"
     assert scaler.pods(15.0, load(5, 1e6)) == 20, "or fourfold"
     assert scaler.pods(30.0, load(20, 2150.0)) == 20, "within tolerance"
@@ -78,7 +79,7 @@ def test_up_at_once_within_the_policies():
 
 
 def test_down_late_and_one_by_one():
-    scaler = sim.Autoscaler(sim.by_tokens(100.0), 1, 8)
+    scaler = autoscaler.Autoscaler(autoscaler.by_tokens(100.0), 1, 8)
     assert scaler.pods(0.0, load(4, 800.0)) == 8
     pods, changes = 8, []
     for tick in range(1, 60):
@@ -93,21 +94,21 @@ def test_down_late_and_one_by_one():
 
 def test_use_saturates_and_tokens_do_not():
     """Two minutes and two hours of work look the same by use."""
-    short, long = (sim.Load(2, minutes * 60_000.0, 10, 1.0) for minutes in (2, 120))
-    assert sim.by_use(0.8)(short) == sim.by_use(0.8)(long) == 1.25
-    assert sim.by_tokens(60_000.0)(long) == 60 * sim.by_tokens(60_000.0)(short) == 60.0
+    short, long = (autoscaler.Load(2, minutes * 60_000.0, 10, 1.0) for minutes in (2, 120))
+    assert autoscaler.by_use(0.8)(short) == autoscaler.by_use(0.8)(long) == 1.25
+    assert autoscaler.by_tokens(60_000.0)(long) == 60 * autoscaler.by_tokens(60_000.0)(short) == 60.0
 
 
 def test_the_simulated_autoscaler_is_the_one_we_deploy():
     path = Path(__file__).parents[2] / "deploy/kustomize/components/hpa/horizontalpodautoscaler.yaml"
     behavior = yaml.safe_load(path.read_text())["spec"]["behavior"]
     up = {policy["type"]: policy for policy in behavior["scaleUp"]["policies"]}
-    assert (up["Percent"]["value"], up["Pods"]["value"]) == (sim.UP_PERCENT, sim.UP_PODS)
+    assert (up["Percent"]["value"], up["Pods"]["value"]) == (autoscaler.UP_PERCENT, autoscaler.UP_PODS)
     assert {policy["periodSeconds"] for policy in up.values()} == {sim.TICK_S}
     assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
-    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == sim.DOWN_WINDOW_S
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == autoscaler.DOWN_WINDOW_S
     (down,) = behavior["scaleDown"]["policies"]
-    assert (down["type"], down["value"], down["periodSeconds"]) == ("Pods", 1, sim.DOWN_PERIOD_S)
+    assert (down["type"], down["value"], down["periodSeconds"]) == ("Pods", 1, autoscaler.DOWN_PERIOD_S)
 
 
 def test_quantiles():

@@ -1,12 +1,6 @@
 """The overload benchmark's own arithmetic."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-overload = pytest.importorskip("overload")
+import overload
 
 
 def test_a_row_counts_what_was_good_late_and_refused():

@@ -1,15 +1,11 @@
 """The benchmark's own arithmetic: FLOPs against a counter, and the work it sets."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-work = pytest.importorskip("scoring_work")
+import scoring_work as work
 
 
 @pytest.fixture(scope="module")
