@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from opera_service.demo.corpus import HARDER
 from opera_service.demo.evaluate import SAMPLES, Answers, Report
 
 PAGE = """---
@@ -39,8 +40,8 @@ score. For real work give the service a real model with `--model`.
 On {count} test tasks a tier, one draw, whose calculations occur nowhere in training; bf16 weights read as float32;
 {samples} samples a task at temperature 1. Learning rate and noise were set while looking at other draws of
 the test split. Log-probabilities are nats per token of the reference and its end-of-turn token, the think block
-closed by `</think>`. *Harder* tasks have 5 or 6 events; training had 2 to 4. *Untrained* is the same network
-before training.
+closed by `</think>`. *Harder* tasks have 5 or 6 events, as {harder:.0%} of the training documents had; the others
+had 2 to 4. *Untrained* is the same network before training.
 
 | reference after | test | harder | untrained |
 |---|---|---|---|
@@ -101,6 +102,7 @@ def write(folder: Path, origin: Origin, report: Report) -> None:
         sha256=checksum(folder / "model.safetensors"),
         count=report.count,
         samples=SAMPLES,
+        harder=HARDER,
         logprobs="\n".join(_row(kind, [prices.logprob for prices in columns]) for kind in report.prices.logprob),
         gains="\n".join(_row(kind, [prices.gain for prices in columns]) for kind in report.prices.gain),
         answers="\n".join(

@@ -43,8 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="opera-reward demo", description=run.__doc__)
     add = parser.add_argument
     add("--out", type=Path, default=Path("out/demo"), help="folder for the files (default: %(default)s)")
-    # Picked: of seeds 0 to 11 the only one in which a second thought is paid. The embedded model rarely has any.
-    add("--seed", type=int, default=8, help="draws questions and responses (default: %(default)s)")
+    # Picked to show a second thought that mends a slip and is paid: of its own, the embedded model mends one
+    # response in a thousand.
+    add("--seed", type=int, default=150, help="draws questions and responses (default: %(default)s)")
     add("--model", help="another model folder (default: the embedded model)")
     return parser
 

@@ -24,6 +24,7 @@ SLIP, MENDED = 0.12, 0.5
 SPOIL, CONFIRM, FILLER, NOISE = 0.04, 0.04, 0.05, 0.02
 DIRECT, CUT = 0.10, 0.40
 TIGHT = 0.20
+HARDER = 0.25
 
 SYLLABLES = (
     "ba",
@@ -109,7 +110,8 @@ def noise(rng: random.Random) -> str:
 
 
 def documents(seed: int) -> Iterator[list[Span]]:
-    """Yield training documents without end."""
+    """Yield training documents without end; 25 % are about stories of the harder tier."""
     rng = random.Random(f"corpus/{seed}")
-    for task in stream("train", rng):
-        yield document(task, rng)
+    standard, harder = (stream("train", rng, tier) for tier in ("standard", "harder"))
+    while True:
+        yield document(next(harder if rng.random() < HARDER else standard), rng)

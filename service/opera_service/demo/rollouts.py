@@ -11,8 +11,8 @@ from opera_service.engines.base import Engine, Generation, GenerationRequest
 from opera_service.trajectories.tokenizer import Tokenizer
 
 MAX_TOKENS = 200
-TEMPERATURE = 0.8
-"""At 1 the embedded model mostly stops thinking too soon; at 0 all responses to a question are the same."""
+TEMPERATURE = 1.0
+"""Lower, the embedded model hardly ever slips, so that there is nothing to mend."""
 DRAWS = 4
 """Responses drawn for each one that is wanted, since repetitions are left out."""
 

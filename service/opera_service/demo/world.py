@@ -26,7 +26,7 @@ MOST = 9
 Split = Literal["train", "validation", "test"]
 Tier = Literal["standard", "harder"]
 LENGTHS: dict[Tier, tuple[int, int]] = {"standard": (2, 4), "harder": (5, 6)}
-"""Fewest and most events of a task; the embedded model never trains on the harder tier."""
+"""Fewest and most events of a task; the embedded model saw few of the harder tier, a policy sees none."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 from opera_service.demo.corpus import documents
-from opera_service.demo.world import VERBS, Event, Task
+from opera_service.demo.world import LENGTHS, VERBS, Event, Task
 
 DOCUMENTS = list(itertools.islice(documents(seed=7), 2000))
 
@@ -52,17 +52,19 @@ def test_the_answer_follows_the_last_calculation_and_the_events_not_yet_told():
         assert int(re.search(r"now has (\d+)", answer)[1]) == total
 
 
-def test_direct_and_cut_and_tight_documents_have_their_shares():
+def test_long_and_direct_and_cut_and_tight_documents_have_their_shares():
     count = Counter()
     for document in DOCUMENTS:
         events = len(re.findall(r"\w+ \w+ \d+\.", document[0].text))
         thought = learnt(document).partition("</think>")[0].removeprefix("<think>\n")
         told = len(re.findall(rf"\w+ ({'|'.join(VERBS)}) \d+,", thought))
+        count["harder"] += events >= LENGTHS["harder"][0]
         count["direct"] += not thought
         count["early"] += 0 < told < events
         count["tight"] += thought.endswith("\n") and not thought.endswith("\n\n")
         count["reflective"] += bool(re.search(r"^(Wait|But|Hmm|However)", thought, re.M))
     share = {kind: number / len(DOCUMENTS) for kind, number in count.items()}
+    assert 0.22 < share["harder"] < 0.28
     assert 0.07 < share["direct"] < 0.13
     assert 0.20 < share["early"] < 0.45
     assert 0.12 < share["tight"] < 0.24

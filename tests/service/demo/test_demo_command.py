@@ -57,7 +57,7 @@ def test_rewards_follow_the_right_answers_that_no_reward_has_seen(shown):
     groups = [Group.model_validate_json(line) for line in (out / "groups.jsonl").read_text().splitlines()]
     answer = json.loads((out / "answer.json").read_text())
     paid = {True: [], False: []}
-    for task, asked, scored in zip(tasks("test", 4, seed=8), groups, answer["groups"], strict=True):
+    for task, asked, scored in zip(tasks("test", 4, seed=150), groups, answer["groups"], strict=True):
         assert asked.reference == task.reference
         for one, result in zip(asked.trajectories, scored["trajectories"], strict=True):
             paid[task.is_right(one.response)].append(result["reward"])

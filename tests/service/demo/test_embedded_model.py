@@ -53,6 +53,13 @@ def test_it_answers_well_when_greedy_and_leaves_room_when_sampling(packaged_mode
     assert sampled.reflective > 0.01
 
 
+def test_it_can_tell_the_longest_stories_too(packaged_model, packaged_tokenizer):
+    longest = tasks("test", 64, seed=11, tier="harder")
+    greedy = measure_answers(longest, respond(packaged_model, packaged_tokenizer, longest, sample=False))
+    assert greedy.accuracy >= 0.9
+    assert measure_prices(packaged_model, encoder(packaged_tokenizer), longest).auc >= 0.95
+
+
 def test_the_card_belongs_to_the_weights():
     card = (model_path() / "README.md").read_text(encoding="utf-8")
     assert re.search(r"model\.safetensors`: `([0-9a-f]{64})`", card)[1] == checksum(

@@ -65,14 +65,14 @@ async def priced(embedded, preset, groups):
 
 async def test_mending_pays_and_nothing_else_that_says_wait(embedded):
     rng = random.Random(0)
-    groups = [(task, [reasoned(kind, task, rng) for kind in KINDS]) for task in tasks("test", 24, seed=9)]
+    groups = [(task, [reasoned(kind, task, rng) for kind in KINDS]) for task in tasks("test", 96, seed=9)]
     reward, relative, reflection = (
         dict(zip(KINDS, found.mean(axis=0), strict=True)) for found in await priced(embedded, "hardened", groups)
     )
     assert min(relative["right"], relative["fix"], relative["confirm"]) > 0.9
     assert max(relative["slip"], relative["spoil"]) < 0.1
-    assert reflection["fix"] > 0.15
-    assert max(reflection[kind] for kind in ("right", "slip", "spoil", "confirm", "filler")) < 0.05
+    assert reflection["fix"] > 0.08
+    assert max(reflection[kind] for kind in ("right", "slip", "spoil", "confirm", "filler")) < 0.01
     assert reward["fix"] > reward["right"] > reward["filler"] > reward["slip"]
 
     _, _, paper = await priced(embedded, "paper", groups)
