@@ -1,10 +1,12 @@
 """Mixed traffic for minutes, new weights every minute: every answer right, memory and file descriptors flat.
 
-    python benchmarks/soak.py --minutes 10 [--json FILE]
+    python benchmarks/soak.py --minutes 10 [--rate 20] [--keep-s 600] [--json FILE]
 
 Groups, groups member by member and rankings, from eight clients, on the torch engine with the embedded model; the
-pushed weights are its own, so that every answer can be compared. Memory is sampled every ten seconds; the last
-third may be larger than the middle one by a tenth at most, and use no more file descriptors. Else it exits with 1.
+pushed weights are its own, so that every answer can be compared. What the service keeps for a time (answers of
+members, mostly) it keeps for a sixth of the run, unless `--keep-s` says how long: by the middle third as much
+leaves as comes. Memory is sampled every ten seconds; the last third may be larger than the middle one by a
+twentieth at most, and use no more file descriptors. Else it exits with 1.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +44,8 @@ class Soak:
     failed: list[str] = field(default_factory=list)
     pushes: int = 0
     memory_mb: list[float] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
+    descriptors: list[dict[str, int]] = field(default_factory=list)
+    """By what they are: sockets, files, …"""
 
     def thirds(self, values: list[float]) -> tuple[float, float]:
         """Medians of the middle and the last third."""
@@ -49,7 +54,8 @@ class Soak:
 
     def verdict(self) -> dict[str, Any]:
         """Return the figures, and whether all is well."""
-        memory, descriptors = self.thirds(self.memory_mb), self.thirds([float(one) for one in self.descriptors])
+        memory = self.thirds(self.memory_mb)
+        descriptors = self.thirds([float(sum(kinds.values())) for kinds in self.descriptors])
         return {
             "asked": self.asked,
             "wrong": self.wrong,
@@ -60,8 +66,8 @@ class Soak:
             "descriptors_middle_last": descriptors,
             "well": not self.wrong
             and not self.failed
-            and memory[1] <= 1.1 * memory[0]
-            and descriptors[1] <= descriptors[0] + 2,
+            and memory[1] <= 1.05 * memory[0]
+            and descriptors[1] <= descriptors[0],
         }
 
 
@@ -72,11 +78,19 @@ def near(found: list[float | None], expected: list[float | None]) -> bool:
 
 
 async def ask(
-    client: AsyncRewardClient, soak: Soak, expected: list[list[float | None]], number: int, ends: float
+    client: AsyncRewardClient,
+    soak: Soak,
+    expected: list[list[float | None]],
+    number: int,
+    rate: float,
+    ends: float,
 ) -> None:
-    """Ask for groups in three ways, over and over."""
-    turn = number
+    """Ask for groups in three ways, over and over; `rate` times a second at most, 0: one after the other."""
+    turn, due = number, time.monotonic()
     while time.monotonic() < ends:
+        if rate:
+            due += 1 / rate
+            await asyncio.sleep(due - time.monotonic())
         index, turn = turn % len(GROUPS), turn + 1
         group = GROUPS[index]
         soak.asked += 1
@@ -118,14 +132,22 @@ async def sample(soak: Soak, pid: int, ends: float) -> None:
         soak.descriptors.append(descriptors)
 
 
-def used(pid: int) -> tuple[float, int]:
-    """Resident megabytes and open file descriptors of a process."""
+def used(pid: int) -> tuple[float, dict[str, int]]:
+    """Resident megabytes of a process, and its open file descriptors by kind."""
     process = Path(f"/proc/{pid}")
     (resident,) = [line.split()[1] for line in (process / "status").read_text().splitlines() if "VmRSS" in line]
-    return int(resident) / 1024, len(list((process / "fd").iterdir()))
+    return int(resident) / 1024, dict(Counter(kind for one in (process / "fd").iterdir() if (kind := _kind(one))))
 
 
-async def run(url: str, pid: int, minutes: float) -> Soak:
+def _kind(descriptor: Path) -> str:
+    """What it is, without its number; empty when it is closed by now."""
+    try:
+        return re.sub(r":\[\d+\]$", "", str(descriptor.readlink()))
+    except OSError:
+        return ""
+
+
+async def run(url: str, pid: int, minutes: float, rate: float) -> Soak:
     soak = Soak()
     async with AsyncRewardClient(url, timeout=120, concurrency=4 * CLIENTS) as client:
         expected = [(await client.reward([group])).rewards[0] for group in GROUPS]
@@ -133,7 +155,7 @@ async def run(url: str, pid: int, minutes: float) -> Soak:
         await asyncio.gather(
             push(client, soak, ends),
             sample(soak, pid, ends),
-            *(ask(client, soak, expected, number, ends) for number in range(CLIENTS)),
+            *(ask(client, soak, expected, number, rate / CLIENTS, ends) for number in range(CLIENTS)),
         )
     return soak
 
@@ -141,13 +163,18 @@ async def run(url: str, pid: int, minutes: float) -> Soak:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="at least 2 (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: as many as are answered")
+    parser.add_argument("--keep-s", type=float, help="what the service keeps for a time, it keeps so long")
     parser.add_argument("--json", type=Path, help="write the figures and all samples here")
     options = parser.parse_args()
+    minutes = max(2.0, options.minutes)
+    keep_s = str(60 * minutes / 6 if options.keep_s is None else options.keep_s)
     command = [str(Path(sys.executable).with_name("opera-reward")), "serve", "--port", "0"]
+    command += [part for name in ("answers", "members", "replays") for part in (f"--keep-{name}-s", keep_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             line = server.stdout.readline() if server.stdout else ""
-            soak = asyncio.run(run(line.split(" at ")[1].strip(), server.pid, max(2.0, options.minutes)))
+            soak = asyncio.run(run(line.split(" at ")[1].strip(), server.pid, minutes, options.rate))
         finally:
             server.terminate()
     verdict = soak.verdict()

@@ -117,9 +117,9 @@ class Policy:
 
         def judge(scores: TreeScores) -> None:
             nonlocal after
-            after = _mean(scores)
-            if not np.isfinite(after):
+            if not scores.finite:
                 raise InvalidWeights("on these weights the canary's log-probability is not finite")
+            after = _mean(scores)
             self._compare(after, canary_logprob)
             if agree is not None:
                 agree()
@@ -215,4 +215,4 @@ class Policy:
 
 
 def _mean(scores: TreeScores) -> float:
-    return float(scores.logprobs.mean(dtype=np.float64))
+    return float(scores.of(0).mean(dtype=np.float64))

@@ -63,7 +63,7 @@ class Supervisor:
 
     async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
         """Score on the engine. Raises `EngineFailed` if it is lost, `Unavailable` while there is none."""
-        return await self._watched(lambda engine: engine.score(trees))
+        return await self._watched(lambda engine: engine.score(trees), _all_finite)
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample on the engine; raises like `score`."""
@@ -100,7 +100,9 @@ class Supervisor:
     def _whole(self) -> list[tuple[Path, str]]:
         return [(source, version) for source, version in self._loaded if not is_adapter(source)]
 
-    async def _watched(self, call: Callable[[Engine], Awaitable[T]]) -> T:
+    async def _watched(
+        self, call: Callable[[Engine], Awaitable[T]], sound: Callable[[T], bool] = lambda _: True
+    ) -> T:
         """Await `call`, looking up now and then whether the engine still lives."""
         engine = self._running()
         lost = self._lost = self._lost or asyncio.get_running_loop().create_future()
@@ -115,19 +117,22 @@ class Supervisor:
                     raise EngineFailed(f"the engine was lost: {self._detail}; it restarts, send the request again")
         finally:
             task.cancel()
-        return await self._judged(engine, task)
-
-    async def _judged(self, engine: Engine, task: asyncio.Future[T]) -> T:
-        """Return the result; count failures of the engine itself, and replace it when it proves dead."""
         try:
             result = task.result()
         except EngineFailed as error:
-            self._failures += 1
-            if self._failures >= _SUSPICIOUS and self._engine is engine and not await _scores(engine):
-                self._replace(engine, error.message)
+            await self._suspect(engine, error.message)
             raise
-        self._failures = 0
+        if sound(result):
+            self._failures = 0
+        else:
+            await self._suspect(engine, "its numbers are not finite")
         return result
+
+    async def _suspect(self, engine: Engine, why: str) -> None:
+        """Count a failure of the engine itself, and replace it when it proves dead."""
+        self._failures += 1
+        if self._failures >= _SUSPICIOUS and self._engine is engine and not await _scores(engine):
+            self._replace(engine, why)
 
     def _running(self) -> Engine:
         if self._engine is None or self._closed:
@@ -176,14 +181,17 @@ class Supervisor:
 
 
 async def _scores(engine: Engine) -> bool:
-    """Whether the engine scores one token after one token."""
+    """Whether the engine scores one token after one token, with a number."""
     builder = TreeBuilder()
     builder.score(builder.extend(ROOT, as_ids([0])), as_ids([0]))
     try:
-        await engine.score([builder.build()])
+        return _all_finite(await engine.score([builder.build()]))
     except OperaError:
         return False
-    return True
+
+
+def _all_finite(scores: Sequence[TreeScores]) -> bool:
+    return all(one.finite for one in scores)
 
 
 async def _on_own_thread(make: Callable[[], Engine]) -> Engine:

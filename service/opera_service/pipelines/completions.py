@@ -241,8 +241,7 @@ def _read(
 
 def _tops(scores: TreeScores, query: int, count: int) -> list[dict[int, float]]:
     """Return id -> log-prob of the `count` most likely tokens of each row of `query`, best first."""
-    rows = slice(int(scores.query_start[query]), int(scores.query_start[query + 1]))
-    if scores.top_ids is None or scores.top_logprobs is None:
-        return [{} for _ in range(rows.stop - rows.start)]
-    ids, values = scores.top_ids[rows, :count].tolist(), scores.top_logprobs[rows, :count].tolist()
-    return [dict(zip(*pair, strict=True)) for pair in zip(ids, values, strict=True)]
+    if not count:
+        return [{} for _ in scores.of(query)]
+    ids, values = scores.top_of(query, count)
+    return [dict(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]

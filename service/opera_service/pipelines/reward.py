@@ -7,10 +7,10 @@ be scored has its own error, and its neighbours are ranked without it. It knows 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from opera_client.errors import InvalidRequest, OperaError
+from opera_client.errors import EngineFailed, InvalidRequest, OperaError
 from opera_client.wire import (
     Detail,
     Group,
@@ -26,6 +26,7 @@ from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mea
 from opera_service.pipelines.service import Service
 from opera_service.rewards.base import GroupOutcome, Outcome
 from opera_service.rewards.outcomes import judge
+from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
 from opera_service.scoring.tree import TokenTree, TreeBuilder, TreeScores
 from opera_service.trajectories.encode import encode_group
@@ -44,12 +45,21 @@ class _Planned:
     plan: Any = None
 
 
-@dataclass
-class _Read:
+class _Settled(NamedTuple):
+    """One group, read."""
+
+    errors: dict[int, OperaError]
+    """By position in the request."""
+    group: EncodedGroup | None
+    """The trajectories of `outcome`, in order."""
+    outcome: GroupOutcome | None
+
+
+class _Read(NamedTuple):
     """All groups of a request, read."""
 
-    results: list[GroupResult] = field(default_factory=list)
-    outcomes: list[GroupOutcome] = field(default_factory=list)
+    results: list[GroupResult]
+    outcomes: list[GroupOutcome]
 
 
 async def reward(
@@ -135,30 +145,36 @@ def _read_all(
     scores: Sequence[TreeScores | OperaError],
     fresh: Collection[str] | None,
 ) -> _Read:
-    read = _Read()
-    for index, (group, plan, answer) in enumerate(zip(request.groups, plans, scores, strict=True)):
-        outcome: GroupOutcome | None = None
-        errors = dict(plan.errors)
-        if plan.group is not None:
-            try:
-                outcome = chosen.read(plan.group, plan.plan, or_raise(answer))
-                read.outcomes.append(outcome)
-            except OperaError as error:
-                errors = {at: plan.errors.get(at, error) for at in range(len(group.trajectories))}
-        read.results.append(_group_result(run, request, index, plan.group, outcome, errors, fresh))
-    return read
+    settled = [_read(chosen, plan, answer) for plan, answer in zip(plans, scores, strict=True)]
+    outcomes = [one.outcome for one in settled if one.outcome is not None]
+    unread = [error for one in settled for error in one.errors.values() if isinstance(error, EngineFailed)]
+    if unread and not outcomes:
+        raise unread[0]
+    results = [_group_result(run, request, index, one, fresh) for index, one in enumerate(settled)]
+    return _Read(results, outcomes)
+
+
+def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) -> _Settled:
+    if plan.group is None or plan.tree is None:
+        return _Settled(plan.errors, None, None)
+    count = len(plan.errors) + len(plan.group.trajectories)
+    positions = [at for at in range(count) if at not in plan.errors]
+    try:
+        reading = read_finite(chosen, plan.group, plan.plan, plan.tree, or_raise(answer))
+    except OperaError as error:
+        return _Settled(plan.errors | dict.fromkeys(positions, error), plan.group, None)
+    errors = {positions[at]: error for at, error in reading.errors.items()}
+    return _Settled(plan.errors | errors, reading.group, reading.outcome)
 
 
 def _group_result(
     run: Run,
     request: RewardRequest,
     index: int,
-    encoded: EncodedGroup | None,
-    outcome: GroupOutcome | None,
-    errors: dict[int, OperaError],
+    settled: _Settled,
     fresh: Collection[str] | None,
 ) -> GroupResult:
-    group = request.groups[index]
+    group, (errors, encoded, outcome) = request.groups[index], settled
     scored: Iterator[tuple[EncodedTrajectory, Outcome, list[str]]] = iter(())
     if encoded and outcome:
         flags = flags_of(run.service, request.run_id, encoded, outcome, fresh=fresh)

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from opera_client.errors import DeadlineExceeded, InternalError, OperaError, TooManyTokens, Unavailable
+from opera_client.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    InternalError,
+    OperaError,
+    TooManyTokens,
+    Unavailable,
+)
 from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.service import Service
@@ -229,6 +236,8 @@ class Run:
     def _settle(self, tree: TokenTree, outcome: Scored | OperaError) -> TreeScores | OperaError:
         if isinstance(outcome, OperaError):
             return outcome
+        if not np.isfinite(outcome.scores.logprobs).any():
+            return EngineFailed("the model gave not one finite number; check its weights and --dtype")
         self._scored.append(outcome)
         self._naive += tree.naive_tokens
         return outcome.scores

@@ -60,9 +60,9 @@ class ScoreCache:
         return scores
 
     def put(self, key: CacheKey, scores: TreeScores) -> None:
-        """Keep a copy of `scores`, unless they alone are over the bound."""
+        """Keep a copy of `scores`, unless they alone are over the bound, or not all of them are numbers."""
         size = _size(scores)
-        if size > self._max_bytes:
+        if size > self._max_bytes or not scores.finite:
             return
         if known := self._entries.pop(key, None):
             self._bytes -= _size(known)

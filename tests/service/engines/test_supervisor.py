@@ -20,11 +20,11 @@ pytestmark = pytest.mark.timeout(30)
 
 
 class Frail(DummyEngine):
-    """The dummy engine, until it is told to hang, to die, or to fail a few times."""
+    """The dummy engine, until it is told to hang, to die, to give NaN, or to fail a few times; NaN after a 9."""
 
     def __init__(self) -> None:
         super().__init__(64)
-        self.hangs = self.dead = False
+        self.hangs = self.dead = self.mad = False
         self.failures = 0
         self.error: OperaError = EngineFailed("the device is gone")
         self.closed = False
@@ -35,7 +35,11 @@ class Frail(DummyEngine):
         if self.dead or self.failures:
             self.failures = max(0, self.failures - 1)
             raise self.error
-        return await super().score(trees)
+        answers = await super().score(trees)
+        for one, tree in zip(answers, trees, strict=True):
+            if self.mad or 9 in tree.tokens:
+                one.logprobs[:] = np.nan
+        return answers
 
     def health(self) -> EngineHealth:
         return EngineHealth(ok=True, stalled_s=1e9 if self.hangs else 0.0, gauges={"own": 7.0})
@@ -103,6 +107,33 @@ async def test_a_dead_engine_is_replaced_after_it_failed_to_score_one_token():
     await until(lambda: engine.health().ok and len(workshop.made) == 2)
     await scored(engine)
     assert engine.left_behind == 0
+
+
+async def test_an_engine_that_gives_only_nan_is_replaced_and_so_is_a_next_one_that_does():
+    made: list[Frail] = []
+
+    def make() -> Engine:
+        made.append(Frail())
+        made[-1].mad = len(made) == 2
+        return made[-1]
+
+    engine = supervised(make)
+    made[0].mad = True
+    for _ in range(3):
+        assert np.isnan(await scored(engine)).all()
+    await until(lambda: engine.health().ok and len(made) == 3)
+    assert made[1].closed
+    assert np.isfinite(await scored(engine)).all()
+
+
+async def test_work_that_makes_nan_does_not_cost_the_engine():
+    workshop = Workshop()
+    engine = supervised(workshop)
+    for _ in range(7):
+        (scores,) = await engine.score([tree(9, 3)])
+        assert np.isnan(scores.logprobs).all()
+    assert np.isfinite(await scored(engine)).all()
+    assert len(workshop.made) == 1
 
 
 @pytest.mark.parametrize("failures", [2, 3, 7])

@@ -174,20 +174,18 @@ async def test_the_scheduler_works_on_after_a_failure():
     assert len((await scheduler.score(tree(2))).scores.logprobs) == 1
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
-async def test_numbers_that_are_not_finite_are_an_error_of_their_tree_only(value: float):
+async def test_numbers_go_through_as_they_are_whoever_reads_them_judges():
     engine = DummyEngine(50)
 
     async def poisoned(trees: Sequence[TokenTree]) -> list[TreeScores]:
         answers = await engine.score(trees)
-        answers[0].logprobs[0] = value
+        answers[0].logprobs[0] = np.nan
         return answers
 
     scheduler = Scheduler(poisoned, 100)
-    bad, good = await asyncio.gather(scheduler.score(tree(0)), scheduler.score(tree(1)), return_exceptions=True)
-    assert isinstance(bad, EngineFailed)
-    assert "finite" in bad.message
-    assert np.isfinite(good.scores.logprobs).all()
+    bad, good = await asyncio.gather(scheduler.score(tree(0)), scheduler.score(tree(1)))
+    assert np.isnan(bad.scores.logprobs[0])
+    assert good.scores.finite
 
 
 async def test_an_engine_that_loses_a_tree_is_caught():

@@ -175,9 +175,12 @@ class TorchEngine:
 
     def _tried(self, tree: TokenTree) -> TreeScores:
         try:
-            return self._scorer.score([tree])[0]
+            (scores,) = self._scorer.score([tree])
         except EngineFailed as error:
             raise InvalidWeights(f"on these weights a forward fails: {error.message}") from error
+        if not scores.finite:
+            raise InvalidWeights("on these weights a forward gives numbers that are not finite")
+        return scores
 
     async def _on_device(self, work: Callable[[], T]) -> T:
         if self._closed:

@@ -6,6 +6,7 @@ Right-padded micro-batches; a causal model needs no mask for padding on the righ
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -26,9 +27,12 @@ class NaiveRoute:
 
     def run(self, readout: Readout, max_tokens: int) -> None:
         """Score query by query, micro-batches of at most `max_tokens` padded tokens (one query at least)."""
-        tree = readout.tree
-        paths = [tree.query_path(query) for query in range(tree.num_queries)]
-        order = sorted(range(len(paths)), key=lambda query: -len(paths[query][0]))
+        self.run_some(readout, max_tokens, range(readout.tree.num_queries))
+
+    def run_some(self, readout: Readout, max_tokens: int, queries: Iterable[int]) -> None:
+        """Score `queries` only; what the readout has for the others stays."""
+        paths = {query: readout.tree.query_path(query) for query in queries}
+        order = sorted(paths, key=lambda query: -len(paths[query][0]))
         while order:
             longest = len(paths[order[0]][0]) - 1
             size = max(1, max_tokens // longest)
@@ -38,6 +42,7 @@ class NaiveRoute:
     def _batch(self, readout: Readout, paths: dict[int, tuple[np.ndarray, int]], longest: int) -> None:
         ids = np.zeros((len(paths), longest), dtype=np.int64)
         for row, (path, _) in enumerate(paths.values()):
+            ids[row] = path[0]  # padding: a token that the row sees anyway, should there be one that makes NaN
             ids[row, : len(path) - 1] = path[:-1]
             readout.tokens_computed += len(path) - 1
         # The first row that is read anywhere in the batch; columns before it need no logits.

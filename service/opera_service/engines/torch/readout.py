@@ -70,6 +70,7 @@ class Readout:
     def __init__(self, tree: TokenTree, head: Head, dtype: torch.dtype) -> None:
         self.tree = tree
         self.tokens_computed = 0
+        self.pairs_read = 0
         self._head = head
         self._dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._order = np.argsort(tree.rows, kind="stable")
@@ -86,6 +87,14 @@ class Readout:
         first, last = np.searchsorted(self._rows, [start, stop])
         return np.unique(self._rows[first:last]).astype(np.int64) - start
 
+    def spoilt_queries(self) -> list[int]:
+        """Return the queries with a number that is not finite."""
+        found = np.zeros(self.tree.num_scored, dtype=np.bool_)
+        for numbers in (self.logprobs, self.entropies, self.top_logprobs):
+            if numbers is not None:
+                found |= ~np.isfinite(numbers.reshape(len(found), -1)).all(axis=1)
+        return np.flatnonzero(np.logical_or.reduceat(found, self.tree.query_start[:-1])).tolist()
+
     def take_hidden(self, start: int, hidden: Tensor) -> None:
         """Read every scored row among tokens [start, start + n) off their hidden states [n, H]."""
         first, last = np.searchsorted(self._rows, [start, start + len(hidden)])
@@ -98,6 +107,7 @@ class Readout:
 
     def take_logits(self, pairs: NDArray[Any], logits: Tensor, index: NDArray[Any]) -> None:
         """Read scored pairs off logits [n, V]; pair k uses row index[k]."""
+        self.pairs_read += len(pairs)
         # One fused kernel; logsumexp takes several passes and, on a CPU, ten times as long.
         every = torch.log_softmax(logits, dim=-1, dtype=self._dtype)
         where = torch.as_tensor(index, device=logits.device)

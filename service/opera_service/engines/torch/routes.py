@@ -10,8 +10,9 @@ import logging
 from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from opera_client.errors import NotSupported, OperaError
+from opera_client.errors import EngineFailed, NotSupported, OperaError
 from opera_service.engines.torch.flex import FlexRoute
 from opera_service.engines.torch.kv_fork import KvForkRoute
 from opera_service.engines.torch.loading import LoadedModel
@@ -42,7 +43,8 @@ class Route(Protocol):
 def choose_route(loaded: LoadedModel, head: Head, wanted: str = "auto") -> Route:
     """Return the wanted route, or for `auto` the first that is right for this model.
 
-    Raises `NotSupported` for an unknown name and for a route that would give wrong numbers.
+    Raises `NotSupported` for an unknown name and for a route that would give wrong numbers, `EngineFailed` when
+    the model gives none.
     """
     if wanted != "auto" and wanted not in ROUTES:
         raise NotSupported(f"route {wanted!r} is unknown; use one of auto, {', '.join(ROUTES)}")
@@ -55,10 +57,17 @@ def choose_route(loaded: LoadedModel, head: Head, wanted: str = "auto") -> Route
         raise NotSupported(
             f"{loaded.name} has layers that cannot be packed {layer_kinds(loaded)}; use --route kv_fork"
         )
+    tree = probe_tree(loaded.vocab_size, max(4, min(24, loaded.max_context - 6)))
+    expected = _answer(loaded, head, NaiveRoute(loaded.model), tree)
+    if not np.isfinite(expected).all():
+        raise EngineFailed(
+            f"{loaded.name} gives log-probabilities that are not finite (dtype {loaded.dtype});"
+            " use --dtype float32 or bfloat16, or check the weights"
+        )
     problems = []
     for name in names:
         route: Route = ROUTES[name](loaded.model)
-        problem = None if name == "naive" else _disagreement(loaded, head, route)
+        problem = None if name == "naive" else _disagreement(loaded, head, route, tree, expected)
         if problem is None:
             return route
         problems.append(f"{name}: {problem}")
@@ -92,20 +101,21 @@ def probe_tree(vocab: int, length: int) -> TokenTree:
     return builder.build()
 
 
-def _disagreement(loaded: LoadedModel, head: Head, route: Route) -> str | None:
-    """Say how `route` differs from the oracle on the probe; None when it agrees."""
-    tree = probe_tree(loaded.vocab_size, max(4, min(24, loaded.max_context - 6)))
-    answers = []
-    for candidate in (route, NaiveRoute(loaded.model)):
-        readout = Readout(tree, head, loaded.model.dtype)
-        try:
-            candidate.run(readout, 1024)
-        except (OperaError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
-            if candidate is not route:
-                raise
-            return (str(error).strip() or type(error).__name__).splitlines()[0]
-        answers.append(readout.logprobs)
-    apart = np.abs(answers[0] - answers[1])
+def _answer(loaded: LoadedModel, head: Head, route: Route, tree: TokenTree) -> NDArray[np.floating]:
+    readout = Readout(tree, head, loaded.model.dtype)
+    route.run(readout, 1024)
+    return readout.logprobs
+
+
+def _disagreement(
+    loaded: LoadedModel, head: Head, route: Route, tree: TokenTree, expected: NDArray[np.floating]
+) -> str | None:
+    """Say how `route` differs from the oracle's numbers on the probe; None when it agrees."""
+    try:
+        found = _answer(loaded, head, route, tree)
+    except (OperaError, AttributeError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    apart = np.abs(found - expected)
     half = loaded.dtype in ("bfloat16", "float16")
     size = float(apart.mean() if half else apart.max())
     if not size <= (_HALF_TOLERANCE if half else _TOLERANCE):

@@ -14,6 +14,7 @@ import torch
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
 from opera_service.engines.torch.forest import join
 from opera_service.engines.torch.loading import LoadedModel
+from opera_service.engines.torch.naive import NaiveRoute
 from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.routes import choose_route
 from opera_service.scoring.tree import TokenTree, TreeScores
@@ -48,7 +49,7 @@ class TreeScorer:
         """Fill every tree, in order.
 
         Raises `TokenOutOfVocabulary` or `ContextTooLong` before anything is computed, `EngineOutOfMemory` when
-        even small forwards do not fit, `EngineFailed` when a number is not finite.
+        even small forwards do not fit.
         """
         for number, tree in enumerate(trees):
             self._check(number, tree)
@@ -79,6 +80,7 @@ class TreeScorer:
                 with torch.inference_mode():
                     readout = Readout(forest, self._head, self.loaded.model.dtype)
                     self.route.run(readout, budget)
+                    self._isolate(readout, budget)
                 break
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -95,13 +97,19 @@ class TreeScorer:
             budget = max(MIN_TOKENS, budget // 2)
         return self._split(trees, readout)
 
+    def _isolate(self, readout: Readout, max_tokens: int) -> None:
+        """Compute what is not finite once more, each context by itself.
+
+        Attention multiplies what it masks by zero, and 0 * NaN is NaN: a token that makes NaN spoils rows of its
+        run that never see it, and with those the rest of the tree.
+        """
+        if readout.pairs_read != readout.tree.num_scored:
+            raise EngineFailed(f"route {self.route.name} left rows unread; report this")
+        spoilt = readout.spoilt_queries()
+        if spoilt and self.route.name != NaiveRoute.name:
+            NaiveRoute(self.loaded.model).run_some(readout, max_tokens, spoilt)
+
     def _split(self, trees: Sequence[TokenTree], readout: Readout) -> list[TreeScores]:
-        for numbers in (readout.logprobs, readout.entropies, readout.top_logprobs):
-            if numbers is not None and not np.isfinite(numbers).all():
-                raise EngineFailed(
-                    f"{self.loaded.name} gave log-probabilities that are not finite (dtype {self.loaded.dtype});"
-                    " use --dtype float32 or bfloat16, or check the weights"
-                )
         answers, low = [], 0
         for tree in trees:
             pairs = slice(low, low + tree.num_scored)

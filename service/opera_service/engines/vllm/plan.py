@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_client.errors import ContextTooLong, EngineFailed, NotSupported, TokenOutOfVocabulary
+from opera_client.errors import ContextTooLong, NotSupported, TokenOutOfVocabulary
 from opera_service.scoring.tree import Ids, TokenTree, TreeScores
 
 
@@ -103,7 +103,7 @@ class Plan:
                 )
 
     def scores(self, rows: Sequence[Rows], weight_version: str) -> list[TreeScores]:
-        """Put the rows of every prompt back into trees. Raises EngineFailed for a number that is not one."""
+        """Put the rows of every prompt back into trees."""
         return [self._tree_scores(number, rows, weight_version) for number in range(len(self._trees))]
 
     def _tree_scores(self, number: int, rows: Sequence[Rows], weight_version: str) -> TreeScores:
@@ -118,8 +118,6 @@ class Plan:
             if top and found.top_ids is not None and found.top_logprobs is not None:
                 top_ids[pairs] = found.top_ids[skip:, :top]
                 top_logprobs[pairs] = found.top_logprobs[skip:, :top]
-        if not np.isfinite(logprobs).all():
-            raise EngineFailed("vLLM returned log-probabilities that are not finite; check the weights and dtype")
         own = (found.computed for prompt, found in zip(self.prompts, rows, strict=True) if prompt.tree == number)
         return TreeScores(
             logprobs=logprobs,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
@@ -101,11 +101,43 @@ def test_the_model_s_length_is_a_limit_and_reached(lab):
                 scorer.score([builder.build()])
 
 
-def test_numbers_that_are_not_finite_are_an_error_and_never_a_score(lab):
-    scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
-    scorer.loaded.model.lm_head.weight.data[3] = float("nan")
-    with pytest.raises(EngineFailed, match="not finite"):
+@given(token=st.integers(0, 88), seed=st.integers(0, 3), value=st.sampled_from([float("nan"), float("inf")]))
+@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("route", ["tree_sdpa", "kv_fork", "naive"])
+def test_a_token_that_makes_nan_spoils_what_it_feeds_and_nothing_else(lab, route, token, seed, value):
+    trees = [lab.group_tree(seed=seed), lab.edge_tree(want_entropy=True, want_top=2)]
+    expected = TreeScorer(lab.load("qwen3"), route=route).score(trees)
+    scorer = TreeScorer(lab.load("qwen3"), route=route)
+    scorer.loaded.model.get_input_embeddings().weight.data[token] = value
+    for tree, scores, quiet in zip(trees, scorer.score(trees), expected, strict=True):
+        for query in range(tree.num_queries):
+            path, _ = tree.query_path(query)
+            if token in path[:-1]:  # what is fed; the last token of a target is not
+                with pytest.raises(EngineFailed, match="not finite"):
+                    scores.of(query)
+                continue
+            np.testing.assert_allclose(scores.of(query), quiet.of(query), rtol=0, atol=1e-10)
+            if tree.want_top:
+                np.testing.assert_allclose(
+                    scores.entropies_of(query), quiet.entropies_of(query), rtol=0, atol=1e-10
+                )
+                np.testing.assert_array_equal(scores.top_of(query, 2)[0], quiet.top_of(query, 2)[0])
+
+
+def test_a_route_that_forgets_rows_is_caught(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="naive")
+    honest = scorer.route.run_some
+    scorer.route.run_some = lambda readout, budget, queries: honest(readout, budget, list(queries)[1:])
+    with pytest.raises(EngineFailed, match="left rows unread"):
         scorer.score([lab.edge_tree()])
+
+
+@pytest.mark.parametrize("route", ["auto", "naive"])
+def test_a_model_that_gives_no_numbers_is_refused_at_the_start(lab, route):
+    loaded = lab.load("qwen3")
+    loaded.model.lm_head.weight.data[3] = float("nan")
+    with pytest.raises(EngineFailed, match="not finite"):
+        TreeScorer(loaded, route=route)
 
 
 def test_nothing_to_score_is_nothing(lab):

@@ -73,10 +73,13 @@ def test_top_tokens_are_cut_to_what_each_tree_asked():
     np.testing.assert_array_equal(one.top_ids, [[1], [2]])
 
 
-def test_a_number_that_is_none_is_an_error():
-    plan = Plan([tree_of([([1], [2])])])
+def test_a_number_that_is_none_spoils_its_query_only():
+    plan = Plan([tree_of([([1], [2]), ([3], [4])])])
+    rows = {(1, 2): Rows(np.float32([np.nan]), 2), (3, 4): Rows(np.float32([-1.5]), 2)}
+    (scores,) = plan.scores([rows[tuple(prompt.ids.tolist())] for prompt in plan.prompts], "v")
+    assert scores.of(1).tolist() == [-1.5]
     with pytest.raises(EngineFailed, match="not finite"):
-        plan.scores([Rows(np.float32([np.nan]), 2)], "v")
+        scores.of(0)
 
 
 def test_what_the_model_cannot_take():

@@ -1,0 +1,80 @@
+"""Reads what can be read: trajectories whose numbers are finite, ranked without those whose numbers are not.
+
+A plan is a function of its group, so what a trajectory reads is found by planning it alone, and the rest is
+planned again without it, on the scores that are there. Knows no reward by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from opera_client.errors import EngineFailed
+from opera_service.rewards.base import GroupOutcome
+from opera_service.rewards.registry import AnyReward
+from opera_service.scoring.tree import TokenTree, TreeBuilder, TreeScores
+from opera_service.trajectories.encoded import EncodedGroup
+
+
+class Reading(NamedTuple):
+    """A group's outcome, and what could not be read."""
+
+    group: EncodedGroup
+    """Without the trajectories that are in `errors`."""
+    outcome: GroupOutcome | None
+    """None when there is no other."""
+    errors: Mapping[int, EngineFailed]
+    """By position in the group that was given."""
+
+
+def read_finite(reward: AnyReward, group: EncodedGroup, plan: Any, tree: TokenTree, scores: TreeScores) -> Reading:
+    """Turn the scores of `tree`, on which `plan` is the group's, into outcomes. Raises what `Reward.read` does."""
+    if scores.finite:
+        return Reading(group, reward.read(group, plan, scores), {})
+    known = _Known(tree, scores)
+    errors: dict[int, EngineFailed] = {}
+    for at in range(len(group.trajectories)):
+        try:
+            known.plan(reward, _only(group, [at]))
+        except EngineFailed as error:
+            errors[at] = error
+    rest = _only(group, [at for at in range(len(group.trajectories)) if at not in errors])
+    if not rest.trajectories:
+        return Reading(rest, None, errors)
+    return Reading(rest, reward.read(rest, *known.plan(reward, rest)), errors)
+
+
+def _only(group: EncodedGroup, kept: Sequence[int]) -> EncodedGroup:
+    return replace(group, trajectories=tuple(group.trajectories[at] for at in kept))
+
+
+class _Known:
+    """Scores by what they are the scores of."""
+
+    def __init__(self, tree: TokenTree, scores: TreeScores) -> None:
+        self._scores = scores
+        self._queries = {path: query for query, path in enumerate(_paths(tree))}
+
+    def plan(self, reward: AnyReward, group: EncodedGroup) -> tuple[Any, TreeScores]:
+        """Plan a part of the group; return the plan and its scores. Raises EngineFailed when one is not finite."""
+        builder = TreeBuilder()
+        plan = reward.plan(group, builder)
+        tree = builder.build()
+        try:
+            queries = [self._queries[path] for path in _paths(tree)]
+        except KeyError:
+            raise EngineFailed(
+                f"{reward.name} reads other contexts for a part of a group; send it again"
+            ) from None
+        logprobs = np.concatenate([self._scores.of(query) for query in queries])
+        return plan, replace(self._scores, logprobs=logprobs, query_start=tree.query_start)
+
+
+def _paths(tree: TokenTree) -> Iterator[tuple[bytes, int]]:
+    """Yield every query's context and target, and where they meet."""
+    for query in range(tree.num_queries):
+        ids, context = tree.query_path(query)
+        yield ids.tobytes(), context
