@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 async def _demo(options: argparse.Namespace) -> None:
     # Torch takes seconds to import; somebody who asks for --help need not wait for it.
     from opera_client import AsyncRewardClient
+    from opera_service.assembly import build_service
     from opera_service.demo import rollouts, show
     from opera_service.demo.world import tasks
-    from opera_service.lifecycle import build_service
     from opera_service.settings import Settings
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,8 @@ from ray.serve.handle import DeploymentHandle
 
 from opera_client.errors import EngineFailed, OperaError
 from opera_service.api.app import create_app
-from opera_service.lifecycle import Lifecycle, build_service
+from opera_service.assembly import build_service
+from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
 from opera_service.ray_serve.args import settings_of
 from opera_service.ray_serve.fence import Fence

@@ -66,7 +66,7 @@ def test_rewards_follow_the_right_answers_that_no_reward_has_seen(shown):
 
 
 async def test_the_same_seed_samples_the_same_responses_and_another_does_not():
-    from opera_service.lifecycle import build_service
+    from opera_service.assembly import build_service
     from opera_service.settings import Settings
 
     service = build_service(Settings(engine="torch", model=None))

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from opera_client.errors import InvalidWeights, NotSupported, OperaError, PolicyBusy, WeightVersionTaken
 from opera_client.wire import RewardRequest
+from opera_service.assembly import build_service
 from opera_service.engines.dummy import DummyEngine
-from opera_service.lifecycle import build_service
 from opera_service.pipelines.reward import reward
 from opera_service.pipelines.service import Service
 from opera_service.ray_serve import coordinator as keeping
