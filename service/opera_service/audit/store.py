@@ -59,7 +59,7 @@ def open_for_writing(path: Path, *, busy_s: float = 1.0) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION}; "
                 f"PRAGMA user_version = {VERSION}; COMMIT;"
             )
-    except BaseException:
+    except BaseException:  # whatever it is, nobody else holds the connection
         connection.close()
         raise
     return connection
@@ -111,7 +111,7 @@ def write(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
             for row in entry.trajectory_rows():
                 _insert(connection, "trajectories", {"group_key": key, **row})
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # whatever it is, half a group must not stay
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

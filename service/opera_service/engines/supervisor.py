@@ -174,7 +174,7 @@ class Supervisor:
                 await engine.load_weights(source, version)
             if not await _scores(engine):
                 raise EngineFailed("the new engine does not score")
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows this engine
             await engine.aclose()
             raise
         return engine

@@ -97,7 +97,7 @@ class Line:
                 raise decision
             # The commit: from here on a coordinator that starts anew knows these weights and no others.
             await asyncio.to_thread(_write, self.folder / _STATE, offered, ledger.revisions)
-        except BaseException:
+        except BaseException:  # cancelled, too: replicas must not wait for weights that nobody commits
             ledger.withdraw()
             self._tell()
             raise

@@ -163,7 +163,7 @@ class TorchEngine:
         try:
             if probe is not None:
                 probe.judge(self._tried(probe.tree))
-        except BaseException:
+        except BaseException:  # a judge may raise anything; the old weights must serve on
             undo()
             raise
         self._scorer.loaded = replace(self._scorer.loaded, revision=revision)

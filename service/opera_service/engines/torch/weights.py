@@ -160,7 +160,7 @@ class ServedWeights:
                     slot.data.copy_(new)
             if reading.revision != revision:
                 raise InvalidWeights(f"{source.name} was changed while it was read; load it again")
-        except BaseException:
+        except BaseException:  # whatever it is, half of the new weights must not serve
             undo()
             raise
         return undo
