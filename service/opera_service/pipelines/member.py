@@ -60,7 +60,7 @@ class Members:
         async with self._until(deadline):
             return await self._join(arrival)
 
-    async def reward_unnamed(self, request: MemberRequest, *, within_s: float) -> Rewarded:
+    async def reward_unnamed(self, request: MemberRequest, *, deadline: float | None) -> Rewarded:
         """Like `reward`, for a caller that sends no ids and needs an answer; `member_id` is ignored.
 
         Members with one group id fill groups in order of arrival (see `Arrivals`). A group that cannot be scored
@@ -69,14 +69,13 @@ class Members:
         self._service.limits.check_trajectories(request.group_size, "group_size")
         arrival = arrival_of(request)
         arrival = replace(arrival, shared={**arrival.shared, UNNAMED: True})
-        deadline = self._service.clock() + within_s
         async with self._until(deadline):
             while True:
                 try:
                     return await self._join(self._arrivals.place(arrival))
                 except Overloaded as error:
                     wait = error.retry_after or 1.0
-                    if self._service.clock() + wait >= deadline:
+                    if deadline is not None and self._service.clock() + wait >= deadline:
                         raise
                     await asyncio.sleep(wait)
 

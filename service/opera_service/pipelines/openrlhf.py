@@ -71,9 +71,9 @@ class OpenRLHFResult(BaseModel):
 
 
 async def reward_samples(
-    members: Members, query: OpenRLHFQuery, request: OpenRLHFRequest
+    members: Members, query: OpenRLHFQuery, request: OpenRLHFRequest, *, deadline: float | None
 ) -> tuple[OpenRLHFResult, Usage, Timing]:
-    """Reward every sample with its group; also return what those groups cost.
+    """Reward every sample with its group; also return what those groups cost. `deadline` is a time of the clock.
 
     Raises like `Members.reward_unnamed`, and `InvalidRequest`.
     """
@@ -84,7 +84,7 @@ async def reward_samples(
     asked = [_member(query, request, index) for index in range(len(request.query))]
     try:
         async with asyncio.TaskGroup() as together:
-            waits = [together.create_task(members.reward_unnamed(one, within_s=ANSWER_WITHIN_S)) for one in asked]
+            waits = [together.create_task(members.reward_unnamed(one, deadline=deadline)) for one in asked]
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
     rewarded = [wait.result() for wait in waits]

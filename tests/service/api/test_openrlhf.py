@@ -224,3 +224,13 @@ async def test_the_cost_headers_count_a_group_once_however_many_samples_were_ask
         "/openrlhf/reward", params={"group_size": 3}, json={"query": [], "prompts": [], "labels": []}
     )
     assert empty.headers["X-Tokens-Computed"] == "0"
+
+
+async def test_a_deadline_in_the_header_is_kept_and_the_sample_keeps_its_place(client):
+    body = {"query": [PROMPT + THOUGHTS[0]], "prompts": [PROMPT], "labels": [LABEL]}
+    late = await client.post(
+        "/openrlhf/reward", params={"group_size": 3}, json=body, headers={"X-Request-Deadline": "0"}
+    )
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+    answers = await good(*(ask(client, text) for text in THOUGHTS))
+    assert [answer["rewards"] for answer in answers] == pytest.approx(await direct(client, *THOUGHTS))

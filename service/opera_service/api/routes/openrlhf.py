@@ -8,9 +8,15 @@ from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
 from opera_service.api import examples
-from opera_service.api.answering import members_of, read, respond, until_gone
+from opera_service.api.answering import deadline_of, members_of, read, respond, until_gone
 from opera_service.api.describing import MEMBER_ERRORS, described
-from opera_service.pipelines.openrlhf import OpenRLHFQuery, OpenRLHFRequest, OpenRLHFResult, reward_samples
+from opera_service.pipelines.openrlhf import (
+    ANSWER_WITHIN_S,
+    OpenRLHFQuery,
+    OpenRLHFRequest,
+    OpenRLHFResult,
+    reward_samples,
+)
 
 router = APIRouter(tags=["rewards"])
 
@@ -37,7 +43,8 @@ async def post_openrlhf(request: Request) -> Response:
     members = members_of(request)
     query = _query(request)
     body = await read(request, OpenRLHFRequest)
-    answer, usage, timing = await until_gone(request, reward_samples(members, query, body))
+    deadline = deadline_of(request, ANSWER_WITHIN_S)
+    answer, usage, timing = await until_gone(request, reward_samples(members, query, body, deadline=deadline))
     return await respond(request, answer, usage, timing)
 
 
