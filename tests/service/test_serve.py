@@ -82,15 +82,31 @@ def _ask_in_vain(url: str) -> None:
         httpx.post(f"{url}/reward", json={"groups": [{**GROUP, "prompt": "p" * 500}]}, timeout=60)
 
 
-def test_work_that_outlasts_the_drain_timeout_does_not_keep_the_process():
+def test_work_that_outlasts_the_drain_timeout_does_not_keep_the_process_and_is_told_so():
     with live("--engine", "dummy", "--dummy-token-seconds", "0.2", "--drain-timeout", "1") as server:
-        asking = threading.Thread(target=_ask_in_vain, args=(server.url,))
+        told: list[httpx.Response] = []
+        body = {"groups": [{**GROUP, "prompt": "p" * 500}]}
+        asking = threading.Thread(
+            target=lambda: told.append(httpx.post(f"{server.url}/reward", json=body, timeout=60))
+        )
         asking.start()
-        while "opera_running_trees 1.0" not in httpx.get(f"{server.url}/metrics").text:
-            pass
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=20) == 0
-        asking.join()
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as dawdler:
+            dawdler.sendall(b"POST /reward HTTP/1.1\r\nHost: me\r\nContent-Length: 9\r\n\r\n{")
+            while "opera_running_trees 1.0" not in (text := httpx.get(f"{server.url}/metrics").text) or (
+                "opera_requests_running 3.0" not in text
+            ):
+                pass
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(timeout=20) == 0
+            asking.join()
+            assert dawdler.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert told[0].status_code == 503
+        error = told[0].json()["error"]
+        assert (error["code"], error["retryable"]) == ("unavailable", True)
+        assert int(told[0].headers["Retry-After"]) >= 1
+        assert server.process.stderr is not None
+        assert "Traceback" not in server.process.stderr.read()
 
 
 def test_a_port_in_use_is_one_line():

@@ -13,10 +13,12 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from opera_client.errors import BodyTooLarge, InvalidRequest, MalformedBody
+from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, MalformedBody
 
 Model = TypeVar("Model", bound=BaseModel)
 
+PATIENCE_S = 120.0
+"""How long a body may take to arrive: a sender that dawdles must not hold a connection for ever."""
 SMALL = 16_384
 """Bytes up to which parsing on the event loop costs less than a trip to a thread."""
 
@@ -24,17 +26,15 @@ SMALL = 16_384
 async def read_body(request: Request, model: type[Model], *, limit: int) -> Model:
     """Return the request's body as `model`.
 
-    Raises `BodyTooLarge` as soon as `limit` bytes are exceeded, `MalformedBody` for anything that is not UTF-8
-    JSON (NaN and Infinity are not), `InvalidRequest` naming the first wrong field.
+    Raises `BodyTooLarge` as soon as `limit` bytes are exceeded, `DeadlineExceeded` when it does not come,
+    `MalformedBody` for anything that is not UTF-8 JSON (NaN and Infinity are not), `InvalidRequest` naming the
+    first wrong field.
     """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
-        elif size > 4 * limit:
-            break  # until here the rest is read and dropped: a client cut off while it sends misses the answer
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            chunks, size = await _received(request, limit)
+    except TimeoutError:
+        raise DeadlineExceeded(f"the body was not all there after {PATIENCE_S:g} s; send it again") from None
     if size > limit:
         raise BodyTooLarge(
             f"the body is larger than the limit of {limit} bytes (--max-body-mb); "
@@ -44,6 +44,19 @@ async def read_body(request: Request, model: type[Model], *, limit: int) -> Mode
     if len(data) <= SMALL:
         return parse(data, model)
     return await asyncio.to_thread(parse, data, model)
+
+
+async def _received(request: Request, limit: int) -> tuple[list[bytes], int]:
+    """Return what came, up to `limit` bytes of it, and how many bytes that was."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+        elif size > 4 * limit:
+            break  # until here the rest is read and dropped: a client cut off while it sends misses the answer
+    return chunks, size
 
 
 def parse(data: bytes, model: type[Model]) -> Model:

@@ -43,10 +43,9 @@ from opera_client.errors import (
 from opera_client.wire import ErrorBody
 
 COMMON_ERRORS = (Unauthorized, Unavailable, InternalError)
-BODY_ERRORS = (*COMMON_ERRORS, MalformedBody, InvalidRequest, BodyTooLarge)
+BODY_ERRORS = (*COMMON_ERRORS, MalformedBody, InvalidRequest, BodyTooLarge, DeadlineExceeded)
 SCORING_ERRORS = (
-    *BODY_ERRORS, TooManyTokens, WeightVersionMismatch, DeadlineExceeded, Overloaded, EngineOutOfMemory,
-    EngineFailed,
+    *BODY_ERRORS, TooManyTokens, WeightVersionMismatch, Overloaded, EngineOutOfMemory, EngineFailed,
 )  # fmt: skip
 MEMBER_ERRORS = (*SCORING_ERRORS, TooManyTrajectories, MemberConflict)
 GROUP_ERRORS = (*MEMBER_ERRORS, GroupIncomplete)
@@ -160,7 +159,7 @@ def install_openapi(app: FastAPI) -> None:
             components["securitySchemes"] = _KEYS
             schema["security"] = [{}, *({name: []} for name in _KEYS)]
             for operation in (one for path in schema["paths"].values() for one in path.values()):
-                if str(DeadlineExceeded.status) in operation["responses"]:
+                if str(Overloaded.status) in operation["responses"]:
                     operation.setdefault("parameters", []).append(_DEADLINE)
                 if f"`{IdempotencyKeyReused.code}`" in str(operation["responses"].get("422")):
                     operation.setdefault("parameters", []).append(_IDEMPOTENCY)

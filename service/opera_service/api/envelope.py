@@ -5,6 +5,7 @@ Nothing leaves as HTML or as a bare traceback. It knows no route's content.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import re
@@ -27,6 +28,7 @@ from opera_client.errors import (
     NotFound,
     OperaError,
     Overloaded,
+    Unavailable,
 )
 from opera_service import logs
 from opera_service.api.keys import Gate
@@ -87,6 +89,12 @@ class Envelope:
                 await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
+        except asyncio.CancelledError:  # by the server: the request outlasted --drain-timeout
+            if status or not self._lifecycle.draining:
+                raise
+            gone = Unavailable("the service has shut down before this was answered; send it to another replica")
+            gone.retry_after = 1.0
+            await self._refuse(gone, request_id)(scope, receive, send_with_id)
         except Exception as error:
             if not isinstance(error, OperaError):
                 self._log(request_id, scope, error)

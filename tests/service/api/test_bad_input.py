@@ -1,12 +1,15 @@
 """Whatever is sent, the answer is an error with code, field and remedy, and the good items are still scored."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from opera_client.errors import EngineFailed, EngineOutOfMemory, error_types
 from opera_client.wire import Usage
+from opera_service.api import body as bodies
 from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
@@ -327,3 +330,15 @@ async def test_a_defect_is_answered_with_its_request_id_and_logged(caplog: pytes
         assert "Traceback" not in response.text
     assert "abc" in caplog.text
     assert "AttributeError" in caplog.text
+
+
+async def test_a_body_that_does_not_come_is_an_error_in_the_end(client: httpx.AsyncClient, monkeypatch):
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.05)
+
+    async def dawdling() -> AsyncIterator[bytes]:
+        yield b'{"groups": '
+        await asyncio.sleep(30)
+
+    error = error_of(await client.post("/reward", content=dawdling()))
+    assert error["code"] == "deadline_exceeded"
+    assert error["retryable"]
