@@ -184,6 +184,7 @@ def _cluster() -> Iterator[None]:
         raise missing_extra(error, "--ray") from None
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # our own bar takes its bars' place
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
