@@ -179,8 +179,8 @@ class Lifecycle:
             return Health(status="failed", detail=self._failure.message)
         if self._service is None:
             return Health(status="starting", detail="the model is loading")
-        scheduler, engine = self._service.scheduler, self._service.engine.health()
-        queue = {"queued_trees": scheduler.queued_trees, "queued_tokens": scheduler.queued_tokens}
+        trees, branches, engine = self._service.scheduler, self._service.sampling, self._service.engine.health()
+        queue = {"queued_trees": trees.queued_items, "queued_tokens": trees.queued_tokens + branches.queued_tokens}
         if self._draining:
             return Health(status="draining", detail="finishing the requests in hand", **queue)
         return Health(status="ok" if engine.ok else "failed", detail=engine.detail, **queue)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from opera_service.scoring.scheduler import BatchReport
+from opera_service.scoring.line import BatchReport
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKENS = tuple(4**power for power in range(2, 12))
@@ -43,6 +43,9 @@ class Telemetry:
         self._batch_tokens = histogram("batch_tokens", "Distinct tree tokens per engine call.", _TOKENS)
         self._batches = counter("batches", "Engine calls by outcome: ok or an error code.", "outcome")
         self._dropped = counter("dropped_trees", "Trees dropped before the engine, by reason.", "reason")
+        self._dropped_samplings = counter(
+            "dropped_samplings", "Items of /expand dropped before they were sampled, by reason.", "reason"
+        )
         self._rejected = counter("rejected", "Requests refused by a bound, by reason.", "reason")
         self._tokens_naive = counter("tokens_naive", "Tokens that re-encoding every context would cost.")
         self._tokens_computed = counter("tokens_computed", "Tokens that went through the model.")
@@ -107,6 +110,10 @@ class Telemetry:
     def dropped(self, reason: str, count: int) -> None:
         """Count trees that were dropped unscored."""
         self._dropped.labels(reason).inc(count)
+
+    def dropped_sampling(self, reason: str, count: int) -> None:
+        """Count items whose branches nobody waits for any more."""
+        self._dropped_samplings.labels(reason).inc(count)
 
     def rejected(self, reason: str) -> None:
         """Count one request that was refused because of a bound."""
@@ -200,10 +207,13 @@ class _Counted:
 _TEXTS = {
     "queue_requests": "Requests that wait for the engine, or are being turned into trees; read from the queue.",
     "queue_trees": "Trees that wait for the engine; read from the queue.",
-    "queue_tokens": "Their distinct tokens; read from the queue.",
-    "drain_tokens_per_second": "Measured rate at which the queue empties; 0 until something was measured.",
+    "queue_samplings": "Items of /expand that wait to be sampled; read from the queue.",
+    "queue_tokens": "Distinct tokens that wait, of samplings the most they can take; read from the queue.",
+    "drain_tokens_per_second": "Measured rate at which waiting trees are scored; 0 until something was measured.",
+    "sampling_tokens_per_second": "Measured rate of sampling, by the most tokens it could have taken.",
     "running_trees": "Trees on the engine now.",
-    "running_tokens": "Their distinct tokens.",
+    "running_samplings": "Items of /expand on the engine now.",
+    "running_tokens": "Tokens on the engine now, counted as in the queue.",
     "engine_ok": "Whether the engine can score.",
     "engine_memory_bytes": "Device memory that the engine holds.",
     "groups_waiting": "Groups that wait for members.",

@@ -37,6 +37,7 @@ async def served(engine, **settings) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://app", timeout=120) as client:
         yield client
+    await service.sampling.aclose()
     await service.scheduler.aclose()
     await app.state.lifecycle.members.aclose()
     app.state.lifecycle.spool.close()

@@ -76,9 +76,22 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
     """
     service.limits.check_items(len(request.items))
     service.limits.check_branches([item.n for item in request.items], "n")
-    _refuse_too_much(request.items)
-    version = request.weight_version
-    with Run(service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
+    new_tokens = sum(item.n * item.max_tokens for item in request.items)
+    if new_tokens > MAX_NEW_TOKENS:
+        raise InvalidRequest(
+            f"n * max_tokens sums up to {new_tokens} new tokens, one request may ask for {MAX_NEW_TOKENS}; "
+            "send fewer items at a time, or lower n or max_tokens",
+            field="items",
+        )
+    with Run(
+        service,
+        request,
+        "items",
+        run_id=request.run_id,
+        weight_version=request.weight_version,
+        deadline=deadline,
+        new_tokens=new_tokens,
+    ) as run:
         asked = await run.encode(_ask_all, service, request.items)
         good = [one for one in asked if isinstance(one, _Asked)]
         found = iter(await run.generate([one.requests for one in good]) if good else [])
@@ -92,16 +105,6 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
         usage=ExpandUsage(**run.usage.model_dump(), generated_tokens=run.generated_tokens),
         timing_ms=ExpandTiming(**run.timing.model_dump(), generate=run.generate_ms),
     )
-
-
-def _refuse_too_much(items: Sequence[ExpandItem]) -> None:
-    total = sum(item.n * item.max_tokens for item in items)
-    if total > MAX_NEW_TOKENS:
-        raise InvalidRequest(
-            f"n * max_tokens sums up to {total} new tokens, one request may ask for {MAX_NEW_TOKENS}; "
-            "send fewer items at a time, or lower n or max_tokens",
-            field="items",
-        )
 
 
 def _ask_all(service: Service, items: Sequence[ExpandItem]) -> list[_Asked | OperaError]:

@@ -5,13 +5,12 @@ It knows trees and threads; not what is encoded or read.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,10 @@ from opera_client.errors import (
     Unavailable,
 )
 from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
-from opera_service.engines.base import Generation, GenerationRequest
-from opera_service.pipelines.service import Service
+from opera_service.engines.base import GenerationRequest
+from opera_service.pipelines.service import Sampled, Sampling, Service
 from opera_service.scoring.admission import Seat
+from opera_service.scoring.line import Done
 from opera_service.scoring.scheduler import Scored
 from opera_service.scoring.tree import TokenTree, TreeScores
 
@@ -52,26 +52,30 @@ class Run:
         run_id: str | None = None,
         weight_version: str | None = None,
         deadline: float | None = None,
+        new_tokens: int = 0,
     ) -> None:
-        """`field` is the request's own, which holds what is computed; `run_id` whose turn it is served in."""
+        """`field` is the request's own, which holds what is computed; `run_id` whose turn it is served in.
+
+        `new_tokens` is the most that it wants sampled; with any, its place is in the line for sampling.
+        """
         service.require_weights(weight_version)
         self.service = service
         self._request, self._field, self._run_id = request, field, run_id or ""
         self._wanted = weight_version
-        self._deadline = deadline
+        self._deadline, self._new_tokens = deadline, new_tokens
         self._started = service.clock()
         self._encode_s = 0.0
         self._naive = 0
         self._scored: list[Scored] = []
-        self._sampled_by: set[str] = set()
-        self._generated, self._generate_s = 0, 0.0
+        self._sampled: list[Done[Sampled]] = []
         self._place: AbstractContextManager[Seat] | None = None
         self._seat: Seat | None = None
 
     def __enter__(self) -> Self:
         """Take a place in the queue; what the request will bring is estimated, as nothing is tokenised yet."""
-        about = about_tokens(self._request)
-        self._place = self.service.scheduler.seat(self._run_id, about=about, deadline=self._deadline)
+        about = about_tokens(self._request) + self._new_tokens
+        line = self.service.sampling if self._new_tokens else self.service.scheduler
+        self._place = line.seat(self._run_id, about=about, deadline=self._deadline)
         self._seat = self._place.__enter__()
         return self
 
@@ -111,13 +115,11 @@ class Run:
         self.service.tracing.stage("read", started, ended)
         return result
 
-    async def generate(
-        self, requests: Sequence[Sequence[GenerationRequest]]
-    ) -> list[list[list[Generation]] | OperaError]:
-        """Sample for every item, given its requests; return one list of continuations per request, or its error.
+    async def generate(self, items: Sequence[Sampling]) -> list[Sampled | OperaError]:
+        """Sample for every item, given its requests; return their continuations, or the item's error.
 
-        All items together; should that fail, one by one, so that a bad item fails alone. Raises
-        `DeadlineExceeded`, the first item's error when none could be sampled.
+        Raises the first item's error when none could be sampled, `TooManyTokens` and `Overloaded` when there is no
+        room for them, `WeightVersionMismatch` and `Unavailable` like `score`.
         """
         started = self.service.clock()
         given_up = False
@@ -127,41 +129,21 @@ class Run:
             enough = request.enough or (lambda _: False)
             return replace(request, enough=lambda ids: given_up or enough(ids))
 
-        asked = [[wanted(request) for request in item] for item in requests]
+        asked = [[wanted(request) for request in item] for item in items]
         try:
-            async with asyncio.timeout(None if self._deadline is None else self._deadline - started):
-                answers = await self._sample(asked)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "the deadline passed while branches were sampled; allow more time or lower max_tokens"
-            ) from None
+            outcomes = await self.service.sampling.answer_all(asked, deadline=self._deadline, seat=self._seat)
+        except TooManyTokens as error:
+            error.field = self._field
+            raise
         finally:
             given_up = True
-            ended = self.service.clock()
-            self._generate_s += ended - started
-            self.service.tracing.stage("generate", started, ended)
-        failed = [answer for answer in answers if isinstance(answer, OperaError)]
-        if failed and len(failed) == len(answers):
+            self.service.tracing.stage("generate", started, self.service.clock())
+        failed = [outcome for outcome in outcomes if isinstance(outcome, OperaError)]
+        if failed and len(failed) == len(outcomes):
             raise failed[0]
-        found = [
-            one for answer in answers if not isinstance(answer, OperaError) for some in answer for one in some
-        ]
-        self._generated += sum(len(one.token_ids) for one in found)
-        self._sampled_by |= {one.weight_version for one in found}
+        self._sampled = [outcome for outcome in outcomes if isinstance(outcome, Done)]
         self._check_versions()
-        return answers
-
-    async def _sample(
-        self, items: Sequence[Sequence[GenerationRequest]]
-    ) -> list[list[list[Generation]] | OperaError]:
-        engine = self.service.engine
-        try:
-            flat = iter(await engine.generate([request for item in items for request in item]))
-            return [[next(flat) for _ in item] for item in items]
-        except OperaError as error:
-            if len(items) == 1:
-                return [error]
-        return [(await self._sample([item]))[0] for item in items]
+        return [outcome if isinstance(outcome, OperaError) else outcome.answer for outcome in outcomes]
 
     async def score(self, trees: Sequence[TokenTree | None]) -> list[TreeScores | OperaError]:
         """Return scores or the error of each tree, all on one weight version.
@@ -212,7 +194,7 @@ class Run:
         known, keys = await service.known_scores(trees)
         unknown = [tree for tree, found in zip(trees, known, strict=True) if found is None]
         try:
-            computed = iter(await service.scheduler.score_all(unknown, deadline=self._deadline, seat=self._seat))
+            computed = iter(await service.scheduler.answer_all(unknown, deadline=self._deadline, seat=self._seat))
         except TooManyTokens as error:
             error.field = self._field
             raise
@@ -222,25 +204,25 @@ class Run:
 
     def _stale(self, outcomes: Sequence[Scored | OperaError]) -> list[int]:
         """Return which trees were scored on other weights than the last of them was."""
-        scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
+        scored = [outcome for outcome in outcomes if isinstance(outcome, Done)]
         if not scored:
             return []
-        newest = max(scored, key=lambda one: one.finished).scores.weight_version
+        newest = max(scored, key=lambda one: one.finished).answer.weight_version
         self.service.require_weights(self._wanted, scored=newest)
         return [
             at
             for at, outcome in enumerate(outcomes)
-            if isinstance(outcome, Scored) and outcome.scores.weight_version != newest
+            if isinstance(outcome, Done) and outcome.answer.weight_version != newest
         ]
 
     def _settle(self, tree: TokenTree, outcome: Scored | OperaError) -> TreeScores | OperaError:
         if isinstance(outcome, OperaError):
             return outcome
-        if not np.isfinite(outcome.scores.logprobs).any():
+        if not np.isfinite(outcome.answer.logprobs).any():
             return EngineFailed("the model gave not one finite number; check its weights and --dtype")
         self._scored.append(outcome)
         self._naive += tree.naive_tokens
-        return outcome.scores
+        return outcome.answer
 
     @property
     def model(self) -> ModelInfo:
@@ -254,20 +236,19 @@ class Run:
         computed = [scored for scored in self._scored if not scored.cached]
         return Usage(
             tokens_naive=self._naive,
-            tokens_computed=sum(scored.scores.tokens_computed for scored in computed),
-            scored_tokens=sum(len(scored.scores.logprobs) for scored in self._scored),
+            tokens_computed=sum(scored.answer.tokens_computed for scored in computed),
+            scored_tokens=sum(len(scored.answer.logprobs) for scored in self._scored),
             cache_hits=len(cached),
-            tokens_cached=sum(scored.scores.tokens_computed for scored in cached),
+            tokens_cached=sum(scored.answer.tokens_computed for scored in cached),
         )
 
     @property
     def timing(self) -> Timing:
-        """Milliseconds: the longest wait of a tree, and the engine's batches counted once each."""
-        batches = {(scored.started, scored.finished) for scored in self._scored}
+        """Milliseconds: the longest waits to be sampled and to be scored, and the engine's time for scoring."""
         return Timing(
             encode=1e3 * self._encode_s,
-            queue=max((scored.queue_ms for scored in self._scored), default=0.0),
-            engine=1e3 * sum(finished - started for started, finished in batches),
+            queue=_longest_wait(self._sampled) + _longest_wait(self._scored),
+            engine=_engine_ms(self._scored),
             total=1e3 * (self.service.clock() - self._started),
         )
 
@@ -279,16 +260,18 @@ class Run:
     @property
     def generated_tokens(self) -> int:
         """Tokens sampled so far."""
-        return self._generated
+        found = (one for done in self._sampled for some in done.answer for one in some)
+        return sum(len(one.token_ids) for one in found)
 
     @property
     def generate_ms(self) -> float:
-        """Milliseconds spent sampling, waiting included."""
-        return 1e3 * self._generate_s
+        """Milliseconds that the engine spent sampling."""
+        return _engine_ms(self._sampled)
 
     @property
     def _versions(self) -> set[str]:
-        return self._sampled_by | {scored.scores.weight_version for scored in self._scored}
+        sampled = {one.weight_version for done in self._sampled for some in done.answer for one in some}
+        return sampled | {scored.answer.weight_version for scored in self._scored}
 
     def _check_versions(self) -> None:
         versions = self._versions
@@ -302,6 +285,15 @@ _TIMES_AGAIN = 3
 """How often trees of older weights are scored again before the request is given back."""
 
 _NOTHING_TO_SCORE = InternalError("nothing was planned for this item")
+
+
+def _longest_wait(done: Sequence[Done[Any]]) -> float:
+    return max((one.queue_ms for one in done), default=0.0)
+
+
+def _engine_ms(done: Sequence[Done[Any]]) -> float:
+    """Return how long the engine had them, batches counted once each."""
+    return 1e3 * sum(finished - started for started, finished in {(one.started, one.finished) for one in done})
 
 
 def about_tokens(value: object) -> int:

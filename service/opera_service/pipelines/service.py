@@ -17,7 +17,7 @@ from opera_client.errors import OperaError, WeightVersionMismatch
 from opera_client.wire import ModelInfo, ServedModel
 from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.writer import AuditLog
-from opera_service.engines.base import Engine, WeightReceiver
+from opera_service.engines.base import Engine, Generation, GenerationRequest, WeightReceiver
 from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.policy import Policy
@@ -25,8 +25,9 @@ from opera_service.reward_health.metrics import RunMetrics
 from opera_service.reward_health.runs import RewardHealth
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.cache import CacheKey, ScoreCache
+from opera_service.scoring.line import Line
 from opera_service.scoring.scheduler import Scheduler, Scored
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.tree import TokenTree
 from opera_service.telemetry import Telemetry
 from opera_service.tracing import NoTracing, Tracing
 from opera_service.trajectories.reader import Reader
@@ -35,6 +36,11 @@ from opera_service.trajectories.tokenizer import Tokenizer
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+Sampling = Sequence[GenerationRequest]
+"""What one item of /expand wants sampled."""
+Sampled = list[list[Generation]]
+"""The continuations of each of its requests."""
 
 _HASHED_AT_ONCE = 100_000
 """Tokens that are hashed on the event loop: well below a millisecond."""
@@ -71,14 +77,24 @@ class Service:
         self.tracing: Tracing = NoTracing()
         self.policy = Policy(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
-        self._running: Sequence[TokenTree] = ()
         self.scheduler = Scheduler(
-            self._score,
+            engine.score,
             self.max_batch_tokens,
             limits=queue_limits,
             clock=self.clock,
             on_batch=self.telemetry.batch,
             on_drop=self.telemetry.dropped,
+        )
+        # A line of its own: a batch of branches takes long, and vLLM scores others' trees meanwhile.
+        self.sampling: Line[Sampling, Sampled] = Line(
+            self._sample,
+            self.max_batch_tokens,
+            tokens=_most_tokens,
+            breaks_off=True,
+            limits=queue_limits,
+            beside=self.scheduler,
+            clock=self.clock,
+            on_drop=self.telemetry.dropped_sampling,
         )
         self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
         self.telemetry.registry.register(RunMetrics(self.reward_health.snapshot))
@@ -153,8 +169,8 @@ class Service:
         for key, outcome in zip(keys, outcomes, strict=True):
             if key is None or isinstance(outcome, OperaError) or outcome.cached:
                 continue
-            if outcome.scores.weight_version == self.engine.info.weight_version:
-                self.cache.put(CacheKey(served, key.digest), outcome.scores)
+            if outcome.answer.weight_version == self.engine.info.weight_version:
+                self.cache.put(CacheKey(served, key.digest), outcome.answer)
 
     @property
     def _served(self) -> tuple[str, ...]:
@@ -164,25 +180,32 @@ class Service:
 
     async def aclose(self) -> None:
         """Finish queued work, then free engine and threads."""
+        await self.sampling.aclose()
         await self.scheduler.aclose()
         await self.engine.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
-        self._running = trees
-        try:
-            return await self.engine.score(trees)
-        finally:
-            self._running = ()
+    async def _sample(self, items: Sequence[Sampling]) -> list[Sampled]:
+        found = iter(await self.engine.generate([request for item in items for request in item]))
+        return [[next(found) for _ in item] for item in items]
 
     def _gauges(self) -> dict[str, float]:
-        scheduler = self.scheduler
+        trees, branches = self.scheduler, self.sampling
         queue = {
-            "queue_requests": scheduler.queued_requests,
-            "queue_trees": scheduler.queued_trees,
-            "queue_tokens": scheduler.queued_tokens,
-            "drain_tokens_per_second": scheduler.drain_rate or 0.0,
+            "queue_requests": trees.queued_requests + branches.queued_requests,
+            "queue_trees": trees.queued_items,
+            "queue_samplings": branches.queued_items,
+            "queue_tokens": trees.queued_tokens + branches.queued_tokens,
+            "drain_tokens_per_second": trees.drain_rate or 0.0,
+            "sampling_tokens_per_second": branches.drain_rate or 0.0,
+            "running_trees": trees.running_items,
+            "running_samplings": branches.running_items,
+            "running_tokens": trees.running_tokens + branches.running_tokens,
         }
-        queue |= {"running_trees": len(self._running), "running_tokens": sum(t.num_tokens for t in self._running)}
         health = self.engine.health()
         return {**queue, "engine_ok": float(health.ok), **{f"engine_{k}": v for k, v in health.gauges.items()}}
+
+
+def _most_tokens(item: Sampling) -> int:
+    """Return what an item of /expand takes at most; how soon its branches end, nobody knows."""
+    return sum(len(request.prompt_ids) + request.n * request.max_tokens for request in item)

@@ -74,8 +74,14 @@ class Admission:
       makes itself wait.
     """
 
-    def __init__(self, queue: BatchQueue[Any], limits: QueueLimits, clock: Clock) -> None:
+    def __init__(
+        self, queue: BatchQueue[Any], limits: QueueLimits, clock: Clock, *, beside: Admission | None = None
+    ) -> None:
+        """The limits bound what waits here and what waits `beside` together; all else is each door's own."""
         self.queue, self.limits = queue, limits
+        self._doors: list[Admission] = [self] if beside is None else beside._doors
+        if beside is not None:
+            self._doors.append(self)
         self._clock = clock
         self._drain = DrainRate()
         self._entering: set[Seat] = set()
@@ -91,6 +97,11 @@ class Admission:
         """Requests and tokens that wait, or are about to."""
         claimed = sum(seat.tokens for seat in self._entering)
         return _Room(self.queue.requests + len(self._entering), self.queue.tokens + claimed)
+
+    @property
+    def _held_by_all(self) -> _Room:
+        rooms = [door.held for door in self._doors]
+        return _Room(sum(room.requests for room in rooms), sum(room.tokens for room in rooms))
 
     @property
     def rate(self) -> float | None:
@@ -149,7 +160,7 @@ class Admission:
 
     def _check(self, run: str, tokens: int, deadline: float | None) -> None:
         """Raise `Overloaded` unless a request of `tokens` may join."""
-        held, limits = self.held, self.limits
+        held, limits = self._held_by_all, self.limits
         if held.requests + 1 > limits.max_requests:
             over = (held.requests + 1 - limits.max_requests) * held.tokens / held.requests
             raise self._refusal(run, tokens, over, "queue_requests", f"{held.requests} requests are waiting")

@@ -106,14 +106,14 @@ async def test_work_of_a_client_that_left_never_reaches_the_engine():
 
     async with app.router.lifespan_context(app):
         first = asyncio.create_task(ask(stays=True))
-        while not service.scheduler._pump or service.scheduler.queued_trees:  # noqa: ASYNC110
+        while not service.scheduler._pump or service.scheduler.queued_items:  # noqa: ASYNC110
             await asyncio.sleep(0.001)  # until the first is on the engine
         second = asyncio.create_task(ask(stays=False))
-        while service.scheduler.queued_trees == 0:  # noqa: ASYNC110
+        while service.scheduler.queued_items == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         left.set()
         assert await second == [], "there is nobody to answer"
-        assert service.scheduler.queued_trees == 0
+        assert service.scheduler.queued_items == 0
         assert (await first)[0]["status"] == 200
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
             metrics = (await client.get("/metrics")).text

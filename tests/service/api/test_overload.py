@@ -64,7 +64,7 @@ class House:
         tasks = [self.ask(**fields)]
         await self.until(lambda: len(self.engine.batches) > before)
         tasks += [self.ask(**fields) for _ in range(waiting)]
-        await self.until(lambda: self.service.scheduler.queued_trees == waiting)
+        await self.until(lambda: self.service.scheduler.queued_items == waiting)
         return tasks
 
     def groups_failed(self) -> int:
@@ -136,7 +136,7 @@ async def test_past_the_limit_of_tokens():
         assert refused.status_code == 429
         assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
         small = home.ask("/score", {"items": [{"context": "a", "target": "b"}]})
-        await home.until(lambda: home.service.scheduler.queued_trees == 2)
+        await home.until(lambda: home.service.scheduler.queued_items == 2)
         home.engine.let()
         assert (await small).status_code == 200
 

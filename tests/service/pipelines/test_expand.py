@@ -79,3 +79,12 @@ async def test_ids_in_place_of_texts(client: httpx.AsyncClient, hf_tokenizer):
     ids = {f"{name}_token_ids": hf_tokenizer.encode(ITEM[name]) for name in ("prompt", "prefix")}
     rest = {name: value for name, value in ITEM.items() if name not in ("prompt", "prefix")}
     assert await ask(client, "/expand", **rest, **ids) == by_text
+
+
+async def test_sampling_that_nobody_waits_for_frees_the_device(client: httpx.AsyncClient):
+    """The device thread cannot be cancelled; it ends at the next token."""
+    asked = {"items": [{**ITEM, "max_tokens": 1900, "n": 64}], "timeout_s": 0.3}
+    given_up = await client.post("/expand", json=asked)
+    assert (given_up.status_code, given_up.json()["error"]["code"]) == (504, "deadline_exceeded")
+    whole = await client.post("/expand", json={"items": [{**ITEM, "max_tokens": 4}], "timeout_s": 3})
+    assert whole.status_code == 200, whole.text

@@ -10,7 +10,8 @@ import pytest
 
 from opera_client.errors import DeadlineExceeded, EngineFailed, EngineOutOfMemory, Unavailable
 from opera_service.engines.dummy import DummyEngine
-from opera_service.scoring.scheduler import BatchReport, Scheduler
+from opera_service.scoring.line import BatchReport
+from opera_service.scoring.scheduler import Scheduler
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores
 
 
@@ -53,7 +54,7 @@ async def test_scores_are_the_engines():
     scheduler = Scheduler(engine.score, 100)
     scored = await scheduler.score(tree(3))
     (direct,) = await engine.score([tree(3)])
-    assert scored.scores.logprobs == pytest.approx(direct.logprobs)
+    assert scored.answer.logprobs == pytest.approx(direct.logprobs)
     assert scored.queue_ms >= 0
     assert scored.engine_ms == pytest.approx(1e3 * (scored.finished - scored.started))
 
@@ -64,14 +65,14 @@ async def test_concurrent_requests_share_a_batch_and_wait_while_the_engine_is_bu
     tasks = [asyncio.create_task(scheduler.score(tree(first))) for first in range(5)]
     await settle()
     assert engine.batches == [[0, 1, 2]]
-    assert (scheduler.queued_trees, scheduler.queued_tokens) == (2, 6)
+    assert (scheduler.queued_items, scheduler.queued_tokens) == (2, 6)
     engine.gate.set()
     answers = await asyncio.gather(*tasks)
     assert engine.batches == [[0, 1, 2], [3, 4]]
-    assert (scheduler.queued_trees, scheduler.queued_tokens) == (0, 0)
+    assert (scheduler.queued_items, scheduler.queued_tokens) == (0, 0)
     expected = await engine.engine.score([tree(first) for first in range(5)])
     for answer, direct in zip(answers, expected, strict=True):
-        assert answer.scores.logprobs == pytest.approx(direct.logprobs)
+        assert answer.answer.logprobs == pytest.approx(direct.logprobs)
 
 
 async def test_cancelled_requests_never_reach_the_engine_and_are_reported():
@@ -81,7 +82,7 @@ async def test_cancelled_requests_never_reach_the_engine_and_are_reported():
     await settle()
     second.cancel()
     await settle()
-    assert scheduler.queued_trees == 1
+    assert scheduler.queued_items == 1
     engine.gate.set()
     await asyncio.gather(first, third)
     assert engine.batches == [[0], [2]]
@@ -97,7 +98,7 @@ async def test_cancelling_a_request_on_the_engine_hurts_nobody():
     first.cancel()
     engine.gate.set()
     (direct,) = await engine.engine.score([tree(1)])
-    assert (await second).scores.logprobs == pytest.approx(direct.logprobs)
+    assert (await second).answer.logprobs == pytest.approx(direct.logprobs)
     assert first.cancelled()
 
 
@@ -144,7 +145,7 @@ async def test_one_bad_tree_fails_alone():
     assert "RuntimeError" in str(answers[3])
     for good in (0, 2):
         (direct,) = await engine.engine.score([tree(good)])
-        assert answers[good].scores.logprobs == pytest.approx(direct.logprobs)
+        assert answers[good].answer.logprobs == pytest.approx(direct.logprobs)
     assert [report.error for report in reports] == [
         "engine_out_of_memory", None, "engine_out_of_memory", None, "engine_failed",
     ]  # fmt: skip
@@ -162,7 +163,7 @@ async def test_a_request_given_up_in_a_failing_batch_is_not_tried_alone():
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert engine.batches == [[0, 1, 2], [0], [2]]
     assert isinstance(answers[0], EngineFailed)
-    assert len(answers[2].scores.logprobs) == 1
+    assert len(answers[2].answer.logprobs) == 1
 
 
 async def test_the_scheduler_works_on_after_a_failure():
@@ -171,7 +172,7 @@ async def test_the_scheduler_works_on_after_a_failure():
     scheduler = Scheduler(engine, 100)
     with pytest.raises(EngineFailed):
         await scheduler.score(tree(1))
-    assert len((await scheduler.score(tree(2))).scores.logprobs) == 1
+    assert len((await scheduler.score(tree(2))).answer.logprobs) == 1
 
 
 async def test_numbers_go_through_as_they_are_whoever_reads_them_judges():
@@ -184,8 +185,8 @@ async def test_numbers_go_through_as_they_are_whoever_reads_them_judges():
 
     scheduler = Scheduler(poisoned, 100)
     bad, good = await asyncio.gather(scheduler.score(tree(0)), scheduler.score(tree(1)))
-    assert np.isnan(bad.scores.logprobs[0])
-    assert good.scores.finite
+    assert np.isnan(bad.answer.logprobs[0])
+    assert good.answer.finite
 
 
 async def test_an_engine_that_loses_a_tree_is_caught():
@@ -210,7 +211,7 @@ async def test_closing_finishes_queued_work_and_refuses_more():
     assert not closing.done()
     engine.gate.set()
     await closing
-    assert [len(answer.scores.logprobs) for answer in await asyncio.gather(*tasks)] == [1, 1, 1]
+    assert [len(answer.answer.logprobs) for answer in await asyncio.gather(*tasks)] == [1, 1, 1]
     assert engine.batches == [[0], [1], [2]]
 
 
@@ -220,7 +221,7 @@ async def test_reports_name_trees_tokens_and_waits():
     scheduler = Scheduler(engine.score, 100, on_batch=reports.append)
     await asyncio.gather(scheduler.score(tree(0, 3)), scheduler.score(tree(1, 5)))
     (report,) = reports
-    assert (report.trees, report.tokens, len(report.queue_s), report.error) == (2, 8, 2, None)
+    assert (report.items, report.tokens, len(report.queue_s), report.error) == (2, 8, 2, None)
 
 
 async def test_batches_run_in_no_callers_context():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from opera_client.errors import DeadlineExceeded, EngineFailed, Overloaded, TooManyTokens, Unavailable
 from opera_service.engines.dummy import DummyEngine
 from opera_service.scoring.admission import QueueLimits
-from opera_service.scoring.scheduler import Scheduler, Scored
+from opera_service.scoring.line import Done
+from opera_service.scoring.scheduler import Scheduler
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores
 
 VOCAB = 4000
@@ -52,18 +53,18 @@ async def test_all_trees_of_a_request_join_or_none():
     busy = asyncio.create_task(scheduler.score(tree(0)))
     await settle()
     with scheduler.seat("run") as seat:
-        let_in = asyncio.create_task(scheduler.score_all([tree(1), tree(2)], seat=seat))
+        let_in = asyncio.create_task(scheduler.answer_all([tree(1), tree(2)], seat=seat))
         await settle()
-        assert (scheduler.queued_requests, scheduler.queued_trees, scheduler.queued_tokens) == (1, 2, 6)
+        assert (scheduler.queued_requests, scheduler.queued_items, scheduler.queued_tokens) == (1, 2, 6)
         with pytest.raises(Overloaded), scheduler.seat("run") as other:
-            await scheduler.score_all([tree(3)], seat=other)
-        assert (scheduler.queued_requests, scheduler.queued_trees) == (1, 2)
+            await scheduler.answer_all([tree(3)], seat=other)
+        assert (scheduler.queued_requests, scheduler.queued_items) == (1, 2)
         for _ in range(3):
             engine.permits.release()
         assert len(await let_in) == 2
     await busy
     with pytest.raises(TooManyTokens), scheduler.seat("new") as other:
-        await scheduler.score_all([tree(3), tree(4), tree(5)], seat=other)
+        await scheduler.answer_all([tree(3), tree(4), tree(5)], seat=other)
     assert engine.computed == {0: 1, 1: 1, 2: 1}
     assert (scheduler.queued_requests, scheduler.queued_tokens) == (0, 0)
 
@@ -73,14 +74,14 @@ async def test_what_was_let_in_may_come_again():
     engine = Stepped(permits=100)
     scheduler = Scheduler(engine, 100, limits=QueueLimits(max_tokens=6))
     with scheduler.seat() as seat:
-        await scheduler.score_all([tree(0), tree(1)], seat=seat)
-        assert len(await scheduler.score_all([tree(0), tree(1), tree(2)], seat=seat)) == 3
+        await scheduler.answer_all([tree(0), tree(1)], seat=seat)
+        assert len(await scheduler.answer_all([tree(0), tree(1), tree(2)], seat=seat)) == 3
 
 
 async def test_a_seat_is_given_back_whatever_happens():
     scheduler = Scheduler(Stepped(), 3, limits=QueueLimits(max_requests=1))
     with pytest.raises(ZeroDivisionError), scheduler.seat():
-        1 / scheduler.queued_trees
+        1 / scheduler.queued_items
     assert scheduler.queued_requests == 0
     with scheduler.seat(), pytest.raises(Overloaded), scheduler.seat():
         pass
@@ -90,7 +91,7 @@ async def test_nothing_to_score_is_answered_even_while_closing():
     scheduler = Scheduler(Stepped(), 3)
     with scheduler.seat() as seat:
         await scheduler.aclose()
-        assert await scheduler.score_all([], seat=seat) == []
+        assert await scheduler.answer_all([], seat=seat) == []
     with pytest.raises(Unavailable) as raised, scheduler.seat():
         pass
     assert raised.value.retry_after >= 1
@@ -100,15 +101,15 @@ async def test_late_trees_are_counted_as_expired_and_those_in_time_keep_their_sc
     engine, drops = Stepped(), []
     scheduler = Scheduler(engine, 3, on_drop=lambda reason, count: drops.append((reason, count)))
     loop = asyncio.get_running_loop()
-    asked = asyncio.create_task(scheduler.score_all([tree(0), tree(1), tree(2)], deadline=loop.time() + 0.1))
+    asked = asyncio.create_task(scheduler.answer_all([tree(0), tree(1), tree(2)], deadline=loop.time() + 0.1))
     await settle()
     engine.permits.release()
     first, second, third = await asked
-    assert isinstance(first, Scored)
+    assert isinstance(first, Done)
     assert isinstance(second, DeadlineExceeded)
     assert isinstance(third, DeadlineExceeded)
     assert drops == [("expired", 1)], "the second was on the engine"
-    assert scheduler.queued_trees == 0
+    assert scheduler.queued_items == 0
     engine.permits.release()
     await scheduler.aclose()
 
@@ -123,7 +124,7 @@ async def test_the_measured_rate_is_that_of_the_batches():
 
     scheduler = Scheduler(timed, 100, clock=lambda: now[0])
     assert scheduler.drain_rate is None
-    await scheduler.score_all([tree(0, 10), tree(1, 10)])
+    await scheduler.answer_all([tree(0, 10), tree(1, 10)])
     assert scheduler.drain_rate == pytest.approx(10.0)
 
 
@@ -150,7 +151,7 @@ def test_no_work_is_lost_or_done_twice(script: list[tuple], budget: int, most: i
 
         async def ask(run: str, trees: list[TokenTree]) -> list:
             with scheduler.seat(run, about=sum(one.num_tokens for one in trees)) as seat:
-                return await scheduler.score_all(trees, seat=seat)
+                return await scheduler.answer_all(trees, seat=seat)
 
         for run, sizes, fate, batches in script:
             for _ in range(batches):
@@ -174,13 +175,13 @@ def test_no_work_is_lost_or_done_twice(script: list[tuple], budget: int, most: i
                     if name in engine.bad:
                         assert isinstance(scored, EngineFailed)
                     else:
-                        assert len(scored.scores.logprobs) == 1
+                        assert len(scored.answer.logprobs) == 1
                         assert engine.computed[name] == 1
             else:
                 assert isinstance(outcome, Overloaded | TooManyTokens) or fate == "leave"
                 if isinstance(outcome, Overloaded | TooManyTokens):
                     assert not any(engine.computed[name] for name in names), "refused work costs nothing"
-        assert (scheduler.queued_requests, scheduler.queued_trees, scheduler.queued_tokens) == (0, 0, 0)
+        assert (scheduler.queued_requests, scheduler.queued_items, scheduler.queued_tokens) == (0, 0, 0)
         await scheduler.aclose()
 
     asyncio.run(play())
