@@ -24,6 +24,7 @@ os.environ |= {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CACHE_ROOT": str(Path(__file__).parents[2] / ".pytest_cache" / "vllm"),  # not in the home folder
     "HF_HUB_OFFLINE": "1",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -113,6 +114,27 @@ async def test_rankings_equal_the_torch_engine_s(vllm, torch, by):
     assert mine["ranking"] == other["ranking"]
     for one, two in zip(mine["candidates"], other["candidates"], strict=True):
         assert one["score"] == pytest.approx(two["score"], abs=NATS)
+
+
+async def test_entropies_are_refused_without_harm_to_the_neighbours(vllm):
+    plain, wanted = ({"id": "plain", "context": "2 + 2 = ", "target": "4"}, {"context": "2 + 3 = ", "target": "5"})
+    refused = await vllm.post("/score", json={"items": [{**wanted, "entropy": True}]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (501, "not_supported")
+    assert "--engine torch" in refused.json()["error"]["message"]
+    mixed = await ask(vllm, "/score", {"items": [{**wanted, "entropy": True}, plain]})
+    assert [item["status"] for item in mixed["items"]] == ["error", "ok"]
+    assert mixed["items"][0]["error"]["code"] == "not_supported"
+    alone = await ask(vllm, "/score", {"items": [plain]})
+    assert mixed["items"][1]["sum_logprob"] == pytest.approx(alone["items"][0]["sum_logprob"], abs=NATS)
+
+
+async def test_branches_that_nobody_waits_for_are_given_up(vllm, engine):
+    item = {"prompt": "What is 17 + 25?\n", "n": 8, "max_tokens": 1900, "seed": 4}
+    late = await vllm.post("/expand", json={"items": [item], "timeout_s": 0.3})
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+    async with asyncio.timeout(5):
+        while engine.health().gauges["vllm_inflight_tokens"]:  # noqa: ASYNC110  vLLM is told to abort them
+            await asyncio.sleep(0.02)
 
 
 async def test_branches(vllm, engine):

@@ -34,15 +34,21 @@ async def score(service: Service, request: ScoreRequest, *, deadline: float | No
 
 
 def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree], list[_Planned | OperaError]]:
-    planner = Planner(service.max_batch_tokens)
+    # Entropies in trees of their own: an engine that has none fails those, not their neighbours.
+    plain, with_entropies = Planner(service.max_batch_tokens), Planner(service.max_batch_tokens)
     plans: list[_Planned | OperaError] = []
     for index, item in enumerate(items):
         try:
             encoded = encode_score(item, index, service.reader)
+            planner = with_entropies if item.entropy else plain
             plans.append(_Planned(planner.add(encoded.context, encoded.target), encoded.target))
         except OperaError as error:
             plans.append(error)
-    return planner.build(want_entropy=any(item.entropy for item in items)), plans
+    trees = plain.build()
+    for index, plan in enumerate(plans):
+        if items[index].entropy and isinstance(plan, _Planned):
+            plans[index] = _Planned(Place(len(trees) + plan.place.tree, plan.place.query), plan.target)
+    return trees + with_entropies.build(want_entropy=True), plans
 
 
 def _read(
