@@ -104,7 +104,7 @@ class Rendezvous(Generic[Content, Answer]):
             outcome = await self._score(batch)
         except OperaError as error:
             outcome = error
-        except Exception:
+        except Exception:  # a mistake of ours, whatever it is: those who wait must be told, and others go on
             logger.exception("group %r could not be scored", batch.group.key)
             outcome = InternalError("the group could not be scored; see the server's log")
         finally:

@@ -1,5 +1,6 @@
 """Token trees scored by vLLM at the cost of their distinct tokens: in process (`engine`) or over HTTP (`http`).
 
 Knows no text, no reward and none of this service's own HTTP. Nothing here is imported without `--engine vllm…`:
-`engine`, `core`, `scheduler` and `worker` need vLLM installed; `plan`, `gate`, `settings` and `http` do not.
+`engine`, `starting`, `core`, `scheduler` and `worker` need vLLM installed; `plan`, `gate`, `settings`, `http` and
+`http_api` do not.
 """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import fields
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ class Core:
 
         The caller sees to it that nothing is in flight.
         """
-        await self.unadapt()
+        await self.adapt(None)
         await self._rpc("opera_load", path)
         await self.forget()
 
@@ -160,23 +161,21 @@ class Core:
         """Raise NotSupported when vLLM was not started for such an adapter."""
         adapters.check(adapter, max_rank=self._max_rank, targets=self._targets)
 
-    async def adapt(self, path: str) -> None:
-        """Use the LoRA adapter in folder `path`, which was checked, from the next request on.
+    async def adapt(self, folder: Path | None) -> None:
+        """Use the LoRA adapter in `folder`, which was checked, from the next request on; None: the bare model.
 
         The prefix cache knows one from another.
         """
-        number = next(self._adapters)
-        request = LoRARequest(f"opera-{number}", number, path)
-        await self.unadapt()
-        if not await self._guarded(self._llm.add_lora(request)):
-            raise EngineFailed("vLLM did not take the adapter; see its log")
-        self._adapter = request
-
-    async def unadapt(self) -> None:
-        """Use the bare model from the next request on."""
         old, self._adapter = self._adapter, None
         if old is not None:
             await self._guarded(self._llm.remove_lora(old.lora_int_id))
+        if folder is None:
+            return
+        number = next(self._adapters)
+        request = LoRARequest(f"opera-{number}", number, str(folder))
+        if not await self._guarded(self._llm.add_lora(request)):
+            raise EngineFailed("vLLM did not take the adapter; see its log")
+        self._adapter = request
 
     async def forget(self) -> None:
         """Clear the prefix cache: keys of other weights in it cost 2.5 nats when they were measured."""
@@ -192,7 +191,7 @@ class Core:
 
     async def begin_update(self) -> None:
         """Prepare the model to receive weights. The caller sees to it that nothing is in flight until the end."""
-        await self.unadapt()
+        await self.adapt(None)
         await self._rpc("start_weight_update")
 
     async def receive(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
@@ -272,7 +271,7 @@ class Core:
             raise CoreDied from error
         except (asyncio.CancelledError, OperaError):
             raise
-        except Exception as error:
+        except Exception as error:  # whatever vLLM's workers raised, as what their transport made of it
             if self.dead:
                 raise CoreDied from error
             raise EngineFailed(f"vLLM could not do it: {error}") from error

@@ -10,25 +10,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from opera_client.errors import (
-    ContextTooLong,
-    EngineFailed,
-    NotSupported,
-    OperaError,
-    RequestError,
-    Unavailable,
-)
+from opera_client.errors import ContextTooLong, EngineFailed, OperaError, RequestError, Unavailable
 from opera_service.engines.adapter import adapter_revision, is_adapter, read_adapter
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest
 from opera_service.engines.base import Probe as ScoringProbe
 from opera_service.engines.checkpoint import content_hash
-from opera_service.engines.vllm import checkpoint, probe
+from opera_service.engines.vllm import checkpoint, probe, starting
 from opera_service.engines.vllm.core import Core, CoreDied
 from opera_service.engines.vllm.gate import TokenBudget, WeightGate
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
@@ -81,12 +74,7 @@ class VllmEngine:
         elif engine_args:
             raise TypeError("give settings or engine arguments, not both")
         revision, shapes = await asyncio.to_thread(checkpoint.describe, Path(model))
-        core = await _start(str(model), settings)
-        try:
-            canary = await _alive(probe.check(core))
-        except BaseException:
-            await core.stop()
-            raise
+        core, canary = await starting.start(str(model), settings)
         return cls(core, Weights(str(model), weight_version, revision, canary), settings, shapes)
 
     @property
@@ -177,7 +165,7 @@ class VllmEngine:
         async with self.replacing() as swap:
             if weights.under is None and weights is not self._whole:
                 await swap.core.load(weights.source)
-            await _adapt(swap.core, weights)
+            await swap.core.adapt(weights.adapter)
             if trial is not None:
                 plan = Plan([trial.tree])
                 rows = [await self._score(swap.core, prompt) for prompt in plan.prompts]
@@ -199,7 +187,7 @@ class VllmEngine:
                 if swap.weights is None:
                     raise EngineFailed("no weights came")
                 canary = await probe.check(swap.core)
-            except BaseException as error:
+            except BaseException as error:  # a caller that goes away leaves half of the weights behind, too
                 await self._return_to_disk(swap.core)
                 if isinstance(error, RequestError) or not isinstance(error, CoreDied | OperaError):
                     raise
@@ -255,7 +243,7 @@ class VllmEngine:
         """Run calls together, in order of submission; the first failure ends the others and is raised."""
         tasks = [asyncio.create_task(call) for call in calls]
         try:
-            return await _alive(asyncio.gather(*tasks))
+            return await starting.alive(asyncio.gather(*tasks))
         finally:
             for task in tasks:
                 task.cancel()
@@ -279,7 +267,7 @@ class VllmEngine:
         self._weights = self._on_disk
         try:
             await core.load(self._on_disk.source)
-            await _adapt(core, self._on_disk)
+            await core.adapt(self._on_disk.adapter)
             canary = await probe.check(core)
             if abs(canary - self._on_disk.canary) <= probe.tolerance(core):
                 return
@@ -311,61 +299,16 @@ class VllmEngine:
         while self._core is None and not self._closing.is_set():
             await self._pause(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)])
             attempt += 1
+            began = time.monotonic()
             try:
-                self._core = await self._fresh()
+                self._core = await starting.start_on(self._model, self._settings, self._on_disk)
             except OperaError as error:
                 self._detail = f"restart {attempt} failed: {error.message}"
                 log.exception("vLLM did not restart (attempt %d)", attempt)
             else:
                 self._weights, self._detail = self._on_disk, ""
-                self._restarts += 1
-
-    async def _fresh(self) -> Core:
-        began, weights = time.monotonic(), self._on_disk
-        core = await _start(self._model, self._settings)
-        try:
-            if weights.source != self._model:
-                await _alive(core.load(weights.source))
-            await _alive(_adapt(core, weights))
-            canary = await _alive(probe.check(core))
-            if abs(canary - weights.canary) > probe.tolerance(core):
-                raise EngineFailed(
-                    f"{weights.source} no longer gives the numbers of version {weights.version!r} "
-                    f"(canary {canary:.5f}, was {weights.canary:.5f}); load weights again"
-                )
-        except BaseException:
-            await core.stop()
-            raise
-        self._start_s = time.monotonic() - began
-        return core
+                self._restarts, self._start_s = self._restarts + 1, time.monotonic() - began
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), seconds)
-
-
-async def _adapt(core: Core, weights: Weights) -> None:
-    if weights.adapter is None:
-        await core.unadapt()
-    else:
-        await core.adapt(str(weights.adapter))
-
-
-async def _start(model: str, settings: VllmSettings) -> Core:
-    try:
-        return await asyncio.to_thread(Core.start, model, settings.engine_args())
-    except OperaError:
-        raise
-    except NotImplementedError as error:
-        raise NotSupported(f"vLLM cannot serve {model}: {error}") from error
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
-        raise EngineFailed(f"vLLM did not start on {model}: {error}") from error
-
-
-async def _alive(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except CoreDied as error:
-        raise EngineFailed(
-            "vLLM's engine process died while this was computed; it restarts, send the request again"
-        ) from error

@@ -53,7 +53,7 @@ class WeightTransfer:
         self._open = stack = AsyncExitStack()
         try:
             self._swap = await stack.enter_async_context(self._engine.replacing())
-        except BaseException:
+        except BaseException:  # a caller that goes away while it waits at the gate has not begun, either
             self._close()
             raise
         await self._step(self._swap.core.begin_update)
