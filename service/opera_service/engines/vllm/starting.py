@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+import vllm
+
 from opera_client.errors import EngineFailed, NotSupported, OperaError
 from opera_service.engines.vllm import probe
 from opera_service.engines.vllm.core import Core, CoreDied
@@ -16,6 +18,9 @@ from opera_service.engines.vllm.served import Weights
 from opera_service.engines.vllm.settings import VllmSettings
 
 T = TypeVar("T")
+
+_WRITTEN_FOR = "0.32.0"
+"""The vLLM whose internals the scheduler and the worker extension rely on."""
 
 
 async def start(model: str, settings: VllmSettings) -> tuple[Core, float]:
@@ -58,8 +63,12 @@ async def _begun(model: str, settings: VllmSettings) -> Core:
         raise
     except NotImplementedError as error:
         raise NotSupported(f"vLLM cannot serve {model}: {error}") from error
-    except (OSError, RuntimeError, ValueError, ImportError) as error:
-        raise EngineFailed(f"vLLM did not start on {model}: {error}") from error
+    except (OSError, RuntimeError, ValueError, ImportError, AttributeError, TypeError) as error:
+        here = vllm.__version__
+        other = (
+            "" if here.startswith(_WRITTEN_FOR) else f"; vLLM is {here}, this engine is written for {_WRITTEN_FOR}"
+        )
+        raise EngineFailed(f"vLLM did not start on {model}: {error}{other}") from error
 
 
 async def alive(call: Awaitable[T]) -> T:
