@@ -43,15 +43,17 @@ async def test_killing_the_engine_process(engine, new, group):
 
 async def test_an_engine_process_that_hangs_is_replaced(engine, old, group, monkeypatch):
     """Stopped, not killed: nothing ever comes back, and only the watch can tell."""
-    monkeypatch.setattr(engine, "_settings", engine._settings.model_copy(update={"stall_s": 3.0}))
+    impatient = engine._settings.model_copy(update={"stall_s": 3.0})
     tree, restarts = group(70, prompt=100, cuts=[[60]], reference=9), engine._restarts
     (process,) = [child for child in multiprocessing.active_children() if "EngineCore" in child.name]
-    os.kill(process.pid, signal.SIGSTOP)
-    with pytest.raises(EngineFailed) as failure:
-        await asyncio.wait_for(engine.score([tree]), 60)
-    assert failure.value.retryable
-    async with asyncio.timeout(120):
-        while engine._restarts == restarts:  # noqa: ASYNC110  its own watch restarts it
-            await asyncio.sleep(0.2)
+    with monkeypatch.context() as patched:  # the new one is given its time on a busy machine
+        patched.setattr(engine, "_settings", impatient)
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(EngineFailed) as failure:
+            await asyncio.wait_for(engine.score([tree]), 60)
+        assert failure.value.retryable
+        async with asyncio.timeout(240):
+            while engine._restarts == restarts:  # noqa: ASYNC110  its own watch restarts it
+                await asyncio.sleep(0.2)
     (scores,) = await engine.score([tree])
     assert old.error(tree, scores) < 1e-4

@@ -95,7 +95,7 @@ async def test_a_crash_brings_the_adapter_back(engine, old, group, tmp_path):
     adapter = make_adapter(tmp_path / "kept", 3)
     await engine.load_weights(adapter, "lora-kept")
     engine._core.kill()
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while not engine.health().ok or not engine._restarts:  # noqa: ASYNC110  its own watch finds out
             await asyncio.sleep(0.2)
     tree = group(61, prompt=40, cuts=[[30, 60]], reference=7)
