@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from opera_service.engines.torch.engine import TorchEngine
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 NATS = 1e-4
 
