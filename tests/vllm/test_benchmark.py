@@ -18,7 +18,7 @@ def torch(old) -> TorchEngine:
 async def test_tokens_against_prompt_logprobs(engine, torch):
     from scoring_vllm import AGAIN, COLD, DEFAULT, TORCH, measure
 
-    row = await measure(engine, torch, (1, 4, 1200, 20), rounds=1)
+    row = await measure(engine, torch, (1, 4, 1600, 20), rounds=1)
     ways = row.figures()["ways"]
     assert ways[DEFAULT]["tokens"] == row.naive
     assert ways[TORCH]["tokens"] == row.distinct

@@ -65,9 +65,7 @@ async def _begun(model: str, settings: VllmSettings) -> Core:
         raise NotSupported(f"vLLM cannot serve {model}: {error}") from error
     except (OSError, RuntimeError, ValueError, ImportError, AttributeError, TypeError) as error:
         here = vllm.__version__
-        other = (
-            "" if here.startswith(_WRITTEN_FOR) else f"; vLLM is {here}, this engine is written for {_WRITTEN_FOR}"
-        )
+        other = "" if here.startswith(_WRITTEN_FOR) else f"; it is {here}, and this engine is for {_WRITTEN_FOR}"
         raise EngineFailed(f"vLLM did not start on {model}: {error}{other}") from error
 
 
