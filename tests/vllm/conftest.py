@@ -39,7 +39,9 @@ class Policy:
     path: Path
 
     @classmethod
-    def make(cls, path: Path, seed: int, *, hidden_size: int = 64) -> Policy:
+    def make(
+        cls, path: Path, seed: int, *, hidden_size: int = 64, layers: int = 3, heads: int = 4, length: int = 4096
+    ) -> Policy:
         import torch
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -48,11 +50,11 @@ class Policy:
             vocab_size=VOCAB,
             hidden_size=hidden_size,
             intermediate_size=128,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 2,
             head_dim=32,
-            max_position_embeddings=4096,
+            max_position_embeddings=length,
             tie_word_embeddings=True,
             initializer_range=0.15,
             bos_token_id=None,
