@@ -14,7 +14,7 @@ import argparse
 import tempfile
 import time
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -26,6 +26,17 @@ from opera_client import AsyncRewardClient
 from opera_client.wire import RewardResult
 from opera_service.demo import model_path
 from opera_service.demo.world import tasks
+
+
+class Call(NamedTuple):
+    """One batch, in seconds."""
+
+    seen: float
+    """What TRL waited."""
+    told: float
+    """The service's own total."""
+    busy: float
+    """CPU time of the trainer's process meanwhile."""
 
 
 class Told(AsyncRewardClient):
@@ -45,17 +56,18 @@ class Watched(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
     def __init__(self, client: Told, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.client = client
-        self.calls: list[tuple[float, float]] = []
+        self.calls: list[Call] = []
 
     def _calculate_rewards(self, *args: Any) -> Any:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         rewards = super()._calculate_rewards(*args)
-        self.calls.append((time.perf_counter() - start, self.client.total))
+        busy = time.process_time() - busy
+        self.calls.append(Call(time.perf_counter() - start, self.client.total, busy))
         return rewards
 
 
-def calls(url: str, batch: int, given: argparse.Namespace) -> list[tuple[float, float]]:
-    """Train for some steps; return what each but the first call took, seen by TRL and told by the service."""
+def calls(url: str, batch: int, given: argparse.Namespace) -> list[Call]:
+    """Train for some steps; return each batch but the first."""
     rows = [
         {"prompt": [{"role": "user", "content": task.question}], "reference": task.reference}
         for task in tasks("train", 64)
@@ -90,17 +102,18 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     torch.set_num_threads(1)
-    seen: dict[int, list[tuple[float, float]]] = {batch: [] for batch in given.batches}
+    seen: dict[int, list[Call]] = {batch: [] for batch in given.batches}
     for _ in range(given.rounds):
         for batch, found in seen.items():
             found += calls(given.url, batch, given)
     for batch, found in seen.items():
-        ratios = [waited / told for waited, told in found]
+        ratios = [one.seen / one.told for one in found]
         low, _, high = quantiles(ratios, n=4)
         print(
-            f"{batch} completions, {len(found)} calls: seen {1000 * median(one[0] for one in found):.1f} ms, "
-            f"told {1000 * median(one[1] for one in found):.1f} ms, "
-            f"added {1000 * median(one[0] - one[1] for one in found):.1f} ms; "
+            f"{batch} completions, {len(found)} calls: seen {1000 * median(one.seen for one in found):.1f} ms, "
+            f"told {1000 * median(one.told for one in found):.1f} ms, "
+            f"added {1000 * median(one.seen - one.told for one in found):.1f} ms, "
+            f"of which {1000 * median(one.busy for one in found):.1f} ms are the trainer's own CPU time; "
             f"ratio median {median(ratios):.3f}, quartiles {low:.3f} – {high:.3f}, "
             f"all {min(ratios):.3f} – {max(ratios):.3f}"
         )

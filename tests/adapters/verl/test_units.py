@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_adapters.verl.answers import lag, told, written_by
-from opera_adapters.verl.drift import Drift, apart
 from opera_adapters.verl.group import PromptGroup
 from opera_adapters.verl.settings import OperaSettings, from_mapping, look_up
 from opera_client.errors import InvalidRequest, Unavailable, WeightVersionMismatch
@@ -122,23 +118,6 @@ def test_a_group_is_asked_about_once_with_all_that_came(acts: list[str], rng: An
     came = {name: f"item {name}" for name, act in enumerate(acts) if act == "brings"}
     assert asyncio.run(run()) == [f"answer to item {name}" if name in came else None for name in range(len(acts))]
     assert questions == ([came] if came else [])
-
-
-def test_the_scorers_distance_counts_sampled_tokens_only() -> None:
-    assert apart([-1.0, 0.0, -2.0], [-1.5, -9.0, -1.0], [1, 0, 1]) == pytest.approx((0.5 - 1.0) / 2)
-    for unknown in (apart(None, [-1.0], [1]), apart([-1.0], None, [1]), apart([0.0], [-1.0], [0])):
-        assert math.isnan(unknown)
-
-
-async def test_a_distance_that_nobody_measures_is_nan_in_time(caplog: pytest.LogCaptureFixture) -> None:
-    output = SimpleNamespace(prompt_ids=[1], response_ids=[2], response_logprobs=[-1.0], response_mask=[1])
-    drift = Drift(OperaSettings(url="http://127.0.0.1:9"))
-    start = time.monotonic()
-    found = await drift([output, output], scored_by="0", timeout_s=0.2)
-    assert time.monotonic() - start < 10
-    assert len(found) == 2
-    assert all(math.isnan(one) for one in found)
-    assert "opera/scorer_kl of 2 trajectories is unknown" in caplog.text
 
 
 async def test_a_failed_question_fails_every_session_of_its_group() -> None:
