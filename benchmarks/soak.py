@@ -6,7 +6,7 @@ Groups, groups member by member and rankings, from eight clients, on the torch e
 pushed weights are its own, so that every answer can be compared. What the service keeps for a time (answers of
 members, mostly) it keeps for a sixth of the run, unless `--keep-s` says how long: by the middle third as much
 leaves as comes. Memory is sampled every ten seconds; the last third may be larger than the middle one by a
-twentieth at most, and use no more file descriptors. Else it exits with 1.
+twentieth at most, and use no more file descriptors; sockets are as many as the clients hold. Else it exits with 1.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from serving import make_group
 CLIENTS = 8
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
 SAMPLE_S, PUSH_S = 10.0, 60.0
+SOCKETS = 6 * CLIENTS
+"""As many as the clients may hold open: four members each at a time, some that rest, and the listening one."""
 TOLERANCE = 1e-5
 """Rewards may differ by rounding: which trees share a batch depends on the traffic."""
 
@@ -40,7 +42,7 @@ class Soak:
     """What was asked, answered and used."""
 
     asked: int = 0
-    wrong: int = 0
+    wrong: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     pushes: int = 0
     memory_mb: list[float] = field(default_factory=list)
@@ -55,19 +57,22 @@ class Soak:
     def verdict(self) -> dict[str, Any]:
         """Return the figures, and whether all is well."""
         memory = self.thirds(self.memory_mb)
-        descriptors = self.thirds([float(sum(kinds.values())) for kinds in self.descriptors])
+        descriptors = self.thirds([float(sum(kinds.values()) - kinds["socket"]) for kinds in self.descriptors])
+        sockets = max(kinds["socket"] for kinds in self.descriptors)
         return {
             "asked": self.asked,
-            "wrong": self.wrong,
+            "wrong": len(self.wrong),
             "failed": len(self.failed),
-            "why": self.failed[:3],
+            "why": (self.wrong + self.failed)[:3],
             "pushes": self.pushes,
             "memory_mb_middle_last": memory,
             "descriptors_middle_last": descriptors,
+            "most_sockets": sockets,
             "well": not self.wrong
             and not self.failed
             and memory[1] <= 1.05 * memory[0]
-            and descriptors[1] <= descriptors[0],
+            and descriptors[1] <= descriptors[0]
+            and sockets <= SOCKETS,
         }
 
 
@@ -100,18 +105,23 @@ async def ask(
                     {
                         "prompt": group["prompt"], "reference": group["reference"], **trajectory,
                         "group_id": f"{number}-{turn}", "group_size": 4, "member_id": f"{number}-{turn}-{at}",
+                        "wait_s": 600,
                     }
                     for at, trajectory in enumerate(group["trajectories"])
                 ]  # fmt: skip
                 answers = await asyncio.gather(*(client.member(member) for member in members))
-                found = [answer.reward for answer in answers]
+                found, told = [answer.reward for answer in answers], str(answers)
             elif turn % 3 == 1:
-                found = (await client.reward([group])).rewards[0]
+                answer = await client.reward([group])
+                found, told = answer.rewards[0], str(answer)
             else:
                 texts = [trajectory["response"] for trajectory in group["trajectories"]]
                 await client.rank([{"prompt": group["prompt"], "candidates": texts}])
                 continue
-            soak.wrong += not near(found, expected[index])
+            if not near(found, expected[index]):
+                soak.wrong.append(
+                    f"{('member', 'reward')[turn % 3]} {index}: {found}, not {expected[index]}: {told}"
+                )
         except Exception as error:  # noqa: BLE001  whatever it is, an answer is missing
             soak.failed.append(f"{type(error).__name__}: {error}"[:200])
 
