@@ -27,7 +27,10 @@ cap their cache hits by it, others ignore it."""
 
 
 async def best_route(http: httpx.AsyncClient) -> Route:
-    """Score two tokens in each way that reads the cache; the first that answers with rows is taken."""
+    """Score two tokens in each way that reads the cache; the first that answers with rows is taken.
+
+    Raises EngineFailed when these are no numbers.
+    """
     tiny = Prompt(np.asarray([0, 1, 0], dtype=np.int32), start=1)
     routes: tuple[Route, ...] = ("fixed-tokens", "capped")
     for route in routes:
@@ -35,7 +38,12 @@ async def best_route(http: httpx.AsyncClient) -> Route:
             answer = await answered(http.post("/inference/v1/generate", json=fixed_request(tiny, route)))
         except EngineFailed:
             continue  # not enabled, or not on this runner
-        if fixed_rows(answer, tiny) is not None:
+        rows = fixed_rows(answer, tiny)
+        if rows is not None:
+            if not np.isfinite(rows.logprobs).all():
+                raise EngineFailed(
+                    "the vLLM server gives log-probabilities that are not finite; check its weights"
+                )
             return route
     return "completions"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 
 import httpx
 import numpy as np
@@ -29,6 +30,11 @@ class Server:
         self.runner, self.loses, self.versions = runner, loses, list(versions)
         self.requests: list[dict] = []
         self.status = 200
+        self.overflows = -1
+        """The token whose log-probability is NaN."""
+
+    def logprob(self, token: int) -> float:
+        return math.nan if token == self.overflows else -float(token)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.status != 200:
@@ -45,7 +51,7 @@ class Server:
             return httpx.Response(403, json={"error": "disabled"})
         if "prompt_logprob_token_ids" not in params or self.runner != "v2":
             return httpx.Response(400, json={"error": "V2 only"})
-        rows: str | None = npy(-np.float32(params["prompt_logprob_token_ids"]))
+        rows: str | None = npy(np.float32([[self.logprob(one)] for (one,) in params["prompt_logprob_token_ids"]]))
         if self.loses and len(body["token_ids"]) > 3 and not params["skip_reading_prefix_cache"]:
             self.loses -= 1
             rows = None
@@ -54,9 +60,9 @@ class Server:
         return httpx.Response(200, json={"choices": [choice], "prompt_token_id_logprobs": rows})
 
     def complete(self, body: dict) -> httpx.Response:
-        rows = [None] + [{str(token): {"logprob": -float(token), "rank": 1}} for token in body["prompt"][1:]]
+        rows = [None] + [{str(token): {"logprob": self.logprob(token), "rank": 1}} for token in body["prompt"][1:]]
         choice = {"index": 0, "finish_reason": "length", "prompt_logprobs": rows, "token_ids": [4, 5]}
-        return httpx.Response(200, json={"choices": [choice]})
+        return httpx.Response(200, content=json.dumps({"choices": [choice]}))  # httpx itself refuses NaN
 
 
 async def connect(server: Server) -> VllmHttpEngine:
@@ -105,6 +111,24 @@ async def test_servers_without_fixed_tokens_are_asked_for_completions(runner):
     np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
     assert engine.info.route == "completions"
     assert scores.tokens_computed == 8
+
+
+@pytest.mark.parametrize("runner", ["v2", "v1"])
+async def test_a_number_that_is_none_spoils_its_query_only(runner):
+    server = Server(runner=runner)
+    engine = await connect(server)
+    server.overflows = 4
+    (scores,) = await engine.score([tree()])
+    assert scores.of(1).tolist() == [-6]
+    with pytest.raises(EngineFailed, match="not finite"):
+        scores.of(0)
+
+
+async def test_a_server_that_gives_none_at_the_start_is_refused():
+    server = Server()
+    server.overflows = 1
+    with pytest.raises(EngineFailed, match="not finite"):
+        await connect(server)
 
 
 async def test_branches():
