@@ -279,3 +279,13 @@ async def test_the_canary_of_weights_that_serve_is_an_error_too():
     async with opened(service_on(PoisonedEngine(lambda *_: True))) as client:
         answer = await client.get("/policy")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
+
+
+async def test_branches_that_cannot_be_ranked_fail_with_their_item():
+    items = [{"prompt": prompt, "n": 2, "max_tokens": 3, "seed": 1} for prompt in ("17+25=", "17~25=")]
+    async with opened(service_on(PoisonedEngine(marked))) as client, opened() as quiet:
+        found = (await client.post("/expand", json={"items": items})).json()["items"]
+        expected = (await quiet.post("/expand", json={"items": items})).json()["items"]
+        assert found[0] == expected[0]
+        assert found[1]["ranking"] == []
+        assert [one["error"]["code"] for one in found[1]["candidates"]] == ["engine_failed"] * 2
