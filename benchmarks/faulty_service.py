@@ -18,7 +18,8 @@ import numpy as np
 from opera_client.errors import EngineOutOfMemory
 from opera_service.engines import dummy
 from opera_service.engines.base import EngineHealth
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 from opera_service.serve import run
 
 ORDERS = Path(os.environ["FAULTS_ORDERS"])

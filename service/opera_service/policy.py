@@ -28,7 +28,8 @@ from opera_client.wire import Canary, PolicyInfo, PolicyLoadResult
 from opera_service.engines.adapter import adapter_revision, has_adapter, is_adapter
 from opera_service.engines.base import Engine, Probe
 from opera_service.engines.checkpoint import content_hash
-from opera_service.scoring.tree import ROOT, TreeBuilder, TreeScores, as_ids
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TreeBuilder, as_ids
 from opera_service.trajectories.tokenizer import Tokenizer
 
 CANARY_TEXT = (

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 if find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]

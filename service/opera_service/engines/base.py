@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from opera_service.scoring.tree import Ids, TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import Ids, TokenTree
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from opera_client.errors import InvalidWeights
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.checkpoint import content_hash, read_headers, tensors_by_name
 from opera_service.engines.vllm.gate import WeightGate
-from opera_service.scoring.tree import Ids, TokenTree, TreeScores, as_ids
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import Ids, TokenTree, as_ids
 
 Floats = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from typing import TypeVar
 from opera_client.errors import EngineFailed, OperaError, Unavailable
 from opera_service.engines.adapter import is_adapter
 from opera_service.engines.base import Engine, EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
-from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores, as_ids
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, as_ids
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

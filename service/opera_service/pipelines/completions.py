@@ -19,7 +19,8 @@ from opera_service.pipelines.run import Run, or_raise
 from opera_service.pipelines.service import Service
 from opera_service.pipelines.token_text import TokenText
 from opera_service.scoring.planner import Place, Planner
-from opera_service.scoring.tree import Ids, TokenTree, TreeScores, as_ids
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import Ids, TokenTree, as_ids
 
 
 def _form(prompt: object) -> str:

@@ -26,7 +26,8 @@ from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.rank import Planned, price, put_in_order
 from opera_service.pipelines.run import Run
 from opera_service.pipelines.service import Service
-from opera_service.scoring.tree import Ids, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encode_expand import EncodedExpand, encode_expand
 from opera_service.trajectories.stopping import StopTexts, bytes_behind
 

@@ -18,7 +18,8 @@ from opera_client.errors import OperaError
 from opera_client.wire import CandidateResult, RankBy, RankItem, RankItemResult, RankRequest, RankResult
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
-from opera_service.scoring.tree import ROOT, Ids, TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, Ids, TokenTree, TreeBuilder
 from opera_service.trajectories.encode_rank import EncodedRank, encode_rank
 
 

@@ -28,7 +28,8 @@ from opera_service.rewards.base import GroupOutcome, Outcome
 from opera_service.rewards.outcomes import judge
 from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
-from opera_service.scoring.tree import TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree, TreeBuilder
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 

@@ -30,7 +30,8 @@ from opera_service.pipelines.service import Sampled, Sampling, Service
 from opera_service.scoring.admission import Seat
 from opera_service.scoring.line import Done
 from opera_service.scoring.scheduler import Scored
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 
 P = ParamSpec("P")
 T = TypeVar("T")

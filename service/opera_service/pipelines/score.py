@@ -13,7 +13,8 @@ from opera_client.wire import ScoreItem, ScoreItemResult, ScoreRequest, ScoreRes
 from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
 from opera_service.scoring.planner import Place, Planner
-from opera_service.scoring.tree import Ids, TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import Ids, TokenTree
 from opera_service.trajectories.encode_score import encode_score
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_service.rewards.config import RewardConfig
-from opera_service.scoring.tree import TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
 
 Config = TypeVar("Config", bound=RewardConfig)

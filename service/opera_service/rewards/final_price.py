@@ -17,7 +17,8 @@ from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOut
 from opera_service.rewards.config import RewardConfig
 from opera_service.rewards.guards import OFF, GuardRules, malformed
 from opera_service.rewards.prices import Logprobs, PricePlan, plan_prices, read
-from opera_service.scoring.tree import TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
 from opera_service.trajectories.rules import ContextRules
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_service.rewards.guards import CopyGuard, GuardRules
-from opera_service.scoring.tree import ROOT, Cursor, Ids, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, Cursor, Ids, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
 
 Logprobs = NDArray[np.float64]

@@ -15,7 +15,8 @@ import numpy as np
 from opera_client.errors import EngineFailed
 from opera_service.rewards.base import GroupOutcome
 from opera_service.rewards.registry import AnyReward
-from opera_service.scoring.tree import TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
 
 

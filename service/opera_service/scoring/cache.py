@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_service.scoring.tree import TreeScores
+from opera_service.scoring.scores import TreeScores
 
 _ENTRY_BYTES = 1024
 """What an entry takes beside its numbers."""

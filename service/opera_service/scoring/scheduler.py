@@ -9,7 +9,8 @@ from opera_client.errors import EngineFailed, OperaError
 from opera_service.scoring.admission import QueueLimits, Seat
 from opera_service.scoring.batching import Clock
 from opera_service.scoring.line import BatchReport, Done, Line
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 
 ScoreTrees = Callable[[Sequence[TokenTree]], Awaitable[list[TreeScores]]]
 Scored = Done[TreeScores]

@@ -19,8 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from opera_client.errors import EngineFailed
-
 Ids = NDArray[np.int32]
 
 
@@ -131,68 +129,6 @@ class TokenTree:
         path = [self.tokens[start:stop] for start, stop in self.intervals(int(self.rows[pairs.stop - 1]))]
         ids = np.concatenate([*path, self.targets[pairs.stop - 1 : pairs.stop]])
         return ids, len(ids) - (pairs.stop - pairs.start)
-
-
-@dataclass(frozen=True)
-class TreeScores:
-    """What an engine answers for one tree: natural-log probabilities, float32 (float64 from a float64 engine).
-
-    The numbers are as the model gave them, NaN and infinity included. Whoever reads a query (`of`, `entropies_of`,
-    `top_of`) gets finite ones or `EngineFailed`: a bad number spoils what is computed from it, and nothing else.
-    """
-
-    logprobs: NDArray[np.floating]
-    """[N]: log p(target | path to row), in the order of `TokenTree.targets`."""
-    query_start: Ids
-    """int32[Q + 1]: as in the tree."""
-    weight_version: str
-    """Version of the weights that produced every number here."""
-    tokens_computed: int
-    """Tokens that went through the model for this tree, padding excluded."""
-    entropies: NDArray[np.floating] | None = None
-    """[N]: entropy in nats of the full next-token distribution at the row, when asked."""
-    top_ids: NDArray[np.int32] | None = None
-    """int32[N, k]: most likely next tokens, best first, when asked."""
-    top_logprobs: NDArray[np.floating] | None = None
-    """[N, k]: their log-probabilities."""
-
-    @property
-    def finite(self) -> bool:
-        """Whether every number is one."""
-        found = (self.logprobs, self.entropies, self.top_logprobs)
-        return all(numbers is None or bool(np.isfinite(numbers).all()) for numbers in found)
-
-    def of(self, query: int) -> NDArray[np.floating]:
-        """Return the log-probabilities of `query`, one per target token."""
-        return _finite(self.logprobs[self._pairs(query)])
-
-    def entropies_of(self, query: int) -> NDArray[np.floating]:
-        """Return the entropies of `query`; raises ValueError when the tree did not ask for them."""
-        if self.entropies is None:
-            raise ValueError("the tree was built without want_entropy")
-        return _finite(self.entropies[self._pairs(query)])
-
-    def top_of(self, query: int, count: int) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
-        """Return the `count` most likely ids of each row of `query` and their log-probabilities, best first.
-
-        Raises ValueError when the tree did not ask for any.
-        """
-        if self.top_ids is None or self.top_logprobs is None:
-            raise ValueError("the tree was built without want_top")
-        pairs = self._pairs(query)
-        return self.top_ids[pairs, :count], _finite(self.top_logprobs[pairs, :count])
-
-    def _pairs(self, query: int) -> slice:
-        return slice(int(self.query_start[query]), int(self.query_start[query + 1]))
-
-
-def _finite(numbers: NDArray[np.floating]) -> NDArray[np.floating]:
-    if not np.isfinite(numbers).all():
-        raise EngineFailed(
-            "the model gave numbers that are not finite here; check its weights, or serve with --dtype float32 or"
-            " bfloat16"
-        )
-    return numbers
 
 
 @dataclass

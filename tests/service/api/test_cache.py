@@ -10,7 +10,8 @@ from safetensors.numpy import save
 
 from opera_service.engines.dummy import DummyEngine
 from opera_service.pipelines.service import Service
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import group, opened

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from opera_service.audit.store import Window, groups, open_for_reading
 from opera_service.engines.dummy import DummyEngine
 from opera_service.rewards.registry import rewards
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import opened, service_on

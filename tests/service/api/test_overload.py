@@ -13,7 +13,8 @@ from opera_service.api.app import create_app
 from opera_service.engines.dummy import DummyEngine
 from opera_service.pipelines.service import Service
 from opera_service.scoring.admission import QueueLimits
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 from opera_service.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from opera_service.engines.dummy import DummyEngine
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import group, opened, service_on

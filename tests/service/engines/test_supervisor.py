@@ -14,7 +14,8 @@ from opera_client.errors import EngineFailed, EngineOutOfMemory, InvalidWeights,
 from opera_service.engines.base import Engine, EngineHealth
 from opera_service.engines.dummy import DummyEngine
 from opera_service.engines.supervisor import Supervisor
-from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores, as_ids
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, as_ids
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -12,7 +12,8 @@ from hypothesis import settings
 from opera_service.rewards.base import GroupOutcome
 from opera_service.rewards.outcomes import judge
 from opera_service.rewards.registry import AnyReward, resolve
-from opera_service.scoring.tree import TreeBuilder, TreeScores, as_ids
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TreeBuilder, as_ids
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Segment
 
 PROMPT, THINK, CLOSE, END = 1, 2, 3, 4

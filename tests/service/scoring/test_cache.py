@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_service.scoring.cache import CacheKey, ScoreCache
-from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 SERVED = ("dummy", "m", "r", "0", "float64", "table")
 

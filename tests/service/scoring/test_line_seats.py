@@ -13,7 +13,8 @@ from opera_service.engines.dummy import DummyEngine
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.line import Done
 from opera_service.scoring.scheduler import Scheduler
-from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 VOCAB = 4000
 

@@ -12,7 +12,8 @@ from opera_client.errors import DeadlineExceeded, EngineFailed, EngineOutOfMemor
 from opera_service.engines.dummy import DummyEngine
 from opera_service.scoring.line import BatchReport
 from opera_service.scoring.scheduler import Scheduler
-from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 
 def tree(first: int, length: int = 3) -> TokenTree:

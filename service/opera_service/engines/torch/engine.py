@@ -33,7 +33,8 @@ from opera_service.engines.torch.loading import load_model
 from opera_service.engines.torch.sampler import Sampler
 from opera_service.engines.torch.scorer import TreeScorer, out_of_memory
 from opera_service.engines.torch.weights import Base, ServedWeights, Undo
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 
 T = TypeVar("T")
 _THREAD = "opera-device"

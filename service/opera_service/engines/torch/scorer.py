@@ -17,7 +17,8 @@ from opera_service.engines.torch.loading import LoadedModel
 from opera_service.engines.torch.naive import NaiveRoute
 from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.routes import choose_route
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 
 DEFAULT_TOKENS = {"cpu": 2048, "cuda": 65536}
 MIN_TOKENS = 16

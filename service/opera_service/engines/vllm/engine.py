@@ -27,7 +27,8 @@ from opera_service.engines.vllm.gate import TokenBudget, WeightGate
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
 from opera_service.engines.vllm.served import Swap, Weights
 from opera_service.engines.vllm.settings import VllmSettings
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

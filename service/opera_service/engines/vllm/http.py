@@ -19,7 +19,8 @@ from opera_service.engines.base import EngineHealth, EngineInfo, Generation, Gen
 from opera_service.engines.vllm import http_api
 from opera_service.engines.vllm.gate import TokenBudget
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
-from opera_service.scoring.tree import TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
 
 log = logging.getLogger(__name__)
 

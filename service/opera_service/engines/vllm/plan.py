@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_client.errors import ContextTooLong, NotSupported, TokenOutOfVocabulary
-from opera_service.scoring.tree import Ids, TokenTree, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import Ids, TokenTree
 
 
 @dataclass(frozen=True)

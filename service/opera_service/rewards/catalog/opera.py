@@ -34,7 +34,8 @@ from opera_service.rewards.ranks import (
     soft_rank,
     spread_is_noise,
 )
-from opera_service.scoring.tree import ROOT, TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import ROOT, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.rules import ContextRules, ReflectionRules, Rules, SegmentRules
 

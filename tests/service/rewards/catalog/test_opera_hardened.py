@@ -8,7 +8,8 @@ from scipy.stats import rankdata
 
 from opera_client.errors import EngineFailed, OutcomeUnavailable
 from opera_service.rewards.registry import resolve
-from opera_service.scoring.tree import TreeBuilder, TreeScores
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TreeBuilder
 
 HARDENED = resolve("opera", "hardened", {})
 levels = st.floats(-12, -0.01)
