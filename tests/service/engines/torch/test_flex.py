@@ -66,9 +66,10 @@ def test_the_block_mask_is_the_one_that_create_block_mask_finds(forest):
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="compiling needs a C++ compiler")
-def test_a_compiled_kernel_agrees_with_a_dense_mask(forest):
+@pytest.mark.parametrize("read", [None, np.array([3, 61, 300, 301])])  # most blocks idle
+def test_a_compiled_kernel_agrees_with_a_dense_mask(forest, read):
     (step,) = plan_steps(forest, 4096)
-    mask = block_mask(forest, step, None, CPU)
+    mask = block_mask(forest, step, None, CPU, read)
     torch.manual_seed(0)
     lengths = (mask.seq_lengths[0], mask.seq_lengths[1], mask.seq_lengths[1])
     query, key, value = (torch.randn(1, heads, size, 16) for heads, size in zip((4, 2, 2), lengths, strict=True))
@@ -83,7 +84,19 @@ def test_a_compiled_kernel_agrees_with_a_dense_mask(forest):
             attn_mask=seen,
             enable_gqa=True,
         )
-    assert torch.allclose(mine, theirs, atol=2e-6)
+    wanted = slice(None) if read is None else torch.as_tensor(read)
+    assert torch.allclose(mine[:, :, wanted], theirs[:, :, wanted], atol=2e-6)
+    assert mine.isfinite().all()
+
+
+def test_blocks_of_which_no_query_is_read_see_nothing(forest):
+    (step,) = plan_steps(forest, 4096)
+    whole, narrow = (block_mask(forest, step, None, CPU, read) for read in (None, np.array([3, 61, 300, 301])))
+    read_blocks = [0, 300 // BLOCK]
+    for name in ("kv_num_blocks", "full_kv_num_blocks"):
+        before, after = (getattr(mask, name)[0, 0] for mask in (whole, narrow))
+        assert after[read_blocks].tolist() == before[read_blocks].tolist()
+        assert sum(after.tolist()) == sum(after[read_blocks].tolist())
 
 
 def test_padded_lengths_are_few_and_close():

@@ -99,9 +99,7 @@ def test_preorder_numbers_tell_ancestors_from_strangers(questions):
 @given(
     wanted=st.sets(st.integers(0, 19)), low=st.integers(0, 9), size=st.integers(1, 10), before=st.integers(0, 5)
 )
-def test_parts_hold_the_wanted_queries_of_a_piece_once_each_with_the_keys_up_to_their_own(
-    wanted, low, size, before
-):
+def test_parts_are_the_wanted_queries_with_the_keys_up_to_their_own(wanted, low, size, before):
     piece = Piece(low, low + size, ((100, 100 + before), (200, 203 + size)))
     found = list(parts(piece, np.array(sorted(wanted), dtype=np.int64)))
     assert [query for part in found for query in range(part.start, part.stop)] == sorted(

@@ -26,6 +26,18 @@ def test_only_tokens_that_are_read_go_through_the_last_feed_forward_network(lab,
     )
 
 
+def test_only_tokens_that_are_read_ask_in_the_last_attention(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
+    answers = []
+    for layer in scorer.loaded.model.base_model.layers:
+        layer.self_attn.o_proj.register_forward_pre_hook(lambda module, given: answers.append(given[0][0]))
+    tree = lab.group_tree()
+    scorer.score([tree])
+    asked = [np.flatnonzero(answer.abs().sum(dim=1).numpy()).tolist() for answer in answers]
+    assert asked[:-1] == [list(range(tree.num_tokens))] * (len(asked) - 1)
+    assert asked[-1] == np.unique(tree.rows).tolist()
+
+
 def test_a_failure_leaves_no_hook_behind(lab):
     scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
     module = feed_forward(scorer.loaded.model)
