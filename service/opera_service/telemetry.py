@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from opera_service.scoring.line import BatchReport
@@ -54,19 +54,13 @@ class Telemetry:
         self._policy_loads = counter(
             "policy_loads", "Loads of weights by outcome: ok or an error code.", "outcome"
         )
-        self._rewards = histogram("reward", "Rewards handed out.", _REWARDS, "reward", "preset")
-        # A histogram with negative buckets has no sum in this format, and the mean reward is worth a panel.
-        self._reward_sums = Summary(
-            "opera_rewards", "Rewards handed out: sum / count is their mean.", ["reward", "preset"],
-            registry=self.registry,
-        )  # fmt: skip
+        # Without sums: those of negative numbers fall, which `rate` takes for restarts. Means are gauges by run.
+        self._rewards = histogram(
+            "trajectory_reward", "Rewards of single trajectories.", _REWARDS, "reward", "preset"
+        )
         self._components = histogram(
-            "reward_component", "Components of rewards, before their weights.", _REWARDS,
+            "trajectory_reward_component", "Components of rewards, before their weights.", _REWARDS,
             "reward", "preset", "component",
-        )  # fmt: skip
-        self._component_sums = Summary(
-            "opera_reward_components", "The same: sum / count is a component's mean.",
-            ["reward", "preset", "component"], registry=self.registry,
         )  # fmt: skip
         self._trajectories = counter(
             "trajectories", "Trajectories answered by status: ok or error.", "reward", "preset", "status"
@@ -146,11 +140,9 @@ class Telemetry:
         self._trajectories.labels(reward, preset, "error").inc(errors)
         for value in rewards:
             self._rewards.labels(reward, preset).observe(value)
-            self._reward_sums.labels(reward, preset).observe(value)
         for parts in components:
             for name, value in parts.items():
                 self._components.labels(reward, preset, name).observe(value)
-                self._component_sums.labels(reward, preset, name).observe(value)
         if len(rewards) > 1:  # one alone has no spread
             self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
 

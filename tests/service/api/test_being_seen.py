@@ -35,7 +35,7 @@ async def test_rewards_components_and_statuses_are_counted_by_name(client: httpx
     assert after["opera_trajectories_total", ("hardened", "opera", "error")] == 1
     scored = [one for each in answer["groups"] for one in each["trajectories"] if one["status"] == "ok"]
     for name in scored[0]["components"]:
-        assert after["opera_reward_component_count", (name, "hardened", "opera")] == 3
+        assert after["opera_trajectory_reward_component_count", (name, "hardened", "opera")] == 3
     assert after["opera_read_seconds_count", ()] == 1
 
 

@@ -215,7 +215,7 @@ async def test_what_is_not_finite_is_neither_cached_nor_logged_as_a_reward_nor_p
         assert metrics["opera_run_window_trajectories", ("r",)] == 2
         told = [one["reward"] for one in first["trajectories"] if one["reward"] is not None]
         assert metrics["opera_run_reward_mean", ("r",)] == pytest.approx(sum(told) / 2)
-        assert metrics["opera_reward_count", ("hardened", "opera")] == 2
+        assert metrics["opera_trajectory_reward_count", ("hardened", "opera")] == 2
         assert metrics["opera_trajectories_total", ("hardened", "opera", "error")] == 1
         assert metrics["opera_cache_entries", ()] == 0
         engine.poison = lambda *_: False

@@ -109,8 +109,7 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient):
     assert after["opera_queue_seconds_count", ()] == 1
     assert after["opera_encode_seconds_count", ()] == 1
     rewards = [value for value in answer.rewards[0] if value is not None]
-    assert after["opera_reward_count", ("hardened", "opera")] == len(rewards) == 2
-    assert after["opera_rewards_sum", ("hardened", "opera")] == pytest.approx(sum(rewards))
+    assert after["opera_trajectory_reward_count", ("hardened", "opera")] == len(rewards) == 2
     spread = after["opera_reward_group_spread_sum", ("hardened", "opera")]
     assert spread == pytest.approx(max(rewards) - min(rewards))
     assert after["opera_model_info", ("float64", "dummy", "dummy", "bigram-13", "0")] == 1
