@@ -21,6 +21,7 @@ COPY client/ client/
 COPY service/ service/
 COPY trainer_adapters/ trainer_adapters/
 COPY trainer/ trainer/
+COPY rollout/ rollout/
 RUN PATH=/opt/tools/bin:${PATH} /opt/tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist .; \
     if [ "${EXTRA}" = server ]; then \
       /opt/venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl; \

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy image-test lock test-vllm test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model bench soak faults clean
+.PHONY: demo test test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -34,6 +34,9 @@ test: lint types rooms  ## Everything that guards main, except the slow suites n
 
 test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minutes)
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+test-rollout: .venv-vllm/.installed  ## The plug-in in a real vLLM beside real rollouts, on the CPU (minutes)
+	.venv-vllm/bin/python -m pytest tests/rollout
 
 # Ray brings uvloop and httptools, which would change how the service itself is served in the tests of the default suite.
 .venv-ray/.installed: pyproject.toml
