@@ -13,7 +13,7 @@ import pytest
 from opera_client.wire import Message
 from opera_trainer.tasks.data import identity, split_of
 
-KINDS = ["advise", "explain", "rewrite", "write"]
+KINDS = ["advise", "console", "explain", "plan", "rewrite", "summarise", "write"]
 FIELDS = ["id", "kind", "language", "prompt", "reference", "second_reference"]
 CHINESE = r"[\u4e00-\u9fff]"
 
@@ -41,10 +41,10 @@ def eight_grams(text: str) -> set[tuple[str, ...]]:
 
 def test_there_are_enough_of_every_kind_and_language() -> None:
     kinds = Counter(task["kind"] for task in tasks())
-    assert sum(kinds.values()) >= 240
+    assert sum(kinds.values()) >= 420
     assert sorted(kinds) == KINDS
-    assert min(kinds.values()) >= 45
-    assert 25 <= sum(task["language"] == "zh" for task in tasks()) <= 60
+    assert min(kinds.values()) >= 40
+    assert 40 <= sum(task["language"] == "zh" for task in tasks()) <= 60
 
 
 def test_every_field_is_there_and_is_text() -> None:
@@ -98,7 +98,7 @@ def identity_of(task: dict[str, Any]) -> str:
     return identity([Message(role="user", content=task["prompt"])])
 
 
-@pytest.mark.parametrize(("split", "least"), [("train", 180), ("validation", 5), ("test", 25)])
+@pytest.mark.parametrize(("split", "least"), [("train", 320), ("validation", 15), ("test", 40)])
 def test_every_split_has_tasks(split: str, least: int) -> None:
     assert sum(split_of(identity_of(task)) == split for task in tasks()) >= least
 
