@@ -123,7 +123,7 @@ rooms: $(VENV)/.installed  ## The import rules between rooms
 	$(BIN)/lint-imports --no-logo
 
 tiny-model: $(VENV)/.installed  ## Rebuild the embedded model (a few minutes)
-	$(BIN)/python -m opera_service.demo.pretrain
+	$(BIN)/python -m opera_demo.pretrain
 
 bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench scoring

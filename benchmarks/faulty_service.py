@@ -20,7 +20,7 @@ from opera_service.engines import dummy
 from opera_service.engines.base import EngineHealth
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
-from opera_service.serve import run
+from opera_service.server.command import run
 
 ORDERS = Path(os.environ["FAULTS_ORDERS"])
 

@@ -28,10 +28,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from opera_adapters.trl import OperaReward
 from opera_client import RewardClient
-from opera_service.demo import model_path
-from opera_service.demo.evaluate import measure_answers, respond
-from opera_service.demo.traces import REFLECTIONS
-from opera_service.demo.world import Task, tasks
+from opera_demo import model_path
+from opera_demo.evaluate import measure_answers, respond
+from opera_demo.traces import REFLECTIONS
+from opera_demo.world import Task, tasks
 
 PROMPTS, GENERATIONS, NEW_TOKENS = 8, 8, 110
 WATCHED = tuple(f"watched/{name}" for name in ("exact", "empty", "reflective", "segments", "characters"))
@@ -98,7 +98,7 @@ def trained(model: Any, tokenizer: Any, client: RewardClient, options: argparse.
             processing_class=tokenizer,
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Line())
+        trainer.add_callback(Dispatcher())
         trainer.train()
     return trainer
 
@@ -141,7 +141,7 @@ def held_out(model: Any, tokenizer: Any, count: int) -> dict[str, Any]:
     return found
 
 
-class Line(TrainerCallback):
+class Dispatcher(TrainerCallback):
     """One line every ten steps."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002

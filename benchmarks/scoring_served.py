@@ -16,7 +16,7 @@ import uvicorn
 from opera_service.api.app import create_app
 from opera_service.engines.base import Engine
 from opera_service.pipelines.service import Service
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 from scoring_work import PROMPT
 
@@ -95,7 +95,7 @@ async def _served(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
         yield client
     server.should_exit = True
     await serving
-    await service.scheduler.aclose()
+    await service.tree_dispatcher.aclose()
 
 
 async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[dict[str, Any], float]:

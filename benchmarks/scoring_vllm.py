@@ -114,7 +114,7 @@ def fresh_tree(point: tuple[int, ...], vocab: int, seed: int) -> TokenTree:
 
 
 async def _default_query(llm: Any, tree: TokenTree, query: int) -> Scored:
-    ids, context = tree.query_path(query)
+    ids, context = tree.query_context(query)
     params = SamplingParams(
         prompt_logprobs=0,
         flat_logprobs=True,

@@ -34,10 +34,10 @@ from opera_service.engines.torch.engine import TorchEngine
 from opera_service.rewards.registry import resolve
 from opera_service.scoring.batching import BatchQueue, Work
 from opera_service.scoring.tree import TokenTree, TreeBuilder
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from opera_service.trajectories.encode import encode_group
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
-from opera_service.trajectories.reader import Reader
 from scoring_work import SHAPES, make_model
 
 WORDS = ["the", "sum", "of", "both", "is", "larger", "so", "we", "carry", "one", "and", "add", "check", "17", "42"]
@@ -126,7 +126,7 @@ def engine_seconds(url: str) -> float:
 
 def plant(groups: Sequence[dict[str, Any]], model: str, engine: TorchEngine) -> list[TokenTree]:
     """Encode and plan as the service does."""
-    reader = Reader(HFTokenizer.load(model), engine.info.vocab_size, engine.info.max_context)
+    reader = FieldTokenizer(HFTokenizer.load(model), engine.info.vocab_size, engine.info.max_context)
     reward = resolve("opera", "hardened", {})
     trees = []
     for index, group in enumerate(groups):

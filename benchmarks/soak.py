@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from opera_client import AsyncRewardClient
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from serving import make_group
 
 CLIENTS = 8

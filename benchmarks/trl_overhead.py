@@ -24,8 +24,8 @@ from trl import GRPOConfig, GRPOTrainer
 from opera_adapters.trl import OperaReward
 from opera_client import AsyncRewardClient
 from opera_client.wire import RewardResult
-from opera_service.demo import model_path
-from opera_service.demo.world import tasks
+from opera_demo import model_path
+from opera_demo.world import tasks
 
 
 class Call(NamedTuple):

@@ -18,9 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opera_adapters.openrlhf import AgentExecutor
-from opera_service.demo import model_path
-from opera_service.demo.corpus import prompt
-from opera_service.demo.world import tasks
+from opera_demo import model_path
+from opera_demo.corpus import prompt
+from opera_demo.world import tasks
 
 
 class Engine:

@@ -15,7 +15,7 @@ import skyrl_gym
 from skyrl.train.generators.skyrl_gym_generator import SkyRLGymGenerator
 from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
-from opera_adapters.groups import GroupReward, Member
+from opera_adapters.groups import GroupMember, GroupReward
 
 
 class OneAnswer(BaseTextEnv):
@@ -59,7 +59,7 @@ class OperaGenerator(SkyRLGymGenerator):
             output["rollout_metrics"][f"opera/{name}"] = mean
         return output
 
-    async def _ask(self, asked: Any, output: Any, group: list[int]) -> list[tuple[int, Member]]:
+    async def _ask(self, asked: Any, output: Any, group: list[int]) -> list[tuple[int, GroupMember]]:
         first = group[0]
         question = {
             "prompt_token_ids": output["prompt_token_ids"][first],

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from opera_adapters.trl import OperaReward  # 1
-from opera_service.demo import model_path
-from opera_service.demo.world import tasks
+from opera_demo import model_path
+from opera_demo.world import tasks
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from verl.utils.dataset.rl_dataset import collate_fn
 from verl.utils.import_utils import load_class_from_fqn
 from verl.workers.rollout.replica import TokenOutput
 
-from opera_service.demo import model_path
-from opera_service.demo.world import tasks
+from opera_demo import model_path
+from opera_demo.world import tasks
 
 ROUTES = {
     "groups": [

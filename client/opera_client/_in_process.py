@@ -30,7 +30,7 @@ def service_app(settings: Mapping[str, Any]) -> App:
     """
     try:
         api = importlib.import_module("opera_service.api.app")
-        config = importlib.import_module("opera_service.settings")
+        config = importlib.import_module("opera_service.server.settings")
     except ModuleNotFoundError as error:
         raise NotSupported(
             f"running in process needs the service ({error.name} is missing); "

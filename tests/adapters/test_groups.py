@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.adapters.gate import Gate
 
-from opera_adapters._asking import Scored
-from opera_adapters.groups import GroupReward, Member, filled, members
+from opera_adapters._calling import Scored
+from opera_adapters.groups import GroupMember, GroupReward, filled, members
 from opera_client import RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, Timing, TrajectoryResult, Usage
+from opera_service.pipelines.group_batch import Rewarded
 from opera_service.pipelines.openrlhf import sample_of
-from opera_service.pipelines.round import Rewarded
 
 QUESTION = {"prompt": "What is 17 + 25?\n", "reference": "42"}
 TRIED = [
@@ -29,7 +29,7 @@ TRIED = [
 KEYS = {"relative", "reflection", "consistency", "level", "group_size_seen", "opera_failed"}
 
 
-def ask(reward: GroupReward, trajectories: Any = TRIED, question: Any = QUESTION) -> list[Member]:
+def ask(reward: GroupReward, trajectories: Any = TRIED, question: Any = QUESTION) -> list[GroupMember]:
     return asyncio.run(reward(question, trajectories, step=3))
 
 

@@ -20,7 +20,7 @@ def test_all_equals_what_is_exported():
 def test_the_light_install_imports_nothing_heavy():
     heavy = ("numpy", "torch", "transformers", "plotly", "pyarrow", "fastapi", "uvicorn", "opera_service")
     code = f"""
-import sys, opera_client, opera_client.cli.main
+import sys, opera_client, opera_cli.main
 loaded = [name for name in {heavy!r} if name in sys.modules]
 sys.exit(f"imported {{loaded}}" if loaded else 0)
 """

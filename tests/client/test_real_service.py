@@ -15,7 +15,7 @@ from opera_client import AsyncRewardClient, RewardClient
 from opera_client.errors import ContextTooLong, InvalidRequest, NotFound, OperaError, WeightVersionMismatch
 from opera_client.wire import RewardResult
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 GROUPS = [
     {
@@ -141,7 +141,7 @@ def test_the_command_line_writes_the_same_both_ways_and_its_tables(url, tmp_path
     file.write_text("".join(json.dumps(group) + "\n" for group in GROUPS))
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPERA_")}
     for name, where in (("http", ["--url", url]), ("here", ["--engine", "dummy"])):
-        command = [sys.executable, "-m", "opera_client.cli", "score", str(file), *where]
+        command = [sys.executable, "-m", "opera_cli", "score", str(file), *where]
         page = ["--plot", str(tmp_path / f"{name}.html")]
         done = subprocess.run(
             [*command, "-o", str(tmp_path / name), *page], capture_output=True, text=True, check=False, env=env
@@ -164,7 +164,7 @@ def test_what_cannot_run_here_is_2_in_one_line(tmp_path, options, what):
     file = tmp_path / "in.jsonl"
     file.write_text(json.dumps(GROUPS[0]) + "\n")
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPERA_")}
-    command = [sys.executable, "-m", "opera_client.cli", "score", str(file), *options]
+    command = [sys.executable, "-m", "opera_cli", "score", str(file), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

@@ -72,7 +72,7 @@ def test_every_link_leads_somewhere():
 
 
 def test_every_environment_variable_is_a_setting():
-    from opera_service.settings import Settings
+    from opera_service.server.settings import Settings
 
     known = {f"OPERA_{name.upper()}" for name in Settings.model_fields}
     for name in re.findall(r"OPERA_[A-Z_]+[A-Z]", GUIDE):

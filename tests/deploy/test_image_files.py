@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 from .cluster import ROOT
 

@@ -9,7 +9,7 @@ import pytest
 
 from opera_client._routing import GROUP_HEADER
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 from .cluster import (
     COMPONENTS,

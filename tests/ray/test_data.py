@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from .conftest import group
 
-COMMAND = [sys.executable, "-m", "opera_client.cli", "score"]
+COMMAND = [sys.executable, "-m", "opera_cli", "score"]
 ASKED = ["--engine", "dummy", "--detail", "reward", "--config", "context.bridge="]
 
 

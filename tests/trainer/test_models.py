@@ -3,7 +3,7 @@
 import torch
 from transformers import AutoConfig
 
-from opera_service.demo import model_path
+from opera_demo import model_path
 from opera_trainer import models
 
 

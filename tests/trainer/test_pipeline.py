@@ -2,7 +2,7 @@
 
 import pytest
 
-from opera_client.cli.exits import BadInput
+from opera_cli.exits import BadInput
 from opera_trainer.config import RunConfig
 from opera_trainer.pipeline import stages
 

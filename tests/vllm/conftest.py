@@ -85,7 +85,7 @@ class Policy:
         """Return the largest difference in nats between `scores` and this model's own."""
         worst = 0.0
         for query in range(tree.num_queries):
-            ids, start = tree.query_path(query)
+            ids, start = tree.query_context(query)
             worst = max(worst, float(np.abs(scores.of(query) - self.logprobs(ids, start)).max()))
         return worst
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from opera_service.api.app import create_app
 from opera_service.engines.torch.engine import TorchEngine
 from opera_service.pipelines.service import Service
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,8 +38,8 @@ async def served(engine, **settings) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://app", timeout=120) as client:
         yield client
-    await service.sampling.aclose()
-    await service.scheduler.aclose()
+    await service.sampling_dispatcher.aclose()
+    await service.tree_dispatcher.aclose()
     await app.state.lifecycle.members.aclose()
     app.state.lifecycle.spool.close()
 

@@ -60,7 +60,7 @@ async def test_it_is_scored_once_and_memory_stays(tmp_path: Path):
         # Measured: the tables of the cache as they fill, and the logits of one step.
         assert resident_mb() - before < 1024
         assert scores.tokens_computed <= 1.15 * tree.num_tokens
-        path, start = tree.query_path(middle)
+        path, start = tree.query_context(middle)
         assert np.abs(scores.of(middle) - policy.logprobs(path, start)).max() < 1e-4
         assert engine.health().gauges["vllm_rescored_prompts"] == 0
     finally:

@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from opera_cli.journal import Journal, Record
 from opera_client import AsyncRewardClient
-from opera_client.cli.journal import Journal, Record
 from opera_client.errors import OperaError
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Task

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from opera_service.demo import model_path
+from opera_demo import model_path
 
 Model = Any
 """A transformers causal LM."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opera_client.cli.exits import BadInput
+from opera_cli.exits import BadInput
 from opera_client.errors import Unavailable
 from opera_trainer.config import RunConfig
 from opera_trainer.ranks import world_size
@@ -39,7 +39,7 @@ def serving(config: RunConfig, model: str | Path, *, own: bool = False) -> Itera
     if world_size() > 1:
         raise BadInput("service.url: give the address of a service when several processes train together")
     flags = {"engine": settings.engine, "model": str(model), **settings.options, "port": 0, "drain_timeout": 1}
-    command = [sys.executable, "-m", "opera_client.cli", "serve"]
+    command = [sys.executable, "-m", "opera_cli", "serve"]
     for name, value in flags.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     with tempfile.TemporaryFile("w+") as complaints:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from opera_adapters._asking import Asker, Scored
+from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
@@ -28,7 +28,7 @@ the group's deviation + 1e-9 makes an advantage of 119 of the rounding of eight 
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """What a trainer is told about one trajectory."""
 
     reward: float
@@ -75,7 +75,7 @@ class GroupReward:
     ) -> None:
         self.on_failure = on_failure
         self._components: tuple[str, ...] | None = None
-        self._asker = Asker(
+        self._caller = RewardCaller(
             url,
             client,
             timeout_s=timeout_s,
@@ -85,7 +85,7 @@ class GroupReward:
 
     async def __call__(
         self, question: Mapping[str, Any], trajectories: Sequence[Mapping[str, Any]], *, step: int | None = None
-    ) -> list[Member]:
+    ) -> list[GroupMember]:
         """Return one member a trajectory.
 
         Args:
@@ -98,7 +98,7 @@ class GroupReward:
                 "is empty or missing; name the dataset's column of known answers", field="reference"
             )
         rows = [Row(question, trajectory).checked() for trajectory in trajectories]
-        scored = await self._asker.score(rows, len(rows) or None, step=step, weight_version=None)
+        scored = await self._caller.score(rows, len(rows) or None, step=step, weight_version=None)
         self._components = self._components or scored.components
         if self._components is None:
             raise Unavailable(f"no group was answered yet: {scored.problem}")
@@ -130,7 +130,7 @@ def filled(scored: Scored, groups: Sequence[Sequence[int]], own: range) -> list[
     return list(found.values())
 
 
-def members(scored: Scored, components: Sequence[str]) -> list[Member]:
+def members(scored: Scored, components: Sequence[str]) -> list[GroupMember]:
     """Return numbers for every row of one group."""
     known = [reward for reward in scored.rewards if reward is not None]
     low, high, mean = (min(known), max(known), fmean(known)) if known else (0.0, 0.0, 0.0)
@@ -142,7 +142,7 @@ def members(scored: Scored, components: Sequence[str]) -> list[Member]:
         logs = {name: values.get(name, 0.0) for name in components}
         logs |= {"group_size_seen": float(len(scored.rows)), "opera_failed": float(given is None)}
         found.append(
-            Member(
+            GroupMember(
                 reward=reward if told_apart else round(mean / GRID) * GRID,
                 score=(reward - low) / (high - low) if told_apart else 0.0,
                 logs=logs,

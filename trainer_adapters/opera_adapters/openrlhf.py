@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from opera_adapters._missing import need
-from opera_adapters.groups import GroupReward, Member
+from opera_adapters.groups import GroupMember, GroupReward
 from opera_client.errors import NotSupported
 
 need("openrlhf", "openrlhf")
@@ -26,7 +26,7 @@ class _Group:
     """None until, or unless, it was generated."""
     generating: int = 0
     generated: asyncio.Event = field(default_factory=asyncio.Event)
-    members: asyncio.Task[dict[int, Member]] | None = None
+    members: asyncio.Task[dict[int, GroupMember]] | None = None
     """By place in `samples`."""
 
 
@@ -95,7 +95,7 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         sample.update(reward=member.reward, scores=member.score, extra_logs=member.logs)
         return sample
 
-    async def _members(self, group: _Group, tokenizer: Any) -> dict[int, Member]:
+    async def _members(self, group: _Group, tokenizer: Any) -> dict[int, GroupMember]:
         samples = {place: sample for place, sample in enumerate(group.samples) if sample is not None}
         first = next(iter(samples.values()))
         question: dict[str, Any] = {"reference": first["label"], "task": self.task}

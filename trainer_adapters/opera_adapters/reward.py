@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, Literal, TypeVar
 
 from opera_adapters import _ranks
-from opera_adapters._asking import Asker, Scored
+from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row, groups
 from opera_adapters._versions import weight_version
 from opera_adapters.groups import filled
@@ -85,7 +85,7 @@ class OperaReward:
         self.reference_column, self.task, self.task_column = reference_column, task, task_column
         self.send, self.follow_policy, self.run_id = send, follow_policy, run_id
         self.on_failure = on_failure
-        self._asker = Asker(
+        self._caller = RewardCaller(
             url,
             client,
             timeout_s=timeout_s,
@@ -117,7 +117,7 @@ class OperaReward:
         step = getattr(trainer_state, "global_step", None)
         start = time.perf_counter()
         asked = [*before, *rows, *after]
-        scored = await self._asker.score(asked, size, step=step, weight_version=self._weight_version(step))
+        scored = await self._caller.score(asked, size, step=step, weight_version=self._weight_version(step))
         mine = range(len(before), len(before) + len(rows))
         own = Scored([scored.rows[at] for at in mine], scored.diagnostics)
         if self.on_failure == "raise" and None in own.rewards:

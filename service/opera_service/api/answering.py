@@ -19,12 +19,12 @@ from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
 from opera_client.wire import ExpandResult, RankResult, RewardResult, ScoreResult, Timing, Usage
+from opera_service.api.authenticator import given_key
 from opera_service.api.body import SMALL, dump, read_body
-from opera_service.api.keys import given_key
-from opera_service.lifecycle import Lifecycle
+from opera_service.api.idempotency import Answered
 from opera_service.pipelines.member import Members
 from opera_service.pipelines.service import Service
-from opera_service.replays import Answered
+from opera_service.server.lifecycle import Lifecycle
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
@@ -124,7 +124,7 @@ async def reply(
     else:
         fingerprint = await asyncio.to_thread(_fingerprint, body)
         name = request.url.path, sha256(given_key(request.headers).encode()).digest(), key
-        answers = lifecycle_of(request).replays.answer(name, fingerprint, compute, deadline=deadline)
+        answers = lifecycle_of(request).idempotency.answer(name, fingerprint, compute, deadline=deadline)
         answered, again = await until_gone(request, answers)
     headers = {**answered.headers, **({REPLAYED: "true"} if again else {})}
     return Response(answered.content, media_type="application/json", headers=headers)

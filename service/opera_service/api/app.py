@@ -16,9 +16,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from opera_service.api.authenticator import Authenticator
 from opera_service.api.describing import error_table, install_openapi
-from opera_service.api.envelope import Envelope, on_http_exception
-from opera_service.api.keys import Gate
+from opera_service.api.middleware import RequestMiddleware, on_http_exception
 from opera_service.api.routes import (
     completions,
     expand,
@@ -34,9 +34,9 @@ from opera_service.api.routes import (
     tokenizer,
     weight_transfer,
 )
-from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
-from opera_service.settings import Settings
+from opera_service.server.lifecycle import Lifecycle
+from opera_service.server.settings import Settings
 
 _ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
 
@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
         redoc_url=None,
     )
     app.state.lifecycle = lifecycle
-    app.state.gate = gate = Gate(settings)
+    app.state.authenticator = authenticator = Authenticator(settings)
     for family in (
         reward,
         member,
@@ -95,7 +95,7 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
     ):
         app.include_router(family.router)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(Envelope, lifecycle=lifecycle, gate=gate)
+    app.add_middleware(RequestMiddleware, lifecycle=lifecycle, authenticator=authenticator)
     if settings.cors_origin:
         # Outermost: a browser asks beforehand, without a key. Weights are not a web page's business.
         app.add_middleware(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
 
-from opera_service.audit.replay import Numbers, Replayed
+from opera_service.audit.rescore import Numbers, RescoredGroup
 
 WORST = 10
 """Largest changes that are remembered."""
@@ -48,7 +48,7 @@ class Series:
 class Change:
     """One trajectory's reward, then and now."""
 
-    group: Replayed
+    group: RescoredGroup
     id: str
     then: float
     now: float
@@ -80,7 +80,7 @@ class Changes:
     """Groups by what scored them."""
     now: Counter[str] = field(default_factory=Counter)
 
-    def add(self, group: Replayed) -> None:
+    def add(self, group: RescoredGroup) -> None:
         """Count one group."""
         self.groups += 1
         self.then[group.then] += 1
@@ -98,7 +98,7 @@ class Changes:
                 self.missing["recovered"] += 1
         self._order(both)
 
-    def _compare(self, group: Replayed, name: str, then: Numbers, now: Numbers) -> None:
+    def _compare(self, group: RescoredGroup, name: str, then: Numbers, now: Numbers) -> None:
         self.compared += 1
         self._append("reward", then.reward, now.reward)
         for part in then.components.keys() & now.components.keys():

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from opera_client.cli.exits import BadInput, Exit, code_of, missing_extra, say
+from opera_cli.exits import BadInput, Exit, code_of, missing_extra, say
 from opera_client.errors import OperaError
 from opera_service.audit import store
 from opera_service.audit.store import NotAnAuditLog, Window
@@ -138,9 +138,9 @@ def _replay(log: sqlite3.Connection, window: Window, options: argparse.Namespace
 async def _rescore(
     log: sqlite3.Connection, window: Window, options: argparse.Namespace, out: TextIO | None
 ) -> Changes:
-    from opera_client.cli.target import Target
+    from opera_cli.target import Target
     from opera_service.audit.changes import Changes
-    from opera_service.audit.replay import replay
+    from opera_service.audit.rescore import rescore
 
     changes = Changes(options.tolerance)
     in_process = options.model or options.engine
@@ -148,7 +148,7 @@ async def _rescore(
     os.environ.pop("OPERA_AUDIT", None)  # what is scored again here is not to be logged again
     target = Target(url, options.engine, options.model, options.concurrency)
     async with target.opened() as client:
-        async for group in replay(client, log, window, concurrency=options.concurrency):
+        async for group in rescore(client, log, window, concurrency=options.concurrency):
             changes.add(group)
             for pair in group.pairs if out else ():
                 where = {"run_id": group.run_id, "step": group.step, "group_id": group.group_id}

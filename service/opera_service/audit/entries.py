@@ -35,7 +35,7 @@ NOTHING = Sent()
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberEntry:
     """One trajectory and its reward."""
 
     id: str
@@ -72,7 +72,7 @@ class Entry:
     dtype: str
     engine: str
     initial_mean_logprob: float | None
-    members: tuple[Member, ...]
+    members: tuple[MemberEntry, ...]
     prompt: Sent = NOTHING
     reference: Sent = NOTHING
 

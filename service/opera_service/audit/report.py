@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opera_service.audit.changes import Changes
-from opera_service.audit.replay import NOT_KEPT
+from opera_service.audit.rescore import NOT_KEPT
 
 
 def show(changes: Changes, console: Console) -> None:

@@ -159,5 +159,5 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Finish work in hand and free the device."""
+        """Finish work in flight and free the device."""
         ...

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from opera_client.errors import InvalidWeights
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.checkpoint import content_hash, read_headers, tensors_by_name
-from opera_service.engines.vllm.gate import WeightGate
+from opera_service.engines.vllm.read_write_lock import ReadWriteLock
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids, TokenTree, as_ids
 
@@ -106,7 +106,7 @@ class DummyEngine:
         )
         self._seconds_per_token = seconds_per_token
         self._table = _Table(vocab_size, weight_version)
-        self._gate = WeightGate()
+        self._gate = ReadWriteLock()
         """Closed while new weights are on trial: nothing is scored meanwhile, as on a device."""
 
     @property

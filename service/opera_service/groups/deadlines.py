@@ -1,6 +1,6 @@
-"""When somebody's wait is over: a heap of tickets that forgets the answered ones.
+"""When somebody's wait is over: a heap of waiters that forgets the answered ones.
 
-Knows tickets and times; nothing of groups.
+Knows waiters and times; nothing of groups.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import heapq
 from itertools import count
 from typing import Generic
 
-from opera_service.groups.group import Answer, Content, Ticket
+from opera_service.groups.group import Answer, Content, Waiter
 
 
 class Deadlines(Generic[Content, Answer]):
-    """Tickets by deadline. Done tickets are dropped when met, or when they outnumber the others."""
+    """Tickets by deadline. Done waiters are dropped when met, or when they outnumber the others."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Ticket[Content, Answer]]] = []
+        self._heap: list[tuple[float, int, Waiter[Content, Answer]]] = []
         self._order = count()
         self._sweep_at = 64
 
@@ -24,21 +24,21 @@ class Deadlines(Generic[Content, Answer]):
         """Tickets held, done ones that were not met yet included."""
         return len(self._heap)
 
-    def push(self, ticket: Ticket[Content, Answer]) -> None:
-        """Remember `ticket` until its deadline."""
-        heapq.heappush(self._heap, (ticket.deadline, next(self._order), ticket))
+    def push(self, waiter: Waiter[Content, Answer]) -> None:
+        """Remember `waiter` until its deadline."""
+        heapq.heappush(self._heap, (waiter.deadline, next(self._order), waiter))
         if len(self._heap) >= self._sweep_at:
             self._heap = [entry for entry in self._heap if not entry[2].done]
             heapq.heapify(self._heap)
             self._sweep_at = max(64, 2 * len(self._heap))
 
-    def pop_due(self, now: float) -> list[Ticket[Content, Answer]]:
-        """Remove and return the waiting tickets whose deadline is not after `now`, earliest first."""
-        due: list[Ticket[Content, Answer]] = []
+    def pop_due(self, now: float) -> list[Waiter[Content, Answer]]:
+        """Remove and return the waiting waiters whose deadline is not after `now`, earliest first."""
+        due: list[Waiter[Content, Answer]] = []
         while self._heap and self._heap[0][0] <= now:
-            ticket = heapq.heappop(self._heap)[2]
-            if not ticket.done:
-                due.append(ticket)
+            waiter = heapq.heappop(self._heap)[2]
+            if not waiter.done:
+                due.append(waiter)
         return due
 
     @property

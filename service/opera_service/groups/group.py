@@ -1,6 +1,6 @@
-"""The nouns of a group that gathers: key, arrival, member, ticket, group, round.
+"""The nouns of a group that gathers: key, submission, member, waiter, group, round.
 
-Plain data. The rules are in `book`.
+Plain data. The rules are in `state`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class GroupKey(NamedTuple):
     reward: str
     config_hash: str
     number: int = 0
-    """Tells groups apart whose callers send no ids of their own (see `arrivals`)."""
+    """Tells groups apart whose callers send no ids of their own (see `submissions`)."""
 
 
 @dataclass(frozen=True)
-class Arrival(Generic[Content]):
-    """One member as it arrives; a retry is the same arrival again."""
+class MemberSubmission(Generic[Content]):
+    """One member as it arrives; a retry is the same submission again."""
 
     key: GroupKey
     size: int
@@ -51,7 +51,7 @@ class Arrival(Generic[Content]):
 
 
 @dataclass(eq=False)
-class Ticket(Generic[Content, Answer]):
+class Waiter(Generic[Content, Answer]):
     """One caller that waits for one member's answer."""
 
     group: Group[Content, Answer]
@@ -71,7 +71,7 @@ class Member(Generic[Content, Answer]):
     tokens: int
     content: Content | None
     """None once it can never be scored again."""
-    tickets: list[Ticket[Content, Answer]] = field(default_factory=list)
+    waiters: list[Waiter[Content, Answer]] = field(default_factory=list)
     answer: Answer | None = None
     delivered: bool = False
     """Some caller was there to take the answer."""
@@ -79,7 +79,7 @@ class Member(Generic[Content, Answer]):
 
 @dataclass(eq=False)
 class Group(Generic[Content, Answer]):
-    """The members of one key that have arrived so far, in order of arrival."""
+    """The members of one key that have arrived so far, in order of submission."""
 
     key: GroupKey
     size: int
@@ -122,19 +122,19 @@ class Group(Generic[Content, Answer]):
         return [member for member in self.members.values() if member.answer is None]
 
     @property
-    def tickets(self) -> list[Ticket[Content, Answer]]:
+    def waiters(self) -> list[Waiter[Content, Answer]]:
         """Everybody who waits for this group."""
-        return [ticket for member in self.members.values() for ticket in member.tickets]
+        return [waiter for member in self.members.values() for waiter in member.waiters]
 
 
 @dataclass(frozen=True, eq=False)
-class Round(Generic[Content, Answer]):
-    """Members to score together now; exactly one `GroupBook.close` must follow."""
+class GroupBatch(Generic[Content, Answer]):
+    """Members to score together now; exactly one `GroupState.close` must follow."""
 
     group: Group[Content, Answer]
     kind: Kind
     """`late`: some of the members have their answers already; those do not change."""
     members: Mapping[str, Content]
-    """All that have arrived, in order of arrival."""
+    """All that have arrived, in order of submission."""
     fresh: frozenset[str]
     """Ids of the members that get an answer from this round."""

@@ -1,4 +1,4 @@
-"""What the book of groups may hold, and what it has seen.
+"""What the state of groups may hold, and what it has seen.
 
 Plain numbers.
 """
@@ -25,7 +25,7 @@ class GroupCounts:
     incomplete: int = 0
     """Callers told that their group is incomplete."""
     duplicates: int = 0
-    """Arrivals of a member that had its place already."""
+    """AnonymousMembers of a member that had its place already."""
     refused: int = 0
     """Members refused by a limit."""
 

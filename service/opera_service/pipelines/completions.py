@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from opera_client.errors import EmptyContext, InvalidRequest, NotFound, NotSupported
 from opera_client.wire import TokenIds
-from opera_service.pipelines.run import Run, or_raise
+from opera_service.pipelines.request_context import RequestContext, or_raise
 from opera_service.pipelines.service import Service
 from opera_service.pipelines.token_text import TokenText
 from opera_service.scoring.planner import Place, Planner
@@ -129,26 +129,26 @@ class _Planned:
 
 async def complete(
     service: Service, request: CompletionRequest, *, deadline: float | None = None
-) -> tuple[CompletionResult, Run]:
+) -> tuple[CompletionResult, RequestContext]:
     """Score all prompts; raises the first error, as this form has no errors per prompt."""
     _check_supported(service, request)
     service.limits.check_items(len(request.prompts()), "prompt")
-    with Run(service, request, "prompt", deadline=deadline) as run:
-        trees, plans = await run.encode(_plan_all, service, request)
-        scores = [or_raise(answer) for answer in await run.score(trees)]
-        choices = await run.read(_read_all, service, request, plans, scores)
+    with RequestContext(service, request, "prompt", deadline=deadline) as context:
+        trees, plans = await context.encode(_plan_all, service, request)
+        scores = [or_raise(answer) for answer in await context.score(trees)]
+        choices = await context.read(_read_all, service, request, plans, scores)
     prompt_tokens = sum(len(plan.ids) for plan in plans)
     written = request.max_tokens * len(plans)
     result = CompletionResult(
         id="cmpl",
         created=int(time.time()),
-        model=run.model.name,
+        model=context.model.name,
         choices=choices,
         usage=CompletionUsage(
             prompt_tokens=prompt_tokens, completion_tokens=written, total_tokens=prompt_tokens + written
         ),
     )
-    return result, run
+    return result, context
 
 
 def _check_supported(service: Service, request: CompletionRequest) -> None:
@@ -185,10 +185,10 @@ def _plan(
     service: Service, request: CompletionRequest, planner: Planner, prompt: str | list[int], field: str
 ) -> _Planned:
     given = service.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
-    ids = service.reader.checked(given, field)
+    ids = service.field_tokenizer.checked(given, field)
     if not len(ids):
         raise EmptyContext("the prompt has no tokens; give at least one", field=field)
-    service.reader.check_length(field, prompt=len(ids), max_tokens=request.max_tokens)
+    service.field_tokenizer.check_length(field, prompt=len(ids), max_tokens=request.max_tokens)
     wanted = request.echo and request.logprobs is not None and len(ids) > 1
     return _Planned(
         ids,

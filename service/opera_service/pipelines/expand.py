@@ -24,7 +24,7 @@ from opera_client.wire import (
 )
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.rank import Planned, price, put_in_order
-from opera_service.pipelines.run import Run
+from opera_service.pipelines.request_context import RequestContext
 from opera_service.pipelines.service import Service
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids
@@ -84,7 +84,7 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
             "send fewer items at a time, or lower n or max_tokens",
             field="items",
         )
-    with Run(
+    with RequestContext(
         service,
         request,
         "items",
@@ -92,19 +92,19 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
         weight_version=request.weight_version,
         deadline=deadline,
         new_tokens=new_tokens,
-    ) as run:
-        asked = await run.encode(_ask_all, service, request.items)
+    ) as context:
+        asked = await context.encode(_ask_all, service, request.items)
         good = [one for one in asked if isinstance(one, _Asked)]
-        found = iter(await run.generate([one.requests for one in good]) if good else [])
+        found = iter(await context.generate([one.requests for one in good]) if good else [])
         answers = [one if isinstance(one, OperaError) else next(found) for one in asked]
         sampled = await service.in_thread(_cut_all, service, asked, answers)
-        scores = await run.score([one.plan.tree if isinstance(one, _Sampled) else None for one in sampled])
-        items = await run.read(_read_all, run, request.items, sampled, scores)
+        scores = await context.score([one.plan.tree if isinstance(one, _Sampled) else None for one in sampled])
+        items = await context.read(_read_all, context, request.items, sampled, scores)
     return ExpandResult(
-        model=run.model,
+        model=context.model,
         items=items,
-        usage=ExpandUsage(**run.usage.model_dump(), generated_tokens=run.generated_tokens),
-        timing_ms=ExpandTiming(**run.timing.model_dump(), generate=run.generate_ms),
+        usage=ExpandUsage(**context.usage.model_dump(), generated_tokens=context.generated_tokens),
+        timing_ms=ExpandTiming(**context.timing.model_dump(), generate=context.generate_ms),
     )
 
 
@@ -112,7 +112,7 @@ def _ask_all(service: Service, items: Sequence[ExpandItem]) -> list[_Asked | Ope
     asked: list[_Asked | OperaError] = []
     for index, item in enumerate(items):
         try:
-            asked.append(_ask(service, item, encode_expand(item, index, service.reader)))
+            asked.append(_ask(service, item, encode_expand(item, index, service.field_tokenizer)))
         except OperaError as error:
             asked.append(error)
     return asked
@@ -189,7 +189,7 @@ def _branch(
 
 
 def _read_all(
-    run: Run,
+    context: RequestContext,
     items: Sequence[ExpandItem],
     sampled: Sequence[_Sampled | OperaError],
     scores: Sequence[TreeScores | OperaError],
@@ -198,17 +198,22 @@ def _read_all(
     for index, (item, one, answer) in enumerate(zip(items, sampled, scores, strict=True)):
         name = item.id if item.id is not None else str(index)
         if isinstance(one, OperaError):
-            failure = run.error(one, f"items.{index}")
+            failure = context.error(one, f"items.{index}")
             results.append(ExpandItemResult(id=name, status="error", ranking=[], candidates=[], error=failure))
         else:
-            results.append(_read(run, item, name, one, answer, f"items.{index}"))
+            results.append(_read(context, item, name, one, answer, f"items.{index}"))
     return results
 
 
 def _read(
-    run: Run, item: ExpandItem, name: str, sampled: _Sampled, answer: TreeScores | OperaError, field: str
+    context: RequestContext,
+    item: ExpandItem,
+    name: str,
+    sampled: _Sampled,
+    answer: TreeScores | OperaError,
+    field: str,
 ) -> ExpandItemResult:
-    priced = price(run, sampled.plan, answer, by=item.by, field=f"{field}.candidates")
+    priced = price(context, sampled.plan, answer, by=item.by, field=f"{field}.candidates")
     numbers = dict(zip(sampled.scored, priced, strict=True))
     words = item.guiding_words
     candidates = [

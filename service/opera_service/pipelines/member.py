@@ -15,11 +15,11 @@ from hashlib import sha256
 
 from opera_client.errors import DeadlineExceeded, Overloaded
 from opera_client.wire import MemberRequest, Trajectory
-from opera_service.groups.arrivals import Arrivals
-from opera_service.groups.group import Arrival, GroupKey
+from opera_service.groups.anonymous import AnonymousMembers
+from opera_service.groups.gatherer import GroupGatherer
+from opera_service.groups.group import GroupKey, MemberSubmission
 from opera_service.groups.limits import GroupLimits
-from opera_service.groups.rendezvous import Rendezvous
-from opera_service.pipelines.round import (
+from opera_service.pipelines.group_batch import (
     ASKED,
     GIVEN,
     Gathered,
@@ -40,12 +40,12 @@ class Members:
 
     def __init__(self, service: Service, limits: GroupLimits) -> None:
         self._service = service
-        self.rendezvous: Rendezvous[Trajectory, Rewarded] = Rendezvous(
+        self.rendezvous: GroupGatherer[Trajectory, Rewarded] = GroupGatherer(
             self._score, limits, clock=service.clock, weigh=weight
         )
         self.limits = service.limits
         """Of one request."""
-        self._arrivals = Arrivals(self.rendezvous.book, service.clock)
+        self._arrivals = AnonymousMembers(self.rendezvous.state, service.clock)
 
     async def reward(self, request: MemberRequest, *, deadline: float | None = None) -> Rewarded:
         """Return the member's answer once its group is scored. `deadline` is a time of the service's clock.
@@ -56,56 +56,56 @@ class Members:
         """
         self._service.require_weights(request.weight_version)
         self._service.limits.check_trajectories(request.group_size, "group_size")
-        arrival = arrival_of(request)
+        submission = arrival_of(request)
         async with self._until(deadline):
-            return await self._join(arrival)
+            return await self._join(submission)
 
     async def reward_unnamed(self, request: MemberRequest, *, deadline: float | None) -> Rewarded:
         """Like `reward`, for a caller that sends no ids and needs an answer; `member_id` is ignored.
 
-        Members with one group id fill groups in order of arrival (see `Arrivals`). A group that cannot be scored
-        is answered with `status: error` for all its members, and a lack of room is waited out.
+        Members with one group id fill groups in order of submission (see `AnonymousMembers`). A group that cannot
+        be scored is answered with `status: error` for all its members, and a lack of room is waited out.
         """
         self._service.limits.check_trajectories(request.group_size, "group_size")
-        arrival = arrival_of(request)
-        arrival = replace(arrival, shared={**arrival.shared, UNNAMED: True})
+        submission = arrival_of(request)
+        submission = replace(submission, shared={**submission.shared, UNNAMED: True})
         async with self._until(deadline):
             while True:
                 try:
-                    return await self._join(self._arrivals.place(arrival))
+                    return await self._join(self._arrivals.place(submission))
                 except Overloaded as error:
                     wait = error.retry_after or 1.0
                     if deadline is not None and self._service.clock() + wait >= deadline:
                         raise
                     await asyncio.sleep(wait)
 
-    async def _join(self, arrival: Arrival[Trajectory]) -> Rewarded:
+    async def _join(self, submission: MemberSubmission[Trajectory]) -> Rewarded:
         started = self._service.clock()
         try:
-            return await self.rendezvous.join(arrival)
+            return await self.rendezvous.join(submission)
         finally:
             self._service.tracing.stage("group", started, self._service.clock())
 
     def gauges(self) -> dict[str, float]:
         """Return what is held now, for metrics."""
-        book = self.rendezvous.book
+        state = self.rendezvous.state
         return {
-            "groups_waiting": book.waiting_groups,
-            "group_places_waiting": book.waiting_members,
-            "group_tokens_waiting": book.waiting_tokens,
-            "group_answers_kept": book.kept_answers,
+            "groups_waiting": state.waiting_groups,
+            "group_places_waiting": state.waiting_members,
+            "group_tokens_waiting": state.waiting_tokens,
+            "group_answers_kept": state.kept_answers,
         }
 
     def counters(self) -> dict[str, float]:
         """Return what has happened so far, for metrics; `GroupCounts` says what each means."""
-        return {f"groups_{name}": count for name, count in asdict(self.rendezvous.book.counts).items()}
+        return {f"groups_{name}": count for name, count in asdict(self.rendezvous.state.counts).items()}
 
     def drain(self) -> None:
-        """Refuse members from now on, and those who wait for others; groups in hand are finished."""
+        """Refuse members from now on, and those who wait for others; groups in flight are finished."""
         self.rendezvous.drain()
 
     async def aclose(self) -> None:
-        """Drain, and wait for the groups in hand."""
+        """Drain, and wait for the groups in flight."""
         await self.rendezvous.aclose()
 
     async def _score(self, batch: Gathered) -> dict[str, Rewarded]:
@@ -123,11 +123,11 @@ class Members:
             ) from None
 
 
-def arrival_of(request: MemberRequest) -> Arrival[Trajectory]:
+def arrival_of(request: MemberRequest) -> MemberSubmission[Trajectory]:
     """Return `request` as the rendezvous knows it. Raises `InvalidRequest` as `registry.resolve` does."""
     chosen = _hash_of(request.reward, request.preset, json.dumps(request.config, sort_keys=True))
     said = request.model_dump_json(exclude={"wait_s", "timeout_s"})
-    return Arrival(
+    return MemberSubmission(
         key=GroupKey(request.run_id, request.step, request.group_id, request.reward, chosen),
         size=request.group_size,
         member_id=request.member_id,

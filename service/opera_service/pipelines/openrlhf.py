@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
 from opera_client.wire import MemberRequest, Timing, Usage
+from opera_service.pipelines.group_batch import Rewarded
 from opera_service.pipelines.member import Members
-from opera_service.pipelines.round import Rewarded
 from opera_service.rewards.registry import resolve
 
 ANSWER_WITHIN_S = 175.0
@@ -176,7 +176,7 @@ def _member(query: OpenRLHFQuery, request: OpenRLHFRequest, index: int) -> Membe
         run_id="openrlhf",
         group_id=sha256(json.dumps([prompt, label]).encode()).hexdigest(),
         group_size=query.group_size,
-        member_id="-",  # there is none: places are given by order of arrival
+        member_id="-",  # there is none: places are given by order of submission
         wait_s=query.wait_s,
         reward=query.reward,
         preset=query.preset,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from opera_client.errors import OperaError
 from opera_client.wire import CandidateResult, RankBy, RankItem, RankItemResult, RankRequest, RankResult
-from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
+from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, Ids, TokenTree, TreeBuilder
@@ -49,18 +49,20 @@ async def rank(service: Service, request: RankRequest, *, deadline: float | None
     service.limits.check_items(len(request.items))
     service.limits.check_branches([len(item.candidates) for item in request.items], "candidates")
     version = request.weight_version
-    with Run(service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
-        plans = await run.encode(_plan_all, service, request.items)
-        scores = await run.score([plan.tree for plan in plans])
-        items = await run.read(_read_all, run, request.items, plans, scores)
-    return RankResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
+    with RequestContext(
+        service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline
+    ) as context:
+        plans = await context.encode(_plan_all, service, request.items)
+        scores = await context.score([plan.tree for plan in plans])
+        items = await context.read(_read_all, context, request.items, plans, scores)
+    return RankResult(model=context.model, items=items, usage=context.usage, timing_ms=context.timing)
 
 
 def _plan_all(service: Service, items: Sequence[RankItem]) -> list[Planned]:
     plans = []
     for index, item in enumerate(items):
         try:
-            plans.append(Planned.of(encode_rank(item, index, service.reader), len(item.candidates)))
+            plans.append(Planned.of(encode_rank(item, index, service.field_tokenizer), len(item.candidates)))
         except OperaError as error:
             plans.append(Planned(None, [error] * len(item.candidates)))
     return plans
@@ -76,14 +78,14 @@ def _query(item: EncodedRank, branch: Ids) -> tuple[Ids, Ids]:
 
 
 def _read_all(
-    run: Run,
+    context: RequestContext,
     items: Sequence[RankItem],
     plans: Sequence[Planned],
     scores: Sequence[TreeScores | OperaError],
 ) -> list[RankItemResult]:
     results = []
     for index, (item, plan, answer) in enumerate(zip(items, plans, scores, strict=True)):
-        candidates = price(run, plan, answer, by=item.by, field=f"items.{index}.candidates")
+        candidates = price(context, plan, answer, by=item.by, field=f"items.{index}.candidates")
         ranking = put_in_order(candidates)
         results.append(
             RankItemResult(
@@ -98,7 +100,7 @@ def _read_all(
 
 
 def price(
-    run: Run, plan: Planned, answer: TreeScores | OperaError, *, by: RankBy, field: str
+    context: RequestContext, plan: Planned, answer: TreeScores | OperaError, *, by: RankBy, field: str
 ) -> list[CandidateResult]:
     """Return every candidate's log-probability or its error, not yet in order."""
     candidates = []
@@ -108,7 +110,7 @@ def price(
             logprobs = or_raise(answer).of(query)
             candidates.append(_priced(logprobs, by_sum=by == "branch_sum"))
         except OperaError as error:
-            failure = run.error(error, f"{field}.{number}")
+            failure = context.error(error, f"{field}.{number}")
             candidates.append(CandidateResult(status="error", error=failure))
     return candidates
 

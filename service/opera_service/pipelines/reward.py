@@ -20,9 +20,9 @@ from opera_client.wire import (
     SegmentResult,
     TrajectoryResult,
 )
+from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.reward_audit import entries_of
 from opera_service.pipelines.reward_flags import flags_of
-from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
 from opera_service.rewards.base import GroupOutcome, Outcome
 from opera_service.rewards.outcomes import judge
@@ -81,22 +81,24 @@ async def reward(
     chosen = resolve(request.reward, request.preset, request.config)
     _refuse_repeated_groups(request.groups)
     version = request.weight_version
-    with Run(service, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
-        plans = await run.encode(_plan_all, service, chosen, request.groups)
-        scores = await run.score([plan.tree for plan in plans])
-        read = await run.read(_read_all, run, chosen, request, plans, scores, fresh)
+    with RequestContext(
+        service, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
+    ) as context:
+        plans = await context.encode(_plan_all, service, chosen, request.groups)
+        scores = await context.score([plan.tree for plan in plans])
+        read = await context.read(_read_all, context, chosen, request, plans, scores, fresh)
     rules = chosen.config.ema
     named = request.run_id if fresh is None else None
     baseline = service.baselines.update(named, rules, read.outcomes) if rules and named else None
     answer = RewardResult(
-        model=run.model,
+        model=context.model,
         reward=request.reward,
         preset=request.preset,
         config_hash=config_hash(chosen),
         components=list(chosen.components),
         groups=read.results,
-        usage=run.usage,
-        timing_ms=run.timing,
+        usage=context.usage,
+        timing_ms=context.timing,
         ema_baseline=baseline,
     )
     if (log := service.audit) is not None:
@@ -124,7 +126,7 @@ def _plan_all(service: Service, chosen: AnyReward, groups: Sequence[Group]) -> l
 
 
 def _plan(service: Service, chosen: AnyReward, group: Group, index: int) -> _Planned:
-    encoding = encode_group(group, index, service.reader, chosen.config)
+    encoding = encode_group(group, index, service.field_tokenizer, chosen.config)
     errors = dict(encoding.errors)
     if encoding.group is None:
         return _Planned(errors)
@@ -139,7 +141,7 @@ def _plan(service: Service, chosen: AnyReward, group: Group, index: int) -> _Pla
 
 
 def _read_all(
-    run: Run,
+    context: RequestContext,
     chosen: AnyReward,
     request: RewardRequest,
     plans: Sequence[_Planned],
@@ -151,7 +153,7 @@ def _read_all(
     unread = [error for one in settled for error in one.errors.values() if isinstance(error, EngineFailed)]
     if unread and not outcomes:
         raise unread[0]
-    results = [_group_result(run, request, index, one, fresh) for index, one in enumerate(settled)]
+    results = [_group_result(context, request, index, one, fresh) for index, one in enumerate(settled)]
     return _Read(results, outcomes)
 
 
@@ -169,7 +171,7 @@ def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) ->
 
 
 def _group_result(
-    run: Run,
+    context: RequestContext,
     request: RewardRequest,
     index: int,
     settled: _Settled,
@@ -178,18 +180,18 @@ def _group_result(
     group, (errors, encoded, outcome) = request.groups[index], settled
     scored: Iterator[tuple[EncodedTrajectory, Outcome, list[str]]] = iter(())
     if encoded and outcome:
-        flags = flags_of(run.service, request.run_id, encoded, outcome, fresh=fresh)
+        flags = flags_of(context.service, request.run_id, encoded, outcome, fresh=fresh)
         scored = iter(zip(encoded.trajectories, outcome.trajectories, flags, strict=True))
     results = []
     for at, trajectory in enumerate(group.trajectories):
         name = str(at) if trajectory.id is None else trajectory.id
         if at in errors:
-            error = run.error(errors[at], f"groups.{index}.trajectories.{at}")
+            error = context.error(errors[at], f"groups.{index}.trajectories.{at}")
             results.append(TrajectoryResult(id=name, status="error", error=error))
         else:
             results.append(_trajectory_result(name, *next(scored), request.detail))
     rewards = [one.reward for one in results if one.reward is not None]
-    run.service.telemetry.group(
+    context.service.metrics.group(
         request.reward,
         request.preset,
         rewards,

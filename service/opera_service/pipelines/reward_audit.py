@@ -9,8 +9,8 @@ import time
 from collections.abc import Collection, Iterator
 
 from opera_client.wire import Group, Prompt, RewardRequest, RewardResult, Trajectory, TrajectoryResult
-from opera_service import logs
-from opera_service.audit.entries import NOTHING, Entry, Member, Sent
+from opera_service.audit.entries import NOTHING, Entry, MemberEntry, Sent
+from opera_service.observability import logs
 
 
 def entries_of(
@@ -45,8 +45,8 @@ def entries_of(
 
 def _member(
     sent: Trajectory, result: TrajectoryResult, fresh: Collection[str] | None, *, keep_sent: bool
-) -> Member:
-    return Member(
+) -> MemberEntry:
+    return MemberEntry(
         id=result.id,
         fresh=fresh is None or result.id in fresh,
         status=result.status,

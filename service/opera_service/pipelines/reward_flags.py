@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from opera_service.observability.hacking_indicators import indicators
+from opera_service.observability.run_health import HACKING, Seen
 from opera_service.pipelines.service import Service
-from opera_service.reward_health.runs import HACKING, Seen
-from opera_service.reward_health.signs import signs
 from opera_service.rewards.base import GroupOutcome
 from opera_service.trajectories.encoded import EncodedGroup
 
@@ -23,12 +23,12 @@ def flags_of(
     fresh: Collection[str] | None,
 ) -> list[list[str]]:
     """Return the flags of each scored trajectory, and let the run's health see those in `fresh` (None: all)."""
-    scored = list(zip(group.trajectories, outcome.trajectories, signs(group), strict=True))
+    scored = list(zip(group.trajectories, outcome.trajectories, indicators(group), strict=True))
     flags = [list(dict.fromkeys((*one.flags, *found))) for _, one, found in scored]
     new = [at for at, (trajectory, *_) in enumerate(scored) if fresh is None or trajectory.id in fresh]
     seen = [Seen(scored[at][1].reward, scored[at][0].response_tokens, tuple(flags[at])) for at in new]
-    late = service.reward_health.group(run_id, seen, whole=fresh is None)
+    late = service.run_health.group(run_id, seen, whole=fresh is None)
     for at, more in zip(new, late, strict=True):
         flags[at] += more
-        service.telemetry.flagged([flag for flag in flags[at] if flag in HACKING])
+        service.metrics.flagged([flag for flag in flags[at] if flag in HACKING])
     return flags

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from opera_client.errors import OperaError
 from opera_client.wire import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
-from opera_service.pipelines.run import Run, or_raise, perplexity, total_and_mean
+from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.service import Service
 from opera_service.scoring.planner import Place, Planner
 from opera_service.scoring.scores import TreeScores
@@ -27,11 +27,13 @@ async def score(service: Service, request: ScoreRequest, *, deadline: float | No
     """Score every item that can be scored. `deadline` is a time of the service's clock."""
     service.limits.check_items(len(request.items))
     version = request.weight_version
-    with Run(service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline) as run:
-        trees, plans = await run.encode(_plan, service, request.items)
-        scores = await run.score(trees)
-        items = await run.read(_read, run, request, plans, scores)
-    return ScoreResult(model=run.model, items=items, usage=run.usage, timing_ms=run.timing)
+    with RequestContext(
+        service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline
+    ) as context:
+        trees, plans = await context.encode(_plan, service, request.items)
+        scores = await context.score(trees)
+        items = await context.read(_read, context, request, plans, scores)
+    return ScoreResult(model=context.model, items=items, usage=context.usage, timing_ms=context.timing)
 
 
 def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree], list[_Planned | OperaError]]:
@@ -40,7 +42,7 @@ def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree]
     plans: list[_Planned | OperaError] = []
     for index, item in enumerate(items):
         try:
-            encoded = encode_score(item, index, service.reader)
+            encoded = encode_score(item, index, service.field_tokenizer)
             planner = with_entropies if item.entropy else plain
             plans.append(_Planned(planner.add(encoded.context, encoded.target), encoded.target))
         except OperaError as error:
@@ -53,7 +55,7 @@ def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree]
 
 
 def _read(
-    run: Run,
+    context: RequestContext,
     request: ScoreRequest,
     plans: Sequence[_Planned | OperaError],
     scores: Sequence[TreeScores | OperaError],
@@ -64,7 +66,7 @@ def _read(
         try:
             results.append(_result(item, name, plan, scores, tokens=request.detail == "tokens"))
         except OperaError as error:
-            failure = run.error(error, f"items.{index}")
+            failure = context.error(error, f"items.{index}")
             results.append(ScoreItemResult(id=name, status="error", error=failure))
     return results
 

@@ -18,20 +18,20 @@ from opera_client.wire import ModelInfo, ServedModel
 from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, Generation, GenerationRequest, WeightReceiver
+from opera_service.observability.metrics import Metrics
+from opera_service.observability.run_health import RunHealth
+from opera_service.observability.run_metrics import RunMetrics
+from opera_service.observability.tracing import NoTracing, Tracing
 from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.limits import RequestLimits
-from opera_service.policy import Policy
-from opera_service.reward_health.metrics import RunMetrics
-from opera_service.reward_health.runs import RewardHealth
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.cache import CacheKey, ScoreCache
-from opera_service.scoring.line import Line
-from opera_service.scoring.scheduler import Scheduler, Scored
+from opera_service.scoring.dispatcher import Dispatcher
 from opera_service.scoring.tree import TokenTree
-from opera_service.telemetry import Telemetry
-from opera_service.tracing import NoTracing, Tracing
-from opera_service.trajectories.reader import Reader
+from opera_service.scoring.tree_dispatcher import Scored, TreeDispatcher
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.tokenizer import Tokenizer
+from opera_service.weights.manager import WeightManager
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Service:
         engine: Engine,
         tokenizer: Tokenizer,
         *,
-        telemetry: Telemetry | None = None,
+        metrics: Metrics | None = None,
         max_batch_tokens: int | None = None,
         encode_threads: int = 2,
         canary_tolerance: float = 0.05,
@@ -68,43 +68,43 @@ class Service:
         self.limits = limits or RequestLimits()
         self.transfer = transfer
         self.tokenizer = tokenizer
-        self.reader = Reader(tokenizer, engine.info.vocab_size, engine.info.max_context)
-        self.telemetry = telemetry or Telemetry()
+        self.field_tokenizer = FieldTokenizer(tokenizer, engine.info.vocab_size, engine.info.max_context)
+        self.metrics = metrics or Metrics()
         self.clock = time.monotonic
         self.baselines = Baselines()
-        self.reward_health = RewardHealth(self.clock)
+        self.run_health = RunHealth(self.clock)
         self.audit: AuditLog | None = None
         self.tracing: Tracing = NoTracing()
-        self.policy = Policy(engine, tokenizer, tolerance=canary_tolerance)
+        self.weights = WeightManager(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
-        self.scheduler = Scheduler(
+        self.tree_dispatcher = TreeDispatcher(
             engine.score,
             self.max_batch_tokens,
             limits=queue_limits,
             clock=self.clock,
-            on_batch=self.telemetry.batch,
-            on_drop=self.telemetry.dropped,
+            on_batch=self.metrics.batch,
+            on_drop=self.metrics.dropped,
         )
         # A line of its own: a batch of branches takes long, and vLLM scores others' trees meanwhile.
-        self.sampling: Line[Sampling, Sampled] = Line(
+        self.sampling_dispatcher: Dispatcher[Sampling, Sampled] = Dispatcher(
             self._sample,
             self.max_batch_tokens,
             tokens=_most_tokens,
             breaks_off=True,
             limits=queue_limits,
-            beside=self.scheduler,
+            beside=self.tree_dispatcher,
             clock=self.clock,
-            on_drop=self.telemetry.dropped_sampling,
+            on_drop=self.metrics.dropped_sampling,
         )
         self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
-        self.telemetry.registry.register(RunMetrics(self.reward_health.snapshot))
-        self.telemetry.watch_counted(self.cache.gauges, self.cache.counters)
-        self.telemetry.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
+        self.metrics.registry.register(RunMetrics(self.run_health.snapshot))
+        self.metrics.watch_counted(self.cache.gauges, self.cache.counters)
+        self.metrics.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
 
     def audit_to(self, log: AuditLog) -> None:
         """Record all rewards in `log` from now on; closing it is its owner's business."""
         self.audit = log
-        self.telemetry.registry.register(AuditMetrics(log))
+        self.metrics.registry.register(AuditMetrics(log))
 
     def model(self, weight_version: str | None = None) -> ModelInfo:
         """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""
@@ -112,7 +112,7 @@ class Service:
         version = weight_version or info.weight_version
         return ModelInfo(
             name=info.model,
-            revision=self.policy.revision_of(version) or "unknown",
+            revision=self.weights.revision_of(version) or "unknown",
             weight_version=version,
             dtype=info.dtype,
             engine=info.engine,
@@ -140,7 +140,7 @@ class Service:
             )
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function` in a worker thread, so that the event loop stays free."""
+        """RequestContext `function` in a worker thread, so that the event loop stays free."""
         loop, context = asyncio.get_running_loop(), copy_context()
         return await loop.run_in_executor(self._threads, lambda: context.run(function, *args, **kwargs))
 
@@ -180,8 +180,8 @@ class Service:
 
     async def aclose(self) -> None:
         """Finish queued work, then free engine and threads."""
-        await self.sampling.aclose()
-        await self.scheduler.aclose()
+        await self.sampling_dispatcher.aclose()
+        await self.tree_dispatcher.aclose()
         await self.engine.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -190,7 +190,7 @@ class Service:
         return [[next(found) for _ in item] for item in items]
 
     def _gauges(self) -> dict[str, float]:
-        trees, branches = self.scheduler, self.sampling
+        trees, branches = self.tree_dispatcher, self.sampling_dispatcher
         queue = {
             "queue_requests": trees.queued_requests + branches.queued_requests,
             "queue_trees": trees.queued_items,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from opera_service.settings import Settings, SettingsError, check
+from opera_service.server.settings import Settings, SettingsError, check
 
 SERVES_OWN = ("host", "port", "ssl_certfile", "ssl_keyfile")
 

@@ -37,7 +37,7 @@ class Coordinator:
     def __init__(self, spool_dir: Path | None) -> None:
         """`spool_dir` as in the settings: a folder that every node sees."""
         self._root = root_of(spool_dir)
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, Dispatcher] = {}
 
     async def hear(self, line: str, beat: Beat) -> Order:
         """Note what a replica says; answer with what it is to do, at the latest after `HOLD_S`."""
@@ -54,13 +54,13 @@ class Coordinator:
         except OperaError as error:  # a value, lest Ray dresses it up as an exception of its own
             return error
 
-    def _line(self, name: str) -> Line:
+    def _line(self, name: str) -> Dispatcher:
         if name not in self._lines:
-            self._lines[name] = Line(folder_of(self._root, name))
+            self._lines[name] = Dispatcher(folder_of(self._root, name))
         return self._lines[name]
 
 
-class Line:
+class Dispatcher:
     """The ledger of one line and its folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opera_client.errors import Unavailable
-from opera_service.api.envelope import OPEN_PATHS, error_response
+from opera_service.api.middleware import OPEN_PATHS, error_response
 
 REPLICA = "X-Opera-Replica"
 AGAIN_S = 1.0

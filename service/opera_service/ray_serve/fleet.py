@@ -15,8 +15,8 @@ from opera_client.errors import NotSupported, OperaError
 from opera_client.wire import PolicyLoadResult
 from opera_service.engines.adapter import is_adapter
 from opera_service.engines.checkpoint import content_hash
-from opera_service.policy import Policy
 from opera_service.ray_serve.ledger import Weights
+from opera_service.weights.manager import WeightManager
 
 Push = Callable[[Weights], Awaitable[bool | OperaError]]
 """How the coordinator is asked to have all replicas serve weights; its answer, or why they do not."""
@@ -25,7 +25,7 @@ Push = Callable[[Weights], Awaitable[bool | OperaError]]
 class Fleet:
     """All replicas, as seen from one of them."""
 
-    def __init__(self, policy: Policy, push: Push, folder: Path, spool: Path) -> None:
+    def __init__(self, policy: WeightManager, push: Push, folder: Path, spool: Path) -> None:
         """Weights that arrived below `spool` are moved to `folder`; every replica must see it."""
         self._policy, self._push, self._folder, self._spool = policy, push, folder, spool
 

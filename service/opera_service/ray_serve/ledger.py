@@ -29,7 +29,7 @@ class Weights:
     path: str | None = None
     """Where every replica finds them; None for what the engines were started with."""
     canary_logprob: float | None = None
-    """The sender's own number, see `Policy.load`."""
+    """The sender's own number, see `WeightManager.load`."""
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Member:
                     f"replica {self._name} does not see {source}; give --spool-dir (and what /policy/load reads) "
                     "a disk that all nodes share"
                 )
-            await self._service.policy.load(
+            await self._service.weights.load(
                 source,
                 weights.version,
                 revision=weights.revision,

@@ -16,8 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from opera_client.errors import EngineFailed, OperaError
 from opera_service.api.app import create_app
-from opera_service.assembly import build_service
-from opera_service.lifecycle import Lifecycle
+from opera_service.observability.metrics import Metrics
 from opera_service.pipelines.service import Service
 from opera_service.ray_serve.args import settings_of
 from opera_service.ray_serve.fence import Fence
@@ -25,8 +24,9 @@ from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of, root_of
 from opera_service.ray_serve.ledger import Beat, Order, Weights
 from opera_service.ray_serve.member import Member
-from opera_service.serve import SWITCH_INTERVAL_S
-from opera_service.telemetry import Telemetry
+from opera_service.server.build import build_service
+from opera_service.server.command import SWITCH_INTERVAL_S
+from opera_service.server.lifecycle import Lifecycle
 
 LOOK_S = 0.5
 """How often a replica looks whether Serve wants it to go."""
@@ -47,9 +47,9 @@ class Scorer:
         if settings.audit is not None:
             own["audit"] = settings.audit.with_stem(f"{settings.audit.stem}-{name}")
         settings = settings.model_copy(update=own)
-        telemetry = Telemetry()
+        metrics = Metrics()
         loop = asyncio.get_running_loop()
-        service = await asyncio.to_thread(build_service, settings, telemetry, loop)
+        service = await asyncio.to_thread(build_service, settings, metrics, loop)
         service.transfer = None  # a trainer's process group would reach this replica only
         line = line_of(service)
 
@@ -64,7 +64,7 @@ class Scorer:
         await self._member.join()
         app = create_app(settings, service=service)
         self._lifecycle: Lifecycle = app.state.lifecycle
-        self._lifecycle.fleet = Fleet(service.policy, push, folder_of(root, line), root / "spool")
+        self._lifecycle.fleet = Fleet(service.weights, push, folder_of(root, line), root / "spool")
         self._app = Fence(app, name, self._member.door, lambda: self._member.may_serve)
         self._watch = asyncio.create_task(self._leave_in_time())
 

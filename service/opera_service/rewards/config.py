@@ -6,31 +6,31 @@ from typing import Literal
 
 from pydantic import Field
 
-from opera_service.trajectories.rules import (
-    ContextRules,
-    ReflectionRules,
-    Rules,
-    SegmentRules,
-    ThinkRules,
+from opera_service.trajectories.encoding_config import (
+    ConfigModel,
+    ContextConfig,
+    ReflectionConfig,
+    SegmentConfig,
+    ThinkConfig,
 )
 
 Judge = Literal["boxed_exact", "math_verify"]
 
 
-class EmaRules(Rules):
+class EmaRules(ConfigModel):
     """The running mean reported beside the rewards (released code: `GlobalEMA`, `ppl_ema_baseline`)."""
 
     alpha: float = Field(0.1, gt=0, le=1, description="Weight of a new step's mean.")
     mix: float = Field(0.2, ge=0, le=1, description="Share of the running mean in a smoothed log-prob.")
 
 
-class RewardConfig(Rules):
+class RewardConfig(ConfigModel):
     """Encoding rules; rewards add their own sections."""
 
-    think: ThinkRules = Field(default_factory=ThinkRules)
-    segment: SegmentRules = Field(default_factory=SegmentRules)
-    reflection_words: ReflectionRules = Field(default_factory=ReflectionRules)
-    context: ContextRules = Field(default_factory=ContextRules)
+    think: ThinkConfig = Field(default_factory=ThinkConfig)
+    segment: SegmentConfig = Field(default_factory=SegmentConfig)
+    reflection_words: ReflectionConfig = Field(default_factory=ReflectionConfig)
+    context: ContextConfig = Field(default_factory=ContextConfig)
     ema: EmaRules | None = Field(None, description="Running mean of the run's log-probs; a metric only (D11).")
 
     def judge_of(self, task: str) -> Judge | None:  # noqa: ARG002 (rewards that judge override it)

@@ -1,6 +1,6 @@
-"""What segments did to the reference's log-prob: gains, records, the calibrated margin, the climb. Pure numpy.
+"""What segments did to the reference's log-prob: gains, the calibrated margin, the potential gain. Numpy only.
 
-`levels` are prices after 0, 1, … segments of one trajectory; entry 0 is before any thought.
+`boundary_logprobs` are its log-probs after 0, 1, … segments of one trajectory; entry 0 is before any thought.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def step_gains(levels: Values) -> Values:
+def step_gains(boundary_logprobs: Values) -> Values:
     """Return each segment's level minus the previous one's (released code)."""
-    return np.diff(levels)
+    return np.diff(boundary_logprobs)
 
 
-def record_gains(levels: Values) -> Values:
+def running_maximum_gains(boundary_logprobs: Values) -> Values:
     """Return each segment's level minus the best before it, the initial one included (closes D16)."""
-    return np.asarray(levels[1:] - np.maximum.accumulate(levels)[:-1])
+    return np.asarray(boundary_logprobs[1:] - np.maximum.accumulate(boundary_logprobs)[:-1])
 
 
 def squashed_count(credited: Mask, scale: float) -> float:
@@ -29,7 +29,7 @@ def squashed_count(credited: Mask, scale: float) -> float:
     return float(np.tanh(np.count_nonzero(credited) / scale))
 
 
-def climb(sums: Values, credited: Mask, ceiling: float, temperature: float) -> float:
+def potential_gain(sums: Values, credited: Mask, ceiling: float, temperature: float) -> float:
     """Return the likelihood that credited segments won, in proportion to where the thought ended; in [0, 1].
 
     With q_k = exp(min(0, sum_k - ceiling) / temperature) this is q_S times the sum, over credited segments, of
@@ -39,11 +39,11 @@ def climb(sums: Values, credited: Mask, ceiling: float, temperature: float) -> f
         sums: log-probs of the whole reference, in nats, after 0 … S segments.
         credited: the S segments that count.
         ceiling: log-prob from which on nothing is left to win: the best peer's final price. -inf (no peer)
-            makes everything worth the same, and the climb 0.
+            makes everything worth the same, and the potential_gain 0.
         temperature: in nats.
     """
     heights = np.exp(np.minimum(0.0, sums - ceiling) / temperature)
-    rises = np.maximum(0.0, record_gains(heights))
+    rises = np.maximum(0.0, running_maximum_gains(heights))
     return float(heights[-1] * rises[credited].sum())
 
 

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field
 
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.rules import Rules
+from opera_service.trajectories.encoding_config import ConfigModel
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 
 
-class GuardRules(Rules):
+class GuardConfig(ConfigModel):
     """Checks on the text that decide what is priced and paid."""
 
     format_gate: bool = Field(
@@ -35,7 +35,7 @@ class GuardRules(Rules):
     )
 
 
-OFF = GuardRules(format_gate=False, copy_ngram=None, copy_share=None)
+OFF = GuardConfig(format_gate=False, copy_ngram=None, copy_share=None)
 
 
 def words(text: str) -> list[str]:
@@ -67,7 +67,7 @@ def _grams(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:
 class CopyGuard:
     """Finds where a thought starts to copy one group's reference. What the prompt itself says is no copy."""
 
-    def __init__(self, group: EncodedGroup, rules: GuardRules) -> None:
+    def __init__(self, group: EncodedGroup, rules: GuardConfig) -> None:
         reference, prompt = words(group.reference), words(group.prompt)
         self._rules = rules
         self._active = len(reference) >= rules.copy_min_words

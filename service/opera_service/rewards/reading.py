@@ -77,5 +77,5 @@ class _Known:
 def _paths(tree: TokenTree) -> Iterator[tuple[bytes, int]]:
     """Yield every query's context and target, and where they meet."""
     for query in range(tree.num_queries):
-        ids, context = tree.query_path(query)
+        ids, context = tree.query_context(query)
         yield ids.tobytes(), context

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from opera_client.errors import Overloaded, TooManyTokens
-from opera_service.drain_rate import LEAST_WAIT_S, DrainRate, seconds_to_wait
 from opera_service.scoring.batching import BatchQueue, Clock, Work
+from opera_service.scoring.drain_rate import LEAST_WAIT_S, DrainRate, seconds_to_wait
 
 _MARGIN = 0.8
 """Work is let in when it should be done within this part of the time it has left."""
@@ -36,7 +36,7 @@ class QueueLimits:
 
 
 @dataclass(eq=False)
-class Seat:
+class Reservation:
     """One request's place, taken before its trees are known; until they are queued it counts as `tokens`."""
 
     run: str
@@ -84,7 +84,7 @@ class Admission:
             self._doors.append(self)
         self._clock = clock
         self._drain = DrainRate()
-        self._entering: set[Seat] = set()
+        self._entering: set[Reservation] = set()
         self._promises: OrderedDict[str, _Promise] = OrderedDict()
         self._running: Counter[str] = Counter()
         """Tokens that each run has on the engine."""
@@ -95,7 +95,7 @@ class Admission:
     @property
     def held(self) -> _Room:
         """Requests and tokens that wait, or are about to."""
-        claimed = sum(seat.tokens for seat in self._entering)
+        claimed = sum(reservation.tokens for reservation in self._entering)
         return _Room(self.queue.requests + len(self._entering), self.queue.tokens + claimed)
 
     @property
@@ -114,34 +114,34 @@ class Admission:
 
     # --- events ------------------------------------------------------------------------------------------
 
-    def enter(self, run: str, about: int, deadline: float | None) -> Seat:
+    def enter(self, run: str, about: int, deadline: float | None) -> Reservation:
         """Take a place for a request of `about` so many tokens. Raises `Overloaded`; `leave` must follow."""
         about = min(max(about, 1), self.limits.max_tokens)
         self._check(run, about, deadline)
         if run in self._promises:  # it has come for its room
             self._promises[run] = self._promises[run]._replace(tokens=0)
-        seat = Seat(run, about)
-        self._entering.add(seat)
-        return seat
+        reservation = Reservation(run, about)
+        self._entering.add(reservation)
+        return reservation
 
-    def weigh(self, seat: Seat, tokens: int, deadline: float | None) -> None:
+    def weigh(self, reservation: Reservation, tokens: int, deadline: float | None) -> None:
         """Let the request's trees in, whose sizes are known now; they must be queued before anything else happens.
 
         Raises `TooManyTokens` when they would not fit into an empty queue, `Overloaded`.
         """
-        self.leave(seat)
+        self.leave(reservation)
         if tokens > self.limits.max_tokens:
             raise TooManyTokens(
                 f"the request has {tokens} distinct tokens to compute, and {self.limits.max_tokens} may wait at a "
                 "time (--max-queue-tokens); send fewer groups or items at once"
             )
         if tokens:
-            self._check(seat.run, tokens, deadline)
-        seat.weighed = True
+            self._check(reservation.run, tokens, deadline)
+        reservation.weighed = True
 
-    def leave(self, seat: Seat) -> None:
+    def leave(self, reservation: Reservation) -> None:
         """Give the place back, if it is still held."""
-        self._entering.discard(seat)
+        self._entering.discard(reservation)
 
     def started(self, batch: Sequence[Work]) -> None:
         """These trees went to the engine."""
@@ -213,8 +213,8 @@ class Admission:
     def _claims(self) -> Counter[str]:
         """Return the tokens that each run is about to queue."""
         claims: Counter[str] = Counter()
-        for seat in self._entering:
-            claims[seat.run] += seat.tokens
+        for reservation in self._entering:
+            claims[reservation.run] += reservation.tokens
         return claims
 
     def _late(self, run: str, tokens: int, deadline: float) -> float:

@@ -73,7 +73,7 @@ class TokenTree:
         return len(self.tokens)
 
     @property
-    def num_runs(self) -> int:
+    def num_paths(self) -> int:
         """Number of runs."""
         return len(self.run_parent)
 
@@ -106,7 +106,7 @@ class TokenTree:
             found.update(np.ascontiguousarray(array, dtype=np.int32).data)
         return found.digest()
 
-    def run_of(self, token: int) -> int:
+    def path_of(self, token: int) -> int:
         """Return the run that holds the token index `token`."""
         return int(np.searchsorted(self.run_start, token, side="right")) - 1
 
@@ -114,7 +114,7 @@ class TokenTree:
         """Return the [start, stop) index intervals, root first, that make up the path ending with `token`."""
         found: list[tuple[int, int]] = []
         while token >= 0:
-            run = self.run_of(token)
+            run = self.path_of(token)
             found.append((int(self.run_start[run]), token + 1))
             token = int(self.run_parent[run])
         return found[::-1]
@@ -123,7 +123,7 @@ class TokenTree:
         """Return the slice of the scored pairs that belong to `query`."""
         return slice(int(self.query_start[query]), int(self.query_start[query + 1]))
 
-    def query_path(self, query: int) -> tuple[Ids, int]:
+    def query_context(self, query: int) -> tuple[Ids, int]:
         """Return the whole context + target of `query` as ids, and how many of them are context."""
         pairs = self.query_slice(query)
         path = [self.tokens[start:stop] for start, stop in self.intervals(int(self.rows[pairs.stop - 1]))]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from opera_service.scoring.tree import Ids, as_ids
-from opera_service.trajectories.pieces import Ends, PieceTable
+from opera_service.trajectories.token_bytes import Ends, TokenBytes
 
 MARKS = ("<think>", "</think>", "<|end|>")
 END_ID = 258
@@ -34,7 +34,7 @@ class ByteTokenizer:
 
     def __init__(self) -> None:
         pieces = [bytes([value]) for value in range(256)] + [mark.encode() for mark in MARKS]
-        self._pieces = PieceTable(pieces, special=[END_ID])
+        self._pieces = TokenBytes(pieces, special=[END_ID])
         self._marks = re.compile("(" + "|".join(map(re.escape, MARKS)) + ")")
 
     def encode(self, text: str) -> Ids:

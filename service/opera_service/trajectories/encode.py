@@ -12,13 +12,13 @@ import numpy as np
 from opera_client.errors import EmptyContext, EmptyResponse, OperaError
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids
-from opera_service.trajectories.controls import control_paragraphs
+from opera_service.trajectories.control_prompts import control_paragraphs
 from opera_service.trajectories.encode_ids import encode_ids, without_end
 from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.reader import Reader, given_field
+from opera_service.trajectories.encoding_config import EncodingConfig
+from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 from opera_service.trajectories.reference import read_reference
-from opera_service.trajectories.rules import EncodingRules
 from opera_service.trajectories.think import opens_thought
 
 
@@ -32,14 +32,14 @@ class GroupEncoding:
     """By position in the request: why a trajectory could not be encoded."""
 
 
-def encode_group(group: Group, index: int, reader: Reader, rules: EncodingRules) -> GroupEncoding:
+def encode_group(group: Group, index: int, fields: FieldTokenizer, rules: EncodingConfig) -> GroupEncoding:
     """Encode the group at `index` of a request; `rules` is a reward's configuration.
 
     A wrong prompt or reference is an error of every trajectory. Raises nothing of a request's making.
     """
     field = f"groups.{index}"
     try:
-        common = _Common.read(group, field, reader, rules)
+        common = _Common.read(group, field, fields, rules)
     except OperaError as error:
         return GroupEncoding(None, dict.fromkeys(range(len(group.trajectories)), error))
     encoded: list[EncodedTrajectory] = []
@@ -72,8 +72,8 @@ def encode_group(group: Group, index: int, reader: Reader, rules: EncodingRules)
 class _Common:
     """What all trajectories of a group share."""
 
-    reader: Reader
-    rules: EncodingRules
+    fields: FieldTokenizer
+    rules: EncodingConfig
     prompt: str
     prompt_ids: Ids
     opened: bool
@@ -84,14 +84,14 @@ class _Common:
     controls: tuple[Ids, ...]
 
     @classmethod
-    def read(cls, group: Group, field: str, reader: Reader, rules: EncodingRules) -> _Common:
-        tokenizer, context = reader.tokenizer, rules.context
-        prompt_ids = reader.prompt(group.prompt, group.prompt_token_ids, f"{field}.prompt")
+    def read(cls, group: Group, field: str, fields: FieldTokenizer, rules: EncodingConfig) -> _Common:
+        tokenizer, context = fields.tokenizer, rules.context
+        prompt_ids = fields.prompt(group.prompt, group.prompt_token_ids, f"{field}.prompt")
         prompt_field = given_field(f"{field}.prompt", group.prompt_token_ids)
         prompt = tokenizer.decode(prompt_ids, skip_special=True)
         opened = opens_thought(tokenizer.to_bytes(prompt_ids), rules.think)
         if context.mode == "text":
-            prompt_ids = reader.checked(standalone(prompt, tokenizer), prompt_field)
+            prompt_ids = fields.checked(standalone(prompt, tokenizer), prompt_field)
             initial = standalone(prompt + rules.think.open, tokenizer)
         elif opened:
             initial = prompt_ids
@@ -99,37 +99,37 @@ class _Common:
             initial = np.concatenate([prompt_ids, tokenizer.encode(context.opening)])
         if not len(prompt_ids):
             raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
-        reference, reference_ids = read_reference(group, f"{field}.reference", reader, rules)
+        reference, reference_ids = read_reference(group, f"{field}.reference", fields, rules)
         bridge = tokenizer.encode(context.bridge)
         fixed = len(initial) + len(bridge) + len(reference_ids)
-        reader.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=len(reference_ids))
+        fields.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=len(reference_ids))
         controls = [tokenizer.encode(text) for text in control_paragraphs(prompt)] if context.controls else []
         return cls(
-            reader=reader,
+            fields=fields,
             rules=rules,
             prompt=prompt,
             prompt_ids=prompt_ids,
             opened=opened,
-            initial=reader.checked(initial, prompt_field),
-            bridge=reader.checked(bridge, "config.context.bridge"),
+            initial=fields.checked(initial, prompt_field),
+            bridge=fields.checked(bridge, "config.context.bridge"),
             reference=reference,
             reference_ids=reference_ids,
-            controls=tuple(ids for ids in controls if fixed + len(ids) <= reader.max_context),
+            controls=tuple(ids for ids in controls if fixed + len(ids) <= fields.max_context),
         )
 
     def encode(self, trajectory: Trajectory, position: int, field: str) -> EncodedTrajectory:
         name = str(position) if trajectory.id is None else trajectory.id
         given = trajectory.response_token_ids
-        response = self.reader.tokens(trajectory.response, given, f"{field}.response")
+        response = self.fields.tokens(trajectory.response, given, f"{field}.response")
         field = given_field(f"{field}.response", given)
         if not len(response):
             raise EmptyResponse("the response has no tokens; leave it out, or send what was written", field=field)
-        tokenizer, text = self.reader.tokenizer, trajectory.response
+        tokenizer, text = self.fields.tokenizer, trajectory.response
         if self.rules.context.mode == "text":
             return encode_text(
                 name, response, text,
                 prompt=self.prompt, initial=self.initial, tokenizer=tokenizer, rules=self.rules,
-                check=lambda context: self.check_fits(len(self.reader.checked(context, field)), field),
+                check=lambda context: self.check_fits(len(self.fields.checked(context, field)), field),
             )  # fmt: skip
         self.check_fits(len(self.prompt_ids) + without_end(response, tokenizer.eos_id), field)
         return encode_ids(
@@ -141,7 +141,7 @@ class _Common:
     def check_fits(self, context: int, field: str) -> None:
         """Raise `ContextTooLong` when bridge and reference do not fit after `context` tokens."""
         prompt = min(len(self.prompt_ids), context)
-        self.reader.check_length(
+        self.fields.check_length(
             field,
             prompt=prompt,
             response=context - prompt,

@@ -9,7 +9,7 @@ import numpy as np
 from opera_client.wire import ExpandItem
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encode_rank import EncodedRank, encode_shared
-from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class EncodedExpand:
         return np.concatenate([self.shared.context_ids, self.guides[branch]])
 
 
-def encode_expand(item: ExpandItem, index: int, reader: Reader) -> EncodedExpand:
+def encode_expand(item: ExpandItem, index: int, fields: FieldTokenizer) -> EncodedExpand:
     """Encode the item at `index` of a request; raises an `OperaError` that names the wrong field.
 
     `ContextTooLong` says when prefix, guiding word, `max_tokens` and reference do not fit the model together.
     """
-    shared = encode_shared(item, index, reader)
+    shared = encode_shared(item, index, fields)
     words = [
-        reader.text(word, f"items.{index}.guiding_words.{number}")
+        fields.text(word, f"items.{index}.guiding_words.{number}")
         for number, word in enumerate(item.guiding_words)
     ]
     guides = tuple(words[branch % len(words)] if words else shared.prefix_ids[:0] for branch in range(item.n))
-    reader.check_length(
+    fields.check_length(
         f"items.{index}.max_tokens",
         prompt=len(shared.prompt_ids),
         prefix=len(shared.prefix_ids),

@@ -9,11 +9,11 @@ import numpy as np
 
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encoded import EncodedTrajectory, Segment
-from opera_service.trajectories.pieces import Ends
+from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.reflection import is_reflective
-from opera_service.trajectories.rules import EncodingRules
 from opera_service.trajectories.segments import first_at_least, last_at_most, paragraphs, spans
 from opera_service.trajectories.think import Thought, find_thought
+from opera_service.trajectories.token_bytes import Ends
 from opera_service.trajectories.tokenizer import Tokenizer
 
 
@@ -26,7 +26,7 @@ def encode_ids(
     initial: Ids,
     opened: bool,
     tokenizer: Tokenizer,
-    rules: EncodingRules,
+    rules: EncodingConfig,
 ) -> EncodedTrajectory:
     """Encode one response; `text` is what to show instead of the decoded ids, `opened` as in `find_thought`.
 

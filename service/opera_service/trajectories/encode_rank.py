@@ -13,7 +13,7 @@ import numpy as np
 from opera_client.errors import EmptyContext, EmptyReference, EmptyResponse, OperaError
 from opera_client.wire import Branching, Candidate, RankBy, RankItem
 from opera_service.scoring.tree import Ids, as_ids
-from opera_service.trajectories.reader import Reader, given_field
+from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class EncodedRank:
         return np.concatenate([self.prompt_ids, self.prefix_ids])
 
 
-def encode_shared(item: Branching, index: int, reader: Reader) -> EncodedRank:
+def encode_shared(item: Branching, index: int, fields: FieldTokenizer) -> EncodedRank:
     """Encode what all branches of the item at `index` of a request share.
 
     Raises `OperaError` when prompt, prefix or reference are wrong.
     """
     path = f"items.{index}"
-    prompt = reader.prompt(item.prompt, item.prompt_token_ids, f"{path}.prompt")
-    prefix = reader.tokens(item.prefix, item.prefix_token_ids, f"{path}.prefix")
+    prompt = fields.prompt(item.prompt, item.prompt_token_ids, f"{path}.prompt")
+    prefix = fields.tokens(item.prefix, item.prefix_token_ids, f"{path}.prefix")
     prompt_field = given_field(f"{path}.prompt", item.prompt_token_ids)
     if not len(prompt) and item.by == "sequence":
         raise EmptyContext(
@@ -55,7 +55,7 @@ def encode_shared(item: Branching, index: int, reader: Reader) -> EncodedRank:
         raise EmptyContext("prompt and prefix have no tokens; give at least one of them", field=prompt_field)
     reference = as_ids([])
     if item.by == "reference":
-        reference = reader.tokens(item.reference, item.reference_token_ids, f"{path}.reference")
+        reference = fields.tokens(item.reference, item.reference_token_ids, f"{path}.reference")
         if not len(reference):
             raise EmptyReference(
                 "the reference has no tokens; give the known good answer",
@@ -70,19 +70,19 @@ def encode_shared(item: Branching, index: int, reader: Reader) -> EncodedRank:
     )
 
 
-def encode_rank(item: RankItem, index: int, reader: Reader) -> EncodedRank:
+def encode_rank(item: RankItem, index: int, fields: FieldTokenizer) -> EncodedRank:
     """Encode the item at `index` of a request; a wrong candidate has its own error.
 
     Raises `OperaError` when prompt, prefix or reference are wrong, which concern every candidate.
     """
-    shared = encode_shared(item, index, reader)
+    shared = encode_shared(item, index, fields)
     candidates: dict[int, Ids] = {}
     errors: dict[int, OperaError] = {}
     for position, candidate in enumerate(item.candidates):
         path = f"items.{index}.candidates.{position}"
         try:
-            branch = _branch(candidate, path, reader)
-            reader.check_length(
+            branch = _branch(candidate, path, fields)
+            fields.check_length(
                 path,
                 prompt=len(shared.prompt_ids),
                 prefix=len(shared.prefix_ids),
@@ -95,12 +95,12 @@ def encode_rank(item: RankItem, index: int, reader: Reader) -> EncodedRank:
     return replace(shared, candidates=candidates, errors=errors)
 
 
-def _branch(candidate: str | Candidate, path: str, reader: Reader) -> Ids:
+def _branch(candidate: str | Candidate, path: str, fields: FieldTokenizer) -> Ids:
     if isinstance(candidate, str):
-        branch = reader.text(candidate, path)
+        branch = fields.text(candidate, path)
     else:
         path = f"{path}.token_ids"
-        branch = reader.checked(as_ids(candidate.token_ids), path)
+        branch = fields.checked(as_ids(candidate.token_ids), path)
     if not len(branch):
         raise EmptyResponse("the candidate has no tokens; leave it out", field=path)
     return branch

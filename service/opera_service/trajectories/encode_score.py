@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from opera_client.errors import EmptyContext, EmptyResponse
 from opera_client.wire import ScoreItem
 from opera_service.scoring.tree import Ids
-from opera_service.trajectories.reader import Reader, given_field
+from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class EncodedScore:
     target: Ids
 
 
-def encode_score(item: ScoreItem, index: int, reader: Reader) -> EncodedScore:
+def encode_score(item: ScoreItem, index: int, fields: FieldTokenizer) -> EncodedScore:
     """Encode the item at `index` of a request; raises an `OperaError` that names the wrong field."""
     field = f"items.{index}"
-    context = reader.tokens(item.context, item.context_token_ids, f"{field}.context")
+    context = fields.tokens(item.context, item.context_token_ids, f"{field}.context")
     if not len(context):
         raise EmptyContext(
             "the context has no tokens, so the first target token has no log-probability; give a context, the "
             "model's start token for instance",
             field=given_field(f"{field}.context", item.context_token_ids),
         )
-    target = reader.tokens(item.target, item.target_token_ids, f"{field}.target")
+    target = fields.tokens(item.target, item.target_token_ids, f"{field}.target")
     target_field = given_field(f"{field}.target", item.target_token_ids)
     if not len(target):
         raise EmptyResponse("the target has no tokens; give the text to price", field=target_field)
-    reader.check_length(target_field, context=len(context), target=len(target))
+    fields.check_length(target_field, context=len(context), target=len(target))
     return EncodedScore(str(index) if item.id is None else item.id, context, target)

@@ -12,8 +12,8 @@ import numpy as np
 
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.encoded import EncodedTrajectory, Segment
+from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.reflection import is_reflective
-from opera_service.trajectories.rules import EncodingRules
 from opera_service.trajectories.segments import first_at_least, last_at_most
 from opera_service.trajectories.think import find_thought
 from opera_service.trajectories.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ def encode_text(
     prompt: str,
     initial: Ids,
     tokenizer: Tokenizer,
-    rules: EncodingRules,
+    rules: EncodingConfig,
     check: Callable[[Ids], None],
 ) -> EncodedTrajectory:
     """Encode one response after the prompt's text; segments are placed in the response's own tokens.

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from opera_client.errors import InvalidRequest, NotFound, NotSupported
 from opera_service.scoring.tree import Ids, as_ids
-from opera_service.trajectories.pieces import Ends, PieceTable
+from opera_service.trajectories.token_bytes import Ends, TokenBytes
 
 # Spaces, doubled tokens, punctuation, newlines, several bytes a character: what decoders are tempted to alter.
 _PROBE = "a a aa, don't . <think>\n\nWait...\r\n\r\n  x=1\t\n\n\n等等 é😀 </think>\n\nNo !"
@@ -101,12 +101,12 @@ class HFTokenizer:
             )
 
 
-def _piece_table(raw: RawTokenizer, size: int) -> PieceTable:
+def _piece_table(raw: RawTokenizer, size: int) -> TokenBytes:
     special = [token for token, added in raw.get_added_tokens_decoder().items() if added.special]
     kinds = _decoder_kinds(raw)
     if "ByteLevel" in kinds:
         alphabet = _byte_alphabet()
-        return PieceTable([_byte_level_piece(raw.id_to_token(i), alphabet) for i in range(size)], special)
+        return TokenBytes([_byte_level_piece(raw.id_to_token(i), alphabet) for i in range(size)], special)
     return _probed_table(raw, size, special, byte_fallback="ByteFallback" in kinds)
 
 
@@ -134,7 +134,7 @@ def _byte_level_piece(token: str | None, alphabet: Mapping[str, int]) -> bytes:
     return token.encode()  # an added token with characters outside the alphabet is its own text
 
 
-def _probed_table(raw: RawTokenizer, size: int, special: list[int], *, byte_fallback: bool) -> PieceTable:
+def _probed_table(raw: RawTokenizer, size: int, special: list[int], *, byte_fallback: bool) -> TokenBytes:
     """Ask the decoder what each token adds after another one, and what it says at the start of a text."""
     anchor = raw.encode("a", add_special_tokens=False).ids[-1]
     prefix = len(raw.decode([anchor], skip_special_tokens=False))
@@ -151,4 +151,4 @@ def _probed_table(raw: RawTokenizer, size: int, special: list[int], *, byte_fall
         for i, text in enumerate(alone)
         if text.encode() != pieces[i] and pieces[i].startswith(b" ")
     }
-    return PieceTable(pieces, special, initial)
+    return TokenBytes(pieces, special, initial)

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from opera_service.trajectories.rules import ReflectionRules
+from opera_service.trajectories.encoding_config import ReflectionConfig
 
 AUTHORS = ("But", "Wait", "Hmm", "However", "Wait a minute")
 
@@ -53,7 +53,7 @@ _LIST_MARKER = re.compile(r"(?:\d{1,3}|[a-z])[.):、]\s*")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'"})
 
 
-def is_reflective(text: str, rules: ReflectionRules) -> bool:
+def is_reflective(text: str, rules: ReflectionConfig) -> bool:
     """Whether `text` holds a reflection word, by the rules' lists, matching and position."""
     if rules.match == "substring" and rules.where == "anywhere":  # the released code: nothing is normalised
         lowered = text.lower()
@@ -79,13 +79,13 @@ def _undecorated(sentence: str) -> str:
     return sentence[marker.end() :].lstrip(_DECORATION) if marker else sentence
 
 
-def _listed_words(rules: ReflectionRules) -> tuple[str, ...]:
+def _listed_words(rules: ReflectionConfig) -> tuple[str, ...]:
     lists = {"authors": AUTHORS, "en": ENGLISH, "zh": CHINESE}
     return tuple(word for language in rules.languages for word in lists[language]) + rules.words
 
 
 @lru_cache(maxsize=64)
-def _pattern(rules: ReflectionRules) -> re.Pattern[str]:
+def _pattern(rules: ReflectionConfig) -> re.Pattern[str]:
     words = [_normalised(word) for word in _listed_words(rules)]
     whole = [_literal(word) for word in words if rules.match == "word" and _has_borders(word)]
     bare = [_literal(word) for word in words if not (rules.match == "word" and _has_borders(word))]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opera_service.trajectories.pieces import Ends
-from opera_service.trajectories.rules import SegmentRules
+from opera_service.trajectories.encoding_config import SegmentConfig
 from opera_service.trajectories.think import SPACE, is_blank
+from opera_service.trajectories.token_bytes import Ends
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def paragraphs(response: bytes, start: int, end: int, separator: str) -> list[Pa
     return found
 
 
-def spans(pieces: Sequence[Paragraph], ends: Ends, rules: SegmentRules) -> list[Span]:
+def spans(pieces: Sequence[Paragraph], ends: Ends, rules: SegmentConfig) -> list[Span]:
     """Turn paragraphs, which tile a thought, into the token spans of segments.
 
     `ends` are the byte ends of the response's tokens. The last boundary never reaches past the thought, so a

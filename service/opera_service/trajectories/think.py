@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from opera_service.trajectories.rules import ThinkRules
+from opera_service.trajectories.encoding_config import ThinkConfig
 
 SPACE = rb"(?:\s|\xc2\xa0|\xe3\x80\x80)"
 """One white space, the no-break and the ideographic one included, as a pattern on UTF-8 bytes."""
@@ -36,7 +36,7 @@ class Thought:
         return not {"think_missing", "think_unclosed"} & set(self.flags)
 
 
-def opens_thought(prompt: bytes, rules: ThinkRules) -> bool:
+def opens_thought(prompt: bytes, rules: ThinkConfig) -> bool:
     """Whether the prompt leaves a think block open, as templates that prefill `<think>` do.
 
     Only an opening tag at the very end counts: an instruction that merely mentions the tag opens nothing.
@@ -45,7 +45,7 @@ def opens_thought(prompt: bytes, rules: ThinkRules) -> bool:
     return last >= 0 and is_blank(prompt[last + len(rules.open.encode()) :])
 
 
-def find_thought(response: bytes, rules: ThinkRules, *, opened: bool) -> Thought:
+def find_thought(response: bytes, rules: ThinkConfig, *, opened: bool) -> Thought:
     """Find the first think block; `opened` says that the prompt opened it already.
 
     A closing tag without an opening one is no block. A block opened by the prompt and again at the start of

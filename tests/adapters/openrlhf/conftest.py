@@ -29,7 +29,7 @@ else:
     from transformers import AutoTokenizer
     from vllm import SamplingParams
 
-    from opera_service.demo import model_path
+    from opera_demo import model_path
 
 Generate = Callable[..., Awaitable[list[dict[str, Any]]]]
 

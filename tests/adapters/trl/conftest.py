@@ -18,7 +18,7 @@ else:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from opera_service.demo import model_path
+    from opera_demo import model_path
 
 from tests.adapters.gate import Gate, serving
 

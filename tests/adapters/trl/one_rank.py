@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from opera_adapters.trl import PolicySync
-from opera_service.demo import model_path
+from opera_demo import model_path
 
 
 def main(folder: Path, urls: list[str], arguments: dict[str, Any]) -> None:

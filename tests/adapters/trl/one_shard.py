@@ -8,7 +8,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
 
 from opera_adapters._policy_sync import whole_tensors
-from opera_service.demo import model_path
+from opera_demo import model_path
 
 
 def main() -> None:

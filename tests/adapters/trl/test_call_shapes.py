@@ -15,7 +15,7 @@ from trl.trainer.utils import get_callable_name, is_async_callable
 from opera_adapters.trl import Blocking, OperaReward
 from opera_client import RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
-from opera_service.demo.world import tasks
+from opera_demo.world import tasks
 
 TASKS = tasks("train", 2)
 RIGHT = [f"<think>\n{task.events[0]}.\n\n</think>\n\n{task.reference}" for task in TASKS]

@@ -11,8 +11,8 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from opera_adapters.trl import OperaReward
 from opera_client import RewardClient
-from opera_service.demo.corpus import prompt
-from opera_service.demo.world import tasks
+from opera_demo.corpus import prompt
+from opera_demo.world import tasks
 
 COMPONENTS = ("relative", "reflection", "consistency", "level")
 

@@ -23,8 +23,8 @@ from verl.utils import tensordict_utils
 from verl.utils.import_utils import load_class_from_fqn
 from verl.workers.rollout.replica import TokenOutput
 
-from opera_service.demo import model_path
-from opera_service.demo.world import Task, tasks
+from opera_demo import model_path
+from opera_demo.world import Task, tasks
 
 BROKEN_ID = 10**6
 """No token of any vocabulary."""

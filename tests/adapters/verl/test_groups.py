@@ -14,7 +14,7 @@ from tests.adapters.verl.rollouts import GROUPS, Rolled, World, asked, canned, c
 from transformers import AutoModelForCausalLM
 from verl.trainer.ppo.v1 import PPOTrainer
 
-from opera_service.demo import model_path
+from opera_demo import model_path
 
 REFUSED, LOST, BROKEN, MUTE, AHEAD = 1, 2, 3, 4, 5
 """Rows: the service says 503, a generation fails, a response has an unknown token, there is no reference, the

@@ -110,7 +110,7 @@ def batch(count: int) -> DataProto:
     """Return `count` prompts of four sessions as verl batches them: prompts padded left, responses right."""
     from transformers import AutoTokenizer
 
-    from opera_service.demo import model_path
+    from opera_demo import model_path
 
     tokenizer = AutoTokenizer.from_pretrained(model_path())
     prompts, answers, rows = [], [], []

@@ -15,7 +15,7 @@ from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
 
 from opera_client import RewardClient
 from opera_client.errors import Forbidden, InvalidRequest, NotSupported, Unauthorized
-from opera_service.demo import model_path
+from opera_demo import model_path
 
 CALLBACK = {
     "trainer__checkpoint_callback_class": "opera_adapters.verl.OperaCheckpointCallback",

@@ -11,7 +11,7 @@ from opera_service.engines.dummy import DummyEngine
 from opera_service.pipelines.service import Service
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 Open = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

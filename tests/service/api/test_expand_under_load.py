@@ -14,7 +14,7 @@ from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.engines.dummy import DummyEngine
 from opera_service.pipelines.service import Service
 from opera_service.scoring.admission import QueueLimits
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import group
@@ -87,7 +87,7 @@ async def test_what_comes_meanwhile_is_sampled_together():
         first = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         others = [home.expand(name) for name in "bcd"]
-        await home.until(lambda: home.service.sampling.queued_items == 3)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 3)
         assert await home.metric("opera_queue_samplings") == 3
         assert await home.metric("opera_queue_tokens") == 300
         assert await home.metric("opera_queue_requests") == 3
@@ -105,7 +105,7 @@ async def test_runs_take_turns():
         greedy = home.expand("g", run="greedy", items=6)
         await home.until(lambda: home.engine.batches == ["g"])
         modest = home.expand("m", run="modest")
-        await home.until(lambda: home.service.sampling.queued_items == 6)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 6)
         home.engine.let()
         assert ((await greedy).status_code, (await modest).status_code) == (200, 200)
         assert "m" in home.engine.batches[1:3]
@@ -124,7 +124,7 @@ async def test_sampling_counts_in_the_limits_of_requests():
         let_in = [home.expand("a")]
         await home.until(lambda: home.engine.batches == ["a"])
         let_in.append(home.expand("b"))
-        await home.until(lambda: home.service.sampling.queued_items == 1)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 1)
         for refused in (
             await home.expand("c"),
             await home.client.post("/reward", json={"groups": [group()]}),
@@ -141,7 +141,7 @@ async def test_sampling_counts_in_the_limits_of_tokens():
         let_in = [home.expand("a")]
         await home.until(lambda: home.engine.batches == ["a"])
         let_in.append(home.expand("b", items=2))
-        await home.until(lambda: home.service.sampling.queued_items == 2)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 2)
         assert (await home.expand("c")).status_code == 429
         assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
         whole = await home.expand("d", items=3)
@@ -161,7 +161,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
         running = home.expand("b")
         await home.until(lambda: home.engine.batches == ["a", "b"])
         waiting = home.expand("c")
-        await home.until(lambda: home.service.sampling.queued_items == 1)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 1)
         assert (await home.expand("d", timeout_s=0.3)).status_code == 429
         assert await home.metric('opera_rejected_total{reason="deadline"}') == 1
         home.engine.let()
@@ -194,9 +194,9 @@ async def test_what_a_client_leaves_behind_is_dropped():
         running = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         waiting = home.expand("b")
-        await home.until(lambda: home.service.sampling.queued_items == 1)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 1)
         waiting.cancel()
-        await home.until(lambda: home.service.sampling.queued_items == 0)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 0)
         assert await home.metric('opera_dropped_samplings_total{reason="abandoned"}') == 1
         running.cancel()
         await home.until(lambda: home.engine.broken_off == 1)
@@ -210,7 +210,7 @@ async def test_one_that_left_does_not_break_off_its_neighbours():
         first = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         leaving, staying = home.expand("b"), home.expand("c")
-        await home.until(lambda: home.service.sampling.queued_items == 2)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 2)
         home.engine.let(1)
         await home.until(lambda: home.engine.batches == ["a", "bc"])
         leaving.cancel()
@@ -226,7 +226,7 @@ async def test_waiting_is_on_the_bill(items: int):
         first = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         second = home.expand("b", items=items)
-        await home.until(lambda: home.service.sampling.queued_items == items)
+        await home.until(lambda: home.service.sampling_dispatcher.queued_items == items)
         await asyncio.sleep(0.05)
         home.engine.let()
         await first

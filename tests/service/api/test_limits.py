@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 from .conftest import group, opened
 

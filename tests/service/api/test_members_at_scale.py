@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 GROUPS, SIZE, CONNECTIONS = 1000, 16, 64
 # Without the bridge the dummy engine sees each response's last byte, so that rewards differ.

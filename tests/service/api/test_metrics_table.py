@@ -5,18 +5,18 @@ from pathlib import Path
 import httpx
 
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
-from opera_service.telemetry import Telemetry
+from opera_service.observability.metrics import Metrics
+from opera_service.server.settings import Settings
 
 from .conftest import group
 
 PAGE = Path(__file__).parents[3] / "docs" / "observability.md"
 
 
-def rows(telemetry: Telemetry) -> list[str]:
+def rows(metrics: Metrics) -> list[str]:
     """One row a metric, as the page has them."""
     found = []
-    for collector in list(telemetry.registry._collector_to_names):
+    for collector in list(metrics.registry._collector_to_names):
         for family in collector.collect():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = getattr(collector, "_labelnames", None) or getattr(family, "_labelnames", ())
@@ -35,7 +35,7 @@ async def test_the_table_is_what_is_shown(tmp_path: Path):
         httpx.AsyncClient(transport=transport, base_url="http://app") as client,
     ):
         await client.post("/reward", json={"run_id": "r", "groups": [group()]})
-        shown = rows(app.state.lifecycle.telemetry)
+        shown = rows(app.state.lifecycle.metrics)
         text = (await client.get("/metrics")).text
     for row in shown:
         assert f"# TYPE {row.split('`')[1]} " in text

@@ -38,7 +38,7 @@ class PoisonedEngine(DummyEngine):
         answers = await super().score(trees)
         for tree, scores in zip(trees, answers, strict=True):
             for query in range(tree.num_queries):
-                ids, context = tree.query_path(query)
+                ids, context = tree.query_context(query)
                 path = bytes(int(one) % 256 for one in ids)
                 for at, pair in enumerate(range(*tree.query_slice(query).indices(tree.num_scored))):
                     if self.poison(path[: context + at + 1], context + at):

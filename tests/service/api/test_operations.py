@@ -8,12 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from opera_client.errors import EngineFailed, error_types
 from opera_client.wire import RewardResult, RewardsInfo, ServedModel
-from opera_service import lifecycle
 from opera_service.api import examples
 from opera_service.api.app import create_app
 from opera_service.engines.base import EngineHealth
 from opera_service.engines.dummy import DummyEngine
-from opera_service.settings import Settings
+from opera_service.server import lifecycle
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import group, opened, service_on

@@ -15,7 +15,7 @@ from opera_service.pipelines.service import Service
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from .conftest import group, opened
@@ -65,7 +65,7 @@ class House:
         tasks = [self.ask(**fields)]
         await self.until(lambda: len(self.engine.batches) > before)
         tasks += [self.ask(**fields) for _ in range(waiting)]
-        await self.until(lambda: self.service.scheduler.queued_items == waiting)
+        await self.until(lambda: self.service.tree_dispatcher.queued_items == waiting)
         return tasks
 
     def groups_failed(self) -> int:
@@ -137,7 +137,7 @@ async def test_past_the_limit_of_tokens():
         assert refused.status_code == 429
         assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
         small = home.ask("/score", {"items": [{"context": "a", "target": "b"}]})
-        await home.until(lambda: home.service.scheduler.queued_items == 2)
+        await home.until(lambda: home.service.tree_dispatcher.queued_items == 2)
         home.engine.let()
         assert (await small).status_code == 200
 
@@ -180,10 +180,10 @@ async def test_one_run_s_backlog_does_not_keep_another_one_out():
         await home.fill(waiting=4, run_id="greedy")
         assert (await home.ask(run_id="modest")).status_code == 429
         home.engine.let(1)
-        await home.until(lambda: home.service.scheduler.queued_requests == 3)
+        await home.until(lambda: home.service.tree_dispatcher.queued_requests == 3)
         assert (await home.ask(run_id="greedy")).status_code == 429
         modest = home.ask(run_id="modest")
-        await home.until(lambda: home.service.scheduler.queued_requests == 4)
+        await home.until(lambda: home.service.tree_dispatcher.queued_requests == 4)
         assert await home.metric('opera_rejected_total{reason="fair_share"}') == 1
         home.engine.let()
         assert (await modest).status_code == 200
@@ -271,5 +271,5 @@ async def test_the_client_s_own_retries_end_with_every_reward():
 
 async def test_settings_reach_the_queue():
     async with opened(max_queue_requests=1, max_queue_tokens=5000) as client:
-        limits = client._transport.app.state.lifecycle.service.scheduler._admission.limits
+        limits = client._transport.app.state.lifecycle.service.tree_dispatcher._admission.limits
         assert (limits.max_requests, limits.max_tokens) == (1, 5000)

@@ -10,7 +10,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from opera_client.errors import DeadlineExceeded, NotSupported
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 from ..live import live
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from opera_service.audit.entries import Entry, Member, Sent
+from opera_service.audit.entries import Entry, MemberEntry, Sent
 
-MEMBER = Member(
+MEMBER = MemberEntry(
     id="a", fresh=True, status="ok", reward=0.75, components={"relative": 1.0, "reflection": -0.5},
     mean_logprob=-1.5,
     flags=("repetition",), error=None, response=Sent("a thought", [1, 2, 3]),
 )  # fmt: skip
-FAILED = Member(
+FAILED = MemberEntry(
     id="b", fresh=True, status="error", reward=None, components=None, mean_logprob=None, flags=(),
     error="empty_response", response=Sent("", None),
 )  # fmt: skip

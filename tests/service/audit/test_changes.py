@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_service.audit.changes import WORST, Changes
-from opera_service.audit.replay import Numbers, Pair, Replayed
+from opera_service.audit.rescore import Numbers, Pair, RescoredGroup
 
 
 def numbers(reward: float | None) -> Numbers | None:
     return None if reward is None else Numbers(reward, 2 * reward, {"part": -reward})
 
 
-def group(*rewards: tuple[float | None, float | None], why: str | None = None, **changes) -> Replayed:
+def group(*rewards: tuple[float | None, float | None], why: str | None = None, **changes) -> RescoredGroup:
     pairs = [Pair(str(at), numbers(then), numbers(now), why) for at, (then, now) in enumerate(rewards)]
     given = {"run_id": "r", "step": 1, "group_id": "g", "then": "old", "now": "new", "same_config": True}
-    return Replayed(**{**given, **changes}, pairs=pairs)
+    return RescoredGroup(**{**given, **changes}, pairs=pairs)
 
 
 def test_by_hand():

@@ -11,7 +11,7 @@ import pytest
 
 from opera_service.api.app import create_app
 from opera_service.audit.command import run
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 from ..live import live
 

@@ -1,4 +1,4 @@
-"""A book with a clock that tests move, members in one line, and everything that was replied."""
+"""A state with a clock that tests move, members in one line, and everything that was replied."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,67 +7,67 @@ from typing import Any
 import pytest
 
 from opera_client.errors import OperaError
-from opera_service.groups.book import GroupBook
-from opera_service.groups.group import Arrival, GroupKey, Round, Ticket
+from opera_service.groups.group import GroupBatch, GroupKey, MemberSubmission, Waiter
 from opera_service.groups.limits import GroupLimits
+from opera_service.groups.state import GroupState
 
 
 def key(group: str = "g", number: int = 0) -> GroupKey:
     return GroupKey("run", 1, group, "opera", "hash", number)
 
 
-def arrival(
+def submission(
     member: str, group: str = "g", *, size: int = 2, text: str | None = None, **fields: Any
-) -> Arrival[str]:
+) -> MemberSubmission[str]:
     """A member whose content is `text`, its own name by default, and that waits 10 seconds."""
     text = member if text is None else text
     given = {"wait_s": 10.0, "tokens": 1, "shared": {"prompt": "p"}} | fields
-    return Arrival(key(group), size, member, text.encode(), text, **given)
+    return MemberSubmission(key(group), size, member, text.encode(), text, **given)
 
 
-def by_name(batch: Round[str, str]) -> dict[str, str]:
+def by_name(batch: GroupBatch[str, str]) -> dict[str, str]:
     """Answers that tell who was scored with whom: `a of a b`."""
     return {name: f"{name} of {' '.join(sorted(batch.members))}" for name in batch.fresh}
 
 
 @dataclass
 class Desk:
-    """A book, its clock, and what every caller heard."""
+    """A state, its clock, and what every caller heard."""
 
     limits: GroupLimits = field(default_factory=GroupLimits)
     now: float = -10.0  # the usual wait ends at 0.0, a time like any other
     weigh: Callable[[str], int] = lambda _: 0
-    heard: dict[Ticket[str, str], str | OperaError] = field(default_factory=dict)
+    heard: dict[Waiter[str, str], str | OperaError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.book: GroupBook[str, str] = GroupBook(self.limits, lambda: self.now, self.weigh)
+        self.state: GroupState[str, str] = GroupState(self.limits, lambda: self.now, self.weigh)
 
-    def join(self, *args: Any, **fields: Any) -> Ticket[str, str]:
-        return self.enter(arrival(*args, **fields))
+    def join(self, *args: Any, **fields: Any) -> Waiter[str, str]:
+        return self.enter(submission(*args, **fields))
 
-    def enter(self, one: Arrival[str]) -> Ticket[str, str]:
+    def enter(self, one: MemberSubmission[str]) -> Waiter[str, str]:
         replies: list[str | OperaError] = []
-        ticket = self.book.join(one, replies.append)
+        waiter = self.state.join(one, replies.append)
 
         def hear(outcome: str | OperaError) -> None:
-            assert ticket not in self.heard, "answered twice"
-            self.heard[ticket] = outcome
+            assert waiter not in self.heard, "answered twice"
+            self.heard[waiter] = outcome
 
-        ticket.reply = hear
+        waiter.reply = hear
         for reply in replies:  # an answer that was there already
             hear(reply)
-        return ticket
+        return waiter
 
-    def tick(self, seconds: float = 0.0) -> list[Round[str, str]]:
+    def tick(self, seconds: float = 0.0) -> list[GroupBatch[str, str]]:
         self.now += seconds
-        return self.book.tick()
+        return self.state.tick()
 
     def score(self, seconds: float = 0.0, outcome: Mapping[str, str] | OperaError | None = None) -> list[str]:
         """Let time pass, score every round that is due, and return their kinds."""
         kinds = []
         for batch in self.tick(seconds):
             kinds.append(batch.kind)
-            self.book.close(batch, by_name(batch) if outcome is None else outcome)
+            self.state.close(batch, by_name(batch) if outcome is None else outcome)
         return kinds
 
 

@@ -1,4 +1,4 @@
-"""Every bound of the book, at its smallest, and what refused members may do next."""
+"""Every bound of the state, at its smallest, and what refused members may do next."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_one_group_at_a_time():
     desk.join("b", "g1")
     assert desk.score() == ["complete"]
     desk.join("a", "g2")
-    assert desk.book.counts.refused == 1
+    assert desk.state.counts.refused == 1
 
 
 def test_one_member_at_a_time():
@@ -59,12 +59,12 @@ def test_a_group_that_was_let_in_can_complete():
 def test_a_member_larger_than_expected_is_refused_only_when_it_does_not_fit():
     desk = Desk(GroupLimits(max_tokens=10))
     desk.join("a", "g1", tokens=2), desk.join("a", "g2", tokens=2)
-    assert desk.book.waiting_tokens == 8
+    assert desk.state.waiting_tokens == 8
     with pytest.raises(Overloaded):
         desk.join("b", "g1", tokens=5)
     desk.join("b", "g1", tokens=4)
     assert desk.score() == ["complete"]
-    assert desk.book.waiting_tokens == 4
+    assert desk.state.waiting_tokens == 4
 
 
 def test_a_refused_member_leaves_nothing_behind():
@@ -73,7 +73,7 @@ def test_a_refused_member_leaves_nothing_behind():
     for group in ("g2", "g3"):
         with pytest.raises(Overloaded):
             desk.join("a", group)
-    assert (desk.book.waiting_groups, desk.book.waiting_members, desk.book.waiting_tokens) == (1, 2, 2)
+    assert (desk.state.waiting_groups, desk.state.waiting_members, desk.state.waiting_tokens) == (1, 2, 2)
 
 
 def test_retries_are_never_refused():
@@ -86,7 +86,7 @@ def test_one_answer_is_remembered():
     desk = Desk(GroupLimits(max_answers=1))
     desk.join("a", "g1", size=1), desk.join("a", "g2", size=1)
     desk.score()
-    assert desk.book.kept_answers == 1
+    assert desk.state.kept_answers == 1
     with pytest.raises(MemberConflict):
         desk.join("b", "g2", size=1)
     desk.join("b", "g1", size=1)  # forgotten: the first group opens anew
@@ -95,21 +95,21 @@ def test_one_answer_is_remembered():
 
 def test_no_answer_is_remembered_when_told_so():
     desk = Desk(GroupLimits(max_answers=0))
-    ticket = desk.join("a", size=1)
+    waiter = desk.join("a", size=1)
     desk.score()
-    assert desk.heard[ticket] == "a of a"
-    assert desk.book.kept_answers == 0
+    assert desk.heard[waiter] == "a of a"
+    assert desk.state.kept_answers == 0
 
 
 def test_answers_are_forgotten_after_their_time():
     desk = Desk(GroupLimits(keep_s=1.0))
     desk.join("a", size=1)
     desk.score()
-    assert desk.book.next_event == desk.now + 1
+    assert desk.state.next_event == desk.now + 1
     desk.tick(0.9)
-    assert desk.book.kept_answers == 1
+    assert desk.state.kept_answers == 1
     desk.tick(0.1)
-    assert (desk.book.kept_answers, desk.book.next_event) == (0, None)
+    assert (desk.state.kept_answers, desk.state.next_event) == (0, None)
 
 
 def test_contents_are_dropped_as_soon_as_a_group_is_full_and_answered():
@@ -129,12 +129,12 @@ def test_partly_answered_groups_are_forgotten_when_their_tokens_do_not_fit():
     assert desk.heard[first] == "a of a"
     desk.join("a", "g2", tokens=2), desk.join("b", "g2", tokens=2)
     desk.score()
-    assert desk.book.kept_answers == 3  # a full group keeps no tokens
+    assert desk.state.kept_answers == 3  # a full group keeps no tokens
     for group in ("g3", "g4"):
         desk.join("a", group, tokens=2)
         desk.score(10)
-    assert desk.book.find(first.group.key) is None
-    assert desk.book.kept_answers == 4
+    assert desk.state.find(first.group.key) is None
+    assert desk.state.kept_answers == 4
 
 
 def test_answers_are_forgotten_when_they_weigh_too_much():
@@ -142,21 +142,21 @@ def test_answers_are_forgotten_when_they_weigh_too_much():
     for group in ("g1", "g2"):
         desk.join("a", group, size=1)  # hears "a of a", which weighs 6
         desk.score()
-    assert desk.book.kept_answers == 1
+    assert desk.state.kept_answers == 1
     desk.join("a", "g1", size=1)
     assert desk.score() == ["complete"]
 
 
 def test_a_group_nobody_comes_back_for_expires():
     desk = Desk(GroupLimits(idle_s=1.0))
-    ticket = desk.join("a", on_timeout="error")
+    waiter = desk.join("a", on_timeout="error")
     desk.tick(10)  # refused, and from now on nobody waits
     desk.tick(0.9)
-    assert desk.book.waiting_groups == 1
+    assert desk.state.waiting_groups == 1
     desk.tick(0.1)
-    assert (desk.book.waiting_groups, desk.book.waiting_members, desk.book.waiting_tokens) == (0, 0, 0)
-    assert (desk.book.counts.expired, desk.book.next_event) == (1, None)
-    assert ticket.done
+    assert (desk.state.waiting_groups, desk.state.waiting_members, desk.state.waiting_tokens) == (0, 0, 0)
+    assert (desk.state.counts.expired, desk.state.next_event) == (1, None)
+    assert waiter.done
 
 
 def test_a_group_somebody_waits_for_does_not_expire():
@@ -166,36 +166,36 @@ def test_a_group_somebody_waits_for_does_not_expire():
         desk.tick(1)
     desk.join("b")
     assert desk.score() == ["complete"]
-    assert desk.book.counts.expired == 0
+    assert desk.state.counts.expired == 0
 
 
 def test_a_group_that_is_waited_for_does_not_keep_others_from_expiring():
     desk = Desk(GroupLimits(idle_s=1.0))
     desk.join("a", "patient", wait_s=100.0)
-    desk.book.leave(desk.join("a", "left"))
+    desk.state.leave(desk.join("a", "left"))
     desk.tick(1)
-    assert (desk.book.waiting_groups, desk.book.counts.expired) == (1, 1)
+    assert (desk.state.waiting_groups, desk.state.counts.expired) == (1, 1)
 
 
 def test_the_time_without_callers_begins_when_the_last_one_leaves():
     desk = Desk(GroupLimits(idle_s=10.0))
-    ticket = desk.join("a", wait_s=100.0)
+    waiter = desk.join("a", wait_s=100.0)
     desk.tick(9)
-    desk.book.leave(ticket)
+    desk.state.leave(waiter)
     desk.tick(9)
-    assert desk.book.waiting_groups == 1
+    assert desk.state.waiting_groups == 1
     desk.tick(1)
-    assert desk.book.waiting_groups == 0
+    assert desk.state.waiting_groups == 0
 
 
 def test_a_group_that_is_being_scored_does_not_expire():
     desk = Desk(GroupLimits(idle_s=1.0))
-    tickets = [desk.join("a"), desk.join("b")]
+    waiters = [desk.join("a"), desk.join("b")]
     (batch,) = desk.tick()
-    for ticket in tickets:
-        desk.book.leave(ticket)
+    for waiter in waiters:
+        desk.state.leave(waiter)
     desk.tick(50)
-    desk.book.close(batch, EngineFailed("no"))
+    desk.state.close(batch, EngineFailed("no"))
     desk.tick(0.9)
     again = desk.join("a")
     assert desk.score() == ["complete"]
@@ -204,9 +204,9 @@ def test_a_group_that_is_being_scored_does_not_expire():
 
 def test_a_caller_that_left_before_its_full_group_started_does_not_revive_an_expired_one():
     desk = Desk(GroupLimits(idle_s=1.0))
-    desk.book.leave(desk.join("a", size=1))
+    desk.state.leave(desk.join("a", size=1))
     assert desk.tick(1) == []
-    assert desk.book.waiting_groups == 0
+    assert desk.state.waiting_groups == 0
 
 
 @pytest.mark.parametrize("name", ["max_groups", "max_members", "max_tokens", "idle_s"])

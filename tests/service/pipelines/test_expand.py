@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 ITEM = {"prompt": "What is 17 + 25?\n", "prefix": "<think>\nIt is", "n": 6, "max_tokens": 24, "seed": 3}
 

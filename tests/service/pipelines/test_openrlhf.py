@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, Timing, Usage
+from opera_service.pipelines.group_batch import Rewarded
 from opera_service.pipelines.openrlhf import response_of, sample_of
-from opera_service.pipelines.round import Rewarded
 
 PROMPT = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n"
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from opera_service.api.app import create_app
-from opera_service.settings import Settings
+from opera_service.server.settings import Settings
 
 PROMPT = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n"
 MESSAGES = [{"role": "user", "content": "What is 17 + 25?"}]

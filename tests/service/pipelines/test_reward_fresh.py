@@ -13,10 +13,10 @@ async def test_only_fresh_trajectories_count():
     group = {"prompt": "p", "reference": "42", "trajectories": trajectories}
     request = RewardRequest.model_validate({"run_id": "run", "groups": [group]})
     again = await reward(service, request, fresh=frozenset("bc"))
-    numbers = service.reward_health.snapshot()["run"]
+    numbers = service.run_health.snapshot()["run"]
     assert (numbers.trajectories, numbers.reward_spread) == (2, None)
     assert again.groups == (await reward(service, request)).groups
-    numbers = service.reward_health.snapshot()["run"]
+    numbers = service.run_health.snapshot()["run"]
     assert numbers.trajectories == 5
     assert numbers.reward_spread is not None
     await service.aclose()

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from opera_service.ray_serve.args import settings_of
-from opera_service.settings import SettingsError
+from opera_service.server.settings import SettingsError
 
 
 @pytest.fixture(autouse=True)

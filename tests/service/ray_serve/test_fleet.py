@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 
 from opera_client.errors import InvalidWeights, NotSupported, OperaError, PolicyBusy, WeightVersionTaken
 from opera_client.wire import RewardRequest
-from opera_service.assembly import build_service
 from opera_service.engines.dummy import DummyEngine
 from opera_service.pipelines.reward import reward
 from opera_service.pipelines.service import Service
@@ -24,7 +23,8 @@ from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of
 from opera_service.ray_serve.ledger import Beat, Order
 from opera_service.ray_serve.member import Member
-from opera_service.settings import Settings
+from opera_service.server.build import build_service
+from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 LINE = "dummy"
@@ -78,7 +78,7 @@ class Cluster:
             assert self.coordinator is not None
             return await self.coordinator.push(LINE, weights)
 
-        fleet = Fleet(service.policy, push, folder_of(self.root, LINE), self.root / "spool")
+        fleet = Fleet(service.weights, push, folder_of(self.root, LINE), self.root / "spool")
         await member.join()
         self.replicas.append(Replica(service, member, fleet))
         return self.replicas[-1]
@@ -255,9 +255,9 @@ async def test_a_model_waits_for_the_others_on_its_device_thread(tmp_path):
     tensors = safetensors.torch.load_file(Path(settings.model_path) / "model.safetensors")
     other = {name: 1.01 * tensor for name, tensor in tensors.items()}
     safetensors.torch.save_file(other, folder / "model.safetensors")
-    before = await cluster.replicas[1].service.policy.info()
+    before = await cluster.replicas[1].service.weights.info()
     await once_counted(cluster.replicas[0].fleet, folder, "1")
-    after = [await replica.service.policy.info() for replica in cluster.replicas]
+    after = [await replica.service.weights.info() for replica in cluster.replicas]
     assert {info.weight_version for info in after} == {"1"}
     assert len({info.canary.mean_logprob for info in after}) == 1
     assert after[0].canary.mean_logprob != before.canary.mean_logprob

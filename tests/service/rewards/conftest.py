@@ -56,7 +56,7 @@ class PriceList:
         tree = builder.build()
         found = []
         for query in range(tree.num_queries):
-            path, context = tree.query_path(query)
+            path, context = tree.query_context(query)
             mean = self.prices[tuple(path[:context].tolist())]
             tokens = len(path) - context
             found.append(mean + (shape(tokens) if shape else np.zeros(tokens)))
@@ -158,10 +158,10 @@ def hand() -> SimpleNamespace:
     return SimpleNamespace(Bench=Bench, Response=Response, Paragraph=Paragraph, thought=thought)
 
 
-def thought(*levels: float, reflective: Sequence[int] = (), **more: object) -> Response:
-    """A response whose paragraphs, all different in words, lead to `levels`."""
+def thought(*boundary_logprobs: float, reflective: Sequence[int] = (), **more: object) -> Response:
+    """A response whose paragraphs, all different in words, lead to `boundary_logprobs`."""
     paragraphs = tuple(
         Paragraph(f"paragraph{n} says thing{n} about matter{n}", level, n in reflective)
-        for n, level in enumerate(levels)
+        for n, level in enumerate(boundary_logprobs)
     )
     return Response(paragraphs, **more)  # type: ignore[arg-type]

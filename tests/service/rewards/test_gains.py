@@ -7,15 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_service.rewards.gains import calibrated_margin, climb, record_gains, squashed_count, step_gains
+from opera_service.rewards.gains import (
+    calibrated_margin,
+    potential_gain,
+    running_maximum_gains,
+    squashed_count,
+    step_gains,
+)
 
 LEVELS = np.array([-2.0, -3.0, -2.5, -1.0, -1.5, -0.5])
 
 
 def test_steps_and_records():
     assert step_gains(LEVELS).tolist() == [-1, 0.5, 1.5, -0.5, 1]
-    assert record_gains(LEVELS).tolist() == [-1, -0.5, 1, -0.5, 0.5]
-    assert step_gains(LEVELS[:1]).tolist() == record_gains(LEVELS[:1]).tolist() == []
+    assert running_maximum_gains(LEVELS).tolist() == [-1, -0.5, 1, -0.5, 0.5]
+    assert step_gains(LEVELS[:1]).tolist() == running_maximum_gains(LEVELS[:1]).tolist() == []
 
 
 def test_squashed_count():
@@ -27,14 +33,14 @@ def test_a_climb_by_hand():
     credited = np.array([True, True, True, True, False])
     q = np.exp(LEVELS / 2)
     # Only the fourth level is a credited record; the end is a record too, but not credited.
-    assert climb(LEVELS, credited, 0.0, 2.0) == pytest.approx(q[5] * (q[3] - q[0]))
+    assert potential_gain(LEVELS, credited, 0.0, 2.0) == pytest.approx(q[5] * (q[3] - q[0]))
 
 
 def test_a_climb_stops_at_the_ceiling():
     all_of_them = np.ones(5, dtype=bool)
-    assert climb(LEVELS, all_of_them, -1.0, 1.0) == pytest.approx(1 - np.exp(-1.0))
-    assert climb(LEVELS, all_of_them, -2.0, 1.0) == 0
-    assert climb(LEVELS, all_of_them, -np.inf, 1.0) == 0
+    assert potential_gain(LEVELS, all_of_them, -1.0, 1.0) == pytest.approx(1 - np.exp(-1.0))
+    assert potential_gain(LEVELS, all_of_them, -2.0, 1.0) == 0
+    assert potential_gain(LEVELS, all_of_them, -np.inf, 1.0) == 0
 
 
 @given(
@@ -43,9 +49,9 @@ def test_a_climb_stops_at_the_ceiling():
 def test_a_climb_is_a_share_and_splitting_does_not_change_it(levels, ceiling, temperature, pieces):
     levels = np.sort(np.array(levels))
     split = np.unique(np.concatenate([np.linspace(low, high, pieces + 1) for low, high in pairwise(levels)]))
-    whole = climb(levels, np.ones(len(levels) - 1, dtype=bool), ceiling, temperature)
+    whole = potential_gain(levels, np.ones(len(levels) - 1, dtype=bool), ceiling, temperature)
     assert 0 <= whole <= 1
-    assert climb(split, np.ones(len(split) - 1, dtype=bool), ceiling, temperature) == pytest.approx(whole)
+    assert potential_gain(split, np.ones(len(split) - 1, dtype=bool), ceiling, temperature) == pytest.approx(whole)
 
 
 @pytest.mark.parametrize(

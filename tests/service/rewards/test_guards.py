@@ -2,14 +2,14 @@
 
 import pytest
 
-from opera_service.rewards.guards import OFF, CopyGuard, GuardRules, malformed, repeats, words
+from opera_service.rewards.guards import OFF, CopyGuard, GuardConfig, malformed, repeats, words
 
 SENTENCE = " ".join(f"word{number}" for number in range(40))
 
 
 def guard(hand, reference=SENTENCE, prompt="", **rules):
     group, _ = hand.Bench(reference=reference, prompt=prompt).group([hand.thought(-1.0)])
-    return CopyGuard(group, GuardRules(**rules))
+    return CopyGuard(group, GuardConfig(**rules))
 
 
 def first_copy(hand, finder, *paragraphs):

@@ -5,19 +5,19 @@ import random
 import numpy as np
 import pytest
 
-import opera_service.demo
+import opera_demo
 from opera_client.wire import Group
-from opera_service.demo.corpus import prompt
-from opera_service.demo.traces import trace
-from opera_service.demo.world import tasks
+from opera_demo.corpus import prompt
+from opera_demo.traces import trace
+from opera_demo.world import tasks
 from opera_service.engines.torch.engine import TorchEngine
 from opera_service.rewards.registry import resolve
 from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encode import encode_group
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
-from opera_service.trajectories.reader import Reader
 
-MODEL = f"{opera_service.demo.__path__[0]}/model"
+MODEL = f"{opera_demo.__path__[0]}/model"
 KINDS = ("right", "fix", "slip", "spoil", "confirm", "filler")
 FILLER = (
     "Wait, let me think about this again.\n\nHmm, let me go over it once more now.\n\n"
@@ -28,7 +28,7 @@ FILLER = (
 @pytest.fixture(scope="module")
 def embedded():
     engine = TorchEngine.load(MODEL, dtype="float32", device="cpu")
-    return engine, Reader(HFTokenizer.load(MODEL), engine.info.vocab_size, engine.info.max_context)
+    return engine, FieldTokenizer(HFTokenizer.load(MODEL), engine.info.vocab_size, engine.info.max_context)
 
 
 def reasoned(kind: str, task, rng) -> str:
@@ -38,7 +38,7 @@ def reasoned(kind: str, task, rng) -> str:
 
 async def priced(embedded, preset, groups):
     """Return reward, relative and reflection as arrays [groups, trajectories]."""
-    engine, reader = embedded
+    engine, fields = embedded
     reward = resolve("opera", preset, {})
     encoded, plans, trees = [], [], []
     for task, responses in groups:
@@ -47,7 +47,7 @@ async def priced(embedded, preset, groups):
             reference=task.reference,
             trajectories=[{"response": response} for response in responses],
         )
-        encoded.append(encode_group(group, 0, reader, reward.config).group)
+        encoded.append(encode_group(group, 0, fields, reward.config).group)
         builder = TreeBuilder()
         plans.append(reward.plan(encoded[-1], builder))
         trees.append(builder.build())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_client.errors import Overloaded, TooManyTokens
-from opera_service.scoring.admission import Admission, QueueLimits, Seat
+from opera_service.scoring.admission import Admission, QueueLimits, Reservation
 from opera_service.scoring.batching import BatchQueue, Work
 
 
@@ -20,15 +20,15 @@ class House:
         self.queue: BatchQueue[Work] = BatchQueue(budget, lambda: self.now)
         self.door = Admission(self.queue, QueueLimits(requests, tokens), lambda: self.now)
 
-    def ask(self, tokens: int, run: str = "", deadline: float | None = None) -> Seat:
+    def ask(self, tokens: int, run: str = "", deadline: float | None = None) -> Reservation:
         """A request of one tree, estimated rightly."""
-        seat = self.door.enter(run, tokens, deadline)
-        self.bring(seat, tokens, deadline)
-        return seat
+        reservation = self.door.enter(run, tokens, deadline)
+        self.bring(reservation, tokens, deadline)
+        return reservation
 
-    def bring(self, seat: Seat, tokens: int, deadline: float | None = None) -> None:
-        self.door.weigh(seat, tokens, deadline)
-        self.queue.push(Work(tokens, deadline, seat.run, owner=seat))
+    def bring(self, reservation: Reservation, tokens: int, deadline: float | None = None) -> None:
+        self.door.weigh(reservation, tokens, deadline)
+        self.queue.push(Work(tokens, deadline, reservation.run, owner=reservation))
 
     def compute(self) -> list[Work]:
         """One batch, from start to end."""
@@ -99,18 +99,18 @@ def test_what_can_never_fit_is_told_so_for_good():
 
 def test_a_place_counts_from_before_its_trees_are_known():
     house = House(requests=2, tokens=100)
-    seat = house.door.enter("", 60, None)
+    reservation = house.door.enter("", 60, None)
     assert house.door.held == (1, 60)
     assert refused(house, 50).reason == "queue_tokens"
-    house.door.leave(seat)
+    house.door.leave(reservation)
     assert house.door.held == (0, 0)
     house.ask(50)
 
 
 def test_the_estimate_gives_way_to_the_count():
     house = House(tokens=100)
-    seat = house.door.enter("", 10, None)
-    house.bring(seat, 90)
+    reservation = house.door.enter("", 10, None)
+    house.bring(reservation, 90)
     assert house.door.held == (1, 90)
     other = house.door.enter("", 5, None)
     with pytest.raises(Overloaded):
@@ -127,8 +127,8 @@ def test_an_estimate_beyond_the_limit_is_no_reason_to_refuse():
 def test_what_is_known_already_needs_no_room():
     house = House(requests=2, tokens=10)
     house.ask(5)
-    seat = house.door.enter("", 5, None)
-    house.door.weigh(seat, 0, None)
+    reservation = house.door.enter("", 5, None)
+    house.door.weigh(reservation, 0, None)
 
 
 # --- when to come back ------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_the_limits_hold_and_an_empty_house_lets_everybody_in(
     script: list[tuple[str, str, int, int]], requests: int, tokens: int, budget: int
 ):
     house = House(requests=requests, tokens=tokens, budget=budget)
-    entered: list[Seat] = []
+    entered: list[Reservation] = []
     waits: list[float] = []
     for kind, run, number, real in script:
         if kind == "ask":
@@ -422,8 +422,8 @@ def test_the_limits_hold_and_an_empty_house_lets_everybody_in(
         assert house.queue.requests <= house.door.held.requests <= requests
         assert house.queue.tokens <= house.door.held.tokens <= tokens
     assert all(1 <= wait <= 60 and wait == int(wait) for wait in waits)
-    for seat in entered:
-        house.door.leave(seat)
+    for reservation in entered:
+        house.door.leave(reservation)
     while house.compute():
         pass
     assert house.door.held == (0, 0)

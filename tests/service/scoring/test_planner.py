@@ -50,6 +50,6 @@ def test_every_query_is_found_where_its_place_says(pairs: list[tuple[list[int], 
     places = [planner.add(as_ids(context), as_ids(target)) for context, target in pairs]
     trees = planner.build()
     for (context, target), place in zip(pairs, places, strict=True):
-        path, length = trees[place.tree].query_path(place.query)
+        path, length = trees[place.tree].query_context(place.query)
         assert length == len(context)
         assert np.array_equal(path, [*context, *target])

@@ -26,7 +26,7 @@ def test_every_distinct_prefix_is_held_once_and_every_query_reads_its_own_path(q
     assert tree.naive_tokens == sum(len(c) + len(t) for c, t in queries)
     assert tree.max_length == max(len(c) + len(t) for c, t in queries)
     for number, (context, target) in enumerate(queries):
-        path, context_length = tree.query_path(number)
+        path, context_length = tree.query_context(number)
         assert path.tolist() == context + target
         assert context_length == len(context)
         rows = tree.rows[tree.query_slice(number)]
@@ -41,7 +41,7 @@ def test_every_distinct_prefix_is_held_once_and_every_query_reads_its_own_path(q
 def test_the_order_of_questions_changes_neither_size_nor_runs(queries, random):
     shuffled = random.sample(queries, len(queries))
     first, second = build(queries), build(shuffled)
-    assert (first.num_tokens, first.num_runs) == (second.num_tokens, second.num_runs)
+    assert (first.num_tokens, first.num_paths) == (second.num_tokens, second.num_paths)
 
 
 def test_a_response_and_its_boundaries_are_one_run_with_a_short_branch_at_each():
@@ -49,7 +49,7 @@ def test_a_response_and_its_boundaries_are_one_run_with_a_short_branch_at_each()
     tree = build([(prompt + response[:cut], reference) for cut in (0, 2, 4)])
     trunk = tree.tokens[: int(tree.run_start[1])].tolist()
     assert trunk == prompt + response[:4] + reference[:-1]
-    assert tree.num_runs == 3
+    assert tree.num_paths == 3
     assert tree.run_parent.tolist() == [-1, 1, 3]
 
 

@@ -17,8 +17,8 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
-from opera_service.trajectories.reader import Reader
 
 PROSE = [
     "<think>\nLet me add the numbers. Twelve and seven make nineteen.\n\nWait, the second number is eight.\n\n",
@@ -121,12 +121,12 @@ def any_tokenizer(request: pytest.FixtureRequest) -> HFTokenizer:
 
 
 @pytest.fixture(scope="session")
-def byte_reader() -> Reader:
+def byte_reader() -> FieldTokenizer:
     """The byte tokenizer with a model of exactly its vocabulary and a long context."""
     tokenizer = ByteTokenizer()
-    return Reader(tokenizer, vocab_size=tokenizer.vocab_size, max_context=100_000)
+    return FieldTokenizer(tokenizer, vocab_size=tokenizer.vocab_size, max_context=100_000)
 
 
 @pytest.fixture(scope="session")
-def qwen_reader(qwen_like: HFTokenizer) -> Reader:
-    return Reader(qwen_like, vocab_size=512, max_context=100_000)
+def qwen_reader(qwen_like: HFTokenizer) -> FieldTokenizer:
+    return FieldTokenizer(qwen_like, vocab_size=512, max_context=100_000)

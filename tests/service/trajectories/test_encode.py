@@ -14,11 +14,11 @@ from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.byte_tokenizer import END_ID, ByteTokenizer
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup
-from opera_service.trajectories.reader import Reader
-from opera_service.trajectories.rules import ContextRules
+from opera_service.trajectories.encoding_config import ContextConfig
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 
 RULES = RewardConfig()
-TEXT = RewardConfig(context=ContextRules(mode="text"))
+TEXT = RewardConfig(context=ContextConfig(mode="text"))
 
 
 def group_of(*responses: str, **fields: object) -> Group:
@@ -26,15 +26,17 @@ def group_of(*responses: str, **fields: object) -> Group:
     return Group.model_validate(given | fields)
 
 
-def encoded(group: Group, reader: Reader, rules: RewardConfig = RULES) -> EncodedGroup:
-    encoding = encode_group(group, 0, reader, rules)
+def encoded(group: Group, fields: FieldTokenizer, rules: RewardConfig = RULES) -> EncodedGroup:
+    encoding = encode_group(group, 0, fields, rules)
     assert encoding.errors == {}
     assert encoding.group is not None
     return encoding.group
 
 
-def errors(group: Group, reader: Reader, rules: RewardConfig = RULES, index: int = 0) -> dict[int, OperaError]:
-    return encode_group(group, index, reader, rules).errors
+def errors(
+    group: Group, fields: FieldTokenizer, rules: RewardConfig = RULES, index: int = 0
+) -> dict[int, OperaError]:
+    return encode_group(group, index, fields, rules).errors
 
 
 def test_names_default_to_positions(byte_reader):
@@ -119,7 +121,7 @@ def test_a_prompt_of_special_tokens_only_is_empty_in_text_mode(byte_reader):
 
 def test_messages_the_template_refuses(llama_like):
     group = group_of("a", prompt=[{"role": "user", "content": "hi"}])
-    error = errors(group, Reader(llama_like, 500, 1000))[0]
+    error = errors(group, FieldTokenizer(llama_like, 500, 1000))[0]
     assert isinstance(error, InvalidRequest)
     assert error.field == "groups.0.prompt"
 
@@ -127,27 +129,27 @@ def test_messages_the_template_refuses(llama_like):
 @pytest.mark.parametrize("mode", ["ids", "text"])
 def test_the_longest_context_with_bridge_and_reference_must_fit(mode):
     tokenizer = ByteTokenizer()
-    rules = RewardConfig(context=ContextRules(mode=mode, bridge="\n\n"))
+    rules = RewardConfig(context=ContextConfig(mode=mode, bridge="\n\n"))
     # prompt 2, response 10, bridge 2, reference and end of turn 2
     group = group_of("<think>ab\n\nc</think>def")
     assert len(tokenizer.encode(group.trajectories[0].response)) == 10
-    assert errors(group, Reader(tokenizer, 259, 16), rules) == {}
-    error = errors(group, Reader(tokenizer, 259, 15), rules)[0]
+    assert errors(group, FieldTokenizer(tokenizer, 259, 16), rules) == {}
+    error = errors(group, FieldTokenizer(tokenizer, 259, 15), rules)[0]
     assert isinstance(error, ContextTooLong)
     assert error.field == "groups.0.trajectories.0.response"
     assert "prompt 2 + response 10 + bridge 2 + reference 2 = 16 tokens exceed the model's 15" in error.message
 
 
 def test_a_prompt_and_reference_that_do_not_fit_alone(byte_reader):
-    error = errors(group_of("a", "b", reference="R" * 90), Reader(byte_reader.tokenizer, 259, 80))
+    error = errors(group_of("a", "b", reference="R" * 90), FieldTokenizer(byte_reader.tokenizer, 259, 80))
     assert {type(one) for one in error.values()} == {ContextTooLong}
     assert error[1].field == "groups.0.prompt"
 
 
 def test_controls_that_do_not_fit_are_left_out(byte_reader):
     assert len(encoded(group_of("a"), byte_reader).controls) == 4
-    assert encoded(group_of("a"), Reader(byte_reader.tokenizer, 259, 40)).controls == ()
-    without = RewardConfig(context=ContextRules(controls=False))
+    assert encoded(group_of("a"), FieldTokenizer(byte_reader.tokenizer, 259, 40)).controls == ()
+    without = RewardConfig(context=ContextConfig(controls=False))
     assert encoded(group_of("a"), byte_reader, without).controls == ()
 
 
@@ -159,13 +161,13 @@ def test_controls_speak_the_language_of_the_prompt(byte_reader):
 
 
 def test_text_that_the_model_has_no_rows_for(byte_reader):
-    small = Reader(byte_reader.tokenizer, vocab_size=256, max_context=1000)
+    small = FieldTokenizer(byte_reader.tokenizer, vocab_size=256, max_context=1000)
     assert isinstance(errors(group_of("a"), small)[0], TokenOutOfVocabulary)
 
 
 @pytest.mark.parametrize("mode", ["ids", "text"])
 def test_any_error_names_a_field_and_a_remedy(mode, byte_reader):
-    rules = RewardConfig(context=ContextRules(mode=mode))
+    rules = RewardConfig(context=ContextConfig(mode=mode))
     for fields in ({"prompt": ""}, {"reference": ""}, {"reference_token_ids": [999]}):
         error = errors(group_of("a", **fields), byte_reader, rules)[0]
         assert error.field is not None
@@ -174,15 +176,15 @@ def test_any_error_names_a_field_and_a_remedy(mode, byte_reader):
 
 @pytest.mark.parametrize("rules", [RULES, TEXT], ids=["ids", "text"])
 def test_megabytes_of_tiny_paragraphs_are_refused_not_chewed(rules):
-    reader = Reader(ByteTokenizer(), 259, 4096)
+    fields = FieldTokenizer(ByteTokenizer(), 259, 4096)
     long = "<think>" + "a\n\n" * 200_000 + "</think>b"
-    encoding = encode_group(group_of(long, "<think>a</think>b"), 0, reader, rules)
+    encoding = encode_group(group_of(long, "<think>a</think>b"), 0, fields, rules)
     assert isinstance(encoding.errors[0], ContextTooLong)
     assert [one.id for one in encoding.group.trajectories] == ["1"]
 
 
 def test_in_text_mode_a_segments_context_may_be_the_longest():
-    rules = RewardConfig(context=ContextRules(mode="text", bridge=""))
+    rules = RewardConfig(context=ContextConfig(mode="text", bridge=""))
     group = group_of("<think>a</think>")  # whole: 2 + 3 tokens; after the segment: 2 + 2 and two newlines
-    assert errors(group, Reader(ByteTokenizer(), 259, 8), rules) == {}
-    assert isinstance(errors(group, Reader(ByteTokenizer(), 259, 7), rules)[0], ContextTooLong)
+    assert errors(group, FieldTokenizer(ByteTokenizer(), 259, 8), rules) == {}
+    assert isinstance(errors(group, FieldTokenizer(ByteTokenizer(), 259, 7), rules)[0], ContextTooLong)

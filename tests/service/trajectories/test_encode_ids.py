@@ -12,26 +12,26 @@ from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.byte_tokenizer import END_ID
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
+from opera_service.trajectories.encoding_config import ContextConfig, SegmentConfig
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
-from opera_service.trajectories.reader import Reader
-from opera_service.trajectories.rules import ContextRules, SegmentRules
 
-EVERY = RewardConfig(segment=SegmentRules(min_tokens=0, max_segments=None))
+EVERY = RewardConfig(segment=SegmentConfig(min_tokens=0, max_segments=None))
 
 
 def encode(
-    reader: Reader, response: str | list[int], *, prompt: str = "Q:", rules: RewardConfig = EVERY
+    fields: FieldTokenizer, response: str | list[int], *, prompt: str = "Q:", rules: RewardConfig = EVERY
 ) -> tuple[EncodedGroup, EncodedTrajectory]:
     given = {"response": response} if isinstance(response, str) else {"response_token_ids": response}
     group = Group(prompt=prompt, reference="R", trajectories=[Trajectory(**given)])
-    encoding = encode_group(group, 0, reader, rules)
+    encoding = encode_group(group, 0, fields, rules)
     assert encoding.errors == {}
     assert encoding.group is not None
     return encoding.group, encoding.group.trajectories[0]
 
 
-def shown(reader: Reader, trajectory: EncodedTrajectory) -> list[str]:
-    return [reader.tokenizer.decode(context) for context in trajectory.contexts]
+def shown(fields: FieldTokenizer, trajectory: EncodedTrajectory) -> list[str]:
+    return [fields.tokenizer.decode(context) for context in trajectory.contexts]
 
 
 def test_contexts_end_just_after_the_separator_run(byte_reader):
@@ -102,20 +102,20 @@ def test_of_two_blocks_the_first_counts(byte_reader):
 
 @pytest.mark.parametrize("score_end", [True, False])
 def test_the_answer_keeps_one_end_of_turn_when_the_references_is_priced(byte_reader, score_end):
-    rules = RewardConfig(context=ContextRules(score_end=score_end))
+    rules = RewardConfig(context=ContextConfig(score_end=score_end))
     _, one = encode(byte_reader, "<think>a</think>b<|end|><|end|>", rules=rules)
     assert one.answer_ids.tolist() == [ord("b")] + [END_ID] * score_end
     assert one.full[-1] == ord("b")
 
 
 def test_a_tag_of_several_tokens_is_in_no_segment_and_in_no_answer(llama_like):
-    reader = Reader(llama_like, 450, 1000)
+    fields = FieldTokenizer(llama_like, 450, 1000)
     response = "<think>\nWait, x.\n\nBut y.</think> the"
     ids = llama_like.encode(response).tolist()
     pieces = [llama_like.decode([token]) for token in ids]
     assert pieces[:2] == ["<think", ">\n"]
-    _, one = encode(reader, response)
-    assert shown(reader, one) == ["Q:<think>\n", "Q:<think>\nWait, x.\n\n", "Q:<think>\nWait, x.\n\nBut y."]
+    _, one = encode(fields, response)
+    assert shown(fields, one) == ["Q:<think>\n", "Q:<think>\nWait, x.\n\n", "Q:<think>\nWait, x.\n\nBut y."]
     assert one.segments[0].start == 2
     assert llama_like.decode(one.answer_context) == "Q:<think>\nWait, x.\n\nBut y.</think>"
     assert llama_like.decode(one.answer_ids) == " the", "the space is in the token of the answer's first letter"
@@ -127,7 +127,7 @@ def test_tokens_that_straddle_the_tags():
     bpe = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet + pieces)}, merges=[]))
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer = HFTokenizer(PreTrainedTokenizerFast(tokenizer_object=bpe))
-    _, one = encode(Reader(tokenizer, 260, 1000), [256, 257, 258, 259])
+    _, one = encode(FieldTokenizer(tokenizer, 260, 1000), [256, 257, 258, 259])
     assert one.text == "x<think>a\n\nb.</think>yes"
     assert (one.thought, one.answer) == ("a\n\nb.", "yes")
     assert one.segments == (), "the first token also opens the block, the second also closes it"
@@ -199,7 +199,7 @@ def test_contexts_are_literal_prefixes_whatever_the_ids(
     ids = [int(token) for piece in response for token in qwen_like.encode(piece)]
     for _ in range(data.draw(st.integers(0, 3))):
         ids.insert(data.draw(st.integers(0, len(ids))), data.draw(st.integers(3, 258)))
-    rules = RewardConfig(segment=SegmentRules(min_tokens=min_tokens, max_segments=max_segments))
+    rules = RewardConfig(segment=SegmentConfig(min_tokens=min_tokens, max_segments=max_segments))
     group, one = encode(qwen_reader, ids, prompt="Q<think>\n" if opened else "Q", rules=rules)
 
     path = [*group.prompt_ids.tolist(), *ids]

@@ -10,7 +10,7 @@ from opera_client.errors import (
 )
 from opera_client.wire import RankItem
 from opera_service.trajectories.encode_rank import encode_rank
-from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 
 
 def item(**fields: object) -> RankItem:
@@ -21,7 +21,7 @@ def item(**fields: object) -> RankItem:
 
 def test_each_text_is_tokenised_alone(qwen_like):
     encoded = encode_rank(
-        item(prefix="a.", candidates=["\n\nb", {"token_ids": [5, 6]}]), 4, Reader(qwen_like, 512, 99)
+        item(prefix="a.", candidates=["\n\nb", {"token_ids": [5, 6]}]), 4, FieldTokenizer(qwen_like, 512, 99)
     )
     assert encoded.prefix_ids.tolist() == qwen_like.encode("a.").tolist()
     assert {i: ids.tolist() for i, ids in encoded.candidates.items()} == {
@@ -67,7 +67,7 @@ def test_a_prefix_alone_is_context_enough_for_the_branches(byte_reader):
 
 def test_prompt_prefix_candidate_and_reference_must_fit(byte_reader):
     asked = item(candidates=["abc", "abcd"], by="reference", reference="R")  # 2 + 4 + 3 + 1 tokens, and one more
-    encoded = encode_rank(asked, 0, Reader(byte_reader.tokenizer, 259, 10))
+    encoded = encode_rank(asked, 0, FieldTokenizer(byte_reader.tokenizer, 259, 10))
     assert list(encoded.candidates) == [0]
     assert isinstance(encoded.errors[1], ContextTooLong)
     assert "prompt 2 + prefix 4 + candidate 4 + reference 1 = 11" in encoded.errors[1].message

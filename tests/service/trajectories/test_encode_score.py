@@ -3,7 +3,7 @@ import pytest
 from opera_client.errors import ContextTooLong, EmptyContext, EmptyResponse, OperaError, TokenOutOfVocabulary
 from opera_client.wire import ScoreItem
 from opera_service.trajectories.encode_score import encode_score
-from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 
 
 def item(**fields: object) -> ScoreItem:
@@ -11,7 +11,7 @@ def item(**fields: object) -> ScoreItem:
 
 
 def test_context_and_target_are_tokenised_alone(llama_like):
-    encoded = encode_score(item(context="a.", target="\n\nb"), 7, Reader(llama_like, 450, 99))
+    encoded = encode_score(item(context="a.", target="\n\nb"), 7, FieldTokenizer(llama_like, 450, 99))
     assert encoded.id == "7"
     assert encoded.context.tolist() == llama_like.encode("a.").tolist()
     assert encoded.target.tolist() == llama_like.encode("\n\nb").tolist()
@@ -34,9 +34,9 @@ def test_ids_come_before_text(byte_reader):
 )
 def test_errors(byte_reader, fields, kind, field):
     with pytest.raises(OperaError) as caught:
-        encode_score(item(**fields), 0, Reader(byte_reader.tokenizer, 259, 11))
+        encode_score(item(**fields), 0, FieldTokenizer(byte_reader.tokenizer, 259, 11))
     assert (type(caught.value), caught.value.field) == (kind, field)
 
 
 def test_context_and_target_may_fill_the_model(byte_reader):
-    assert len(encode_score(item(), 0, Reader(byte_reader.tokenizer, 259, 3)).target) == 1
+    assert len(encode_score(item(), 0, FieldTokenizer(byte_reader.tokenizer, 259, 3)).target) == 1

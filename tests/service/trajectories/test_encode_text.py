@@ -12,13 +12,13 @@ from opera_client.wire import Group, Trajectory
 from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.encoding_config import ContextConfig, ReflectionConfig, ThinkConfig
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
-from opera_service.trajectories.reader import Reader
-from opera_service.trajectories.rules import ContextRules, ReflectionRules, ThinkRules
 
 PAPER = RewardConfig(
-    context=ContextRules(mode="text", bridge="", reference_part="full", score_end=False, controls=False),
-    reflection_words=ReflectionRules(languages=("authors",), match="substring", where="anywhere"),
+    context=ContextConfig(mode="text", bridge="", reference_part="full", score_end=False, controls=False),
+    reflection_words=ReflectionConfig(languages=("authors",), match="substring", where="anywhere"),
 )
 MESSY = (
     "<think>\n\n\n  First, butter.  \n\n\n\nWait, é😀.\n \nstill\n\n   \n\nlast \n\n\n</think>\n\n"
@@ -27,7 +27,7 @@ MESSY = (
 
 
 def encode(tokenizer: HFTokenizer, group: Group) -> EncodedGroup:
-    encoding = encode_group(group, 0, Reader(tokenizer, 600, 100_000), PAPER)
+    encoding = encode_group(group, 0, FieldTokenizer(tokenizer, 600, 100_000), PAPER)
     assert encoding.errors == {}
     assert encoding.group is not None
     return encoding.group
@@ -147,8 +147,8 @@ def test_an_unclosed_or_prefilled_block_has_no_segments_here(qwen_like):
 def test_ids_that_come_up_only_when_tokenised_again_must_be_the_models_too(qwen_like):
     letters = [int(qwen_like.encode(letter)[0]) for letter in "Wait"]
     assert max(letters) < 260 <= int(qwen_like.encode("Wait").max())
-    rules = PAPER.model_copy(update={"think": ThinkRules(open="[", close="]")})
+    rules = PAPER.model_copy(update={"think": ThinkConfig(open="[", close="]")})
     group = Group(prompt="Q", reference="R", trajectories=[Trajectory(response_token_ids=letters)])
-    error = encode_group(group, 0, Reader(qwen_like, 260, 100), rules).errors[0]
+    error = encode_group(group, 0, FieldTokenizer(qwen_like, 260, 100), rules).errors[0]
     assert isinstance(error, TokenOutOfVocabulary)
     assert error.field == "groups.0.trajectories.0.response_token_ids"

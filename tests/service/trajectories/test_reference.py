@@ -4,16 +4,16 @@ from opera_client.errors import EmptyReference
 from opera_client.wire import Group, Trajectory
 from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.byte_tokenizer import END_ID
-from opera_service.trajectories.reader import Reader
+from opera_service.trajectories.encoding_config import ContextConfig
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.reference import read_reference
-from opera_service.trajectories.rules import ContextRules
 
 
-def priced(reader: Reader, *, text: str | None = None, ids: list[int] | None = None, **context: object):
+def priced(fields: FieldTokenizer, *, text: str | None = None, ids: list[int] | None = None, **context: object):
     """Return the shown text and the priced ids, decoded."""
     group = Group(prompt="Q", reference=text, reference_token_ids=ids, trajectories=[Trajectory(response="a")])
-    shown, priced_ids = read_reference(group, "f", reader, RewardConfig(context=ContextRules(**context)))
-    return shown, reader.tokenizer.decode(priced_ids)
+    shown, priced_ids = read_reference(group, "f", fields, RewardConfig(context=ContextConfig(**context)))
+    return shown, fields.tokenizer.decode(priced_ids)
 
 
 def test_a_leading_think_block_is_not_priced_unless_asked(byte_reader):
@@ -40,12 +40,12 @@ def test_the_end_of_turn_is_priced_once_or_not_at_all(byte_reader):
 
 
 def test_what_the_rules_put_around_it_is_tokenised_on_its_own(qwen_like):
-    reader = Reader(qwen_like, 512, 1000)
+    fields = FieldTokenizer(qwen_like, 512, 1000)
     shown, ids = read_reference(
         Group(prompt="Q", reference="\n\nR", trajectories=[Trajectory(response="a")]),
         "f",
-        reader,
-        RewardConfig(context=ContextRules(reference_prefix="So.\n", reference_suffix="\n")),
+        fields,
+        RewardConfig(context=ContextConfig(reference_prefix="So.\n", reference_suffix="\n")),
     )
     parts = [qwen_like.encode(part).tolist() for part in ("So.\n", "\n\nR", "\n")]
     assert shown == "\n\nR"
@@ -53,10 +53,10 @@ def test_what_the_rules_put_around_it_is_tokenised_on_its_own(qwen_like):
 
 
 def test_an_answer_given_as_text_is_tokenised_alone_and_one_given_as_ids_is_cut(qwen_like):
-    reader = Reader(qwen_like, 512, 1000)
+    fields = FieldTokenizer(qwen_like, 512, 1000)
     text = "<think>r</think> the"
-    assert priced(reader, text=text) == ("the", "the<|im_end|>")
-    assert priced(reader, ids=qwen_like.encode(text).tolist()) == ("the", " the<|im_end|>")
+    assert priced(fields, text=text) == ("the", "the<|im_end|>")
+    assert priced(fields, ids=qwen_like.encode(text).tolist()) == ("the", " the<|im_end|>")
 
 
 def test_an_unclosed_reference_says_how_to_price_it(byte_reader):
@@ -78,5 +78,5 @@ def test_a_start_token_in_the_middle_is_never_priced(llama_like):
 
 def priced_ids(tokenizer):
     group = Group(prompt="Q", reference="The answer", trajectories=[Trajectory(response="a")])
-    shown, ids = read_reference(group, "f", Reader(tokenizer, 500, 1000), RewardConfig())
+    shown, ids = read_reference(group, "f", FieldTokenizer(tokenizer, 500, 1000), RewardConfig())
     return shown, ids.tolist()

@@ -1,12 +1,12 @@
 import pytest
 from pydantic import ValidationError
 
+from opera_service.trajectories.encoding_config import ReflectionConfig
 from opera_service.trajectories.reflection import AUTHORS, is_reflective
-from opera_service.trajectories.rules import ReflectionRules
 
-HARDENED = ReflectionRules()
-PAPER = ReflectionRules(languages=("authors",), match="substring", where="anywhere")
-ANYWHERE = ReflectionRules(where="anywhere")
+HARDENED = ReflectionConfig()
+PAPER = ReflectionConfig(languages=("authors",), match="substring", where="anywhere")
+ANYWHERE = ReflectionConfig(where="anywhere")
 
 
 @pytest.mark.parametrize("text", ["I like butter.", "The waiter contributes.", "an ATTRIBUTE", "awaiting"])
@@ -19,7 +19,7 @@ def test_the_released_rule_is_fooled_by_substrings_and_ours_is_not(text):
 @pytest.mark.parametrize("word", AUTHORS)
 def test_all_five_words_of_the_released_list_count_in_any_case(word):
     assert is_reflective(f"so {word.upper()} x", PAPER)
-    assert is_reflective(f"{word.lower()}, x", ReflectionRules(languages=("authors",)))
+    assert is_reflective(f"{word.lower()}, x", ReflectionConfig(languages=("authors",)))
 
 
 def test_the_released_list_has_nothing_else():
@@ -90,13 +90,13 @@ def test_position_can_be_anywhere():
 
 
 def test_languages_choose_the_lists():
-    assert not is_reflective("等等", ReflectionRules(languages=("en",)))
-    assert not is_reflective("Hmm, wait", ReflectionRules(languages=("zh",)))
-    assert not is_reflective("Wait, but hmm. 等等", ReflectionRules(languages=()))
+    assert not is_reflective("等等", ReflectionConfig(languages=("en",)))
+    assert not is_reflective("Hmm, wait", ReflectionConfig(languages=("zh",)))
+    assert not is_reflective("Wait, but hmm. 等等", ReflectionConfig(languages=()))
 
 
 def test_added_words_follow_the_same_rules():
-    rules = ReflectionRules(languages=(), words=("  Moment mal ", "待って", "?!"))
+    rules = ReflectionConfig(languages=(), words=("  Moment mal ", "待って", "?!"))
     assert is_reflective("Moment  mal, nein.", rules)
     assert not is_reflective("Moment malt", rules)
     assert not is_reflective("Ein Moment mal", rules)
@@ -105,14 +105,14 @@ def test_added_words_follow_the_same_rules():
 
 
 def test_substrings_at_the_start():
-    rules = ReflectionRules(match="substring")
+    rules = ReflectionConfig(match="substring")
     assert is_reflective("Butter is good.", rules)
     assert not is_reflective("Good butter.", rules)
 
 
 def test_an_empty_added_word_is_refused():
     with pytest.raises(ValidationError):
-        ReflectionRules(words=(" ",))
+        ReflectionConfig(words=(" ",))
 
 
 @pytest.mark.parametrize("unit", ["。", "!", "\n>", '."', "* ", ". ", "! 等", "- 1. "])

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_service.trajectories.rules import SegmentRules
+from opera_service.trajectories.encoding_config import SegmentConfig
 from opera_service.trajectories.segments import Paragraph, first_at_least, last_at_most, paragraphs, spans
 
-BYTE_BY_BYTE = SegmentRules(min_tokens=0, max_segments=None)
+BYTE_BY_BYTE = SegmentConfig(min_tokens=0, max_segments=None)
 
 
 def texts(thought: str, separator: str = "\n\n") -> list[str]:
@@ -14,7 +14,7 @@ def texts(thought: str, separator: str = "\n\n") -> list[str]:
     return [raw[p.start : p.end].decode() for p in paragraphs(raw, 0, len(raw), separator)]
 
 
-def cuts(thought: str, tokens: list[str], rules: SegmentRules = BYTE_BY_BYTE) -> list[tuple[int, int]]:
+def cuts(thought: str, tokens: list[str], rules: SegmentConfig = BYTE_BY_BYTE) -> list[tuple[int, int]]:
     """Token spans of the segments of a thought that is written as `tokens`."""
     assert "".join(tokens).startswith(thought)
     raw = thought.encode()
@@ -88,21 +88,21 @@ def test_no_boundary_reaches_past_the_thought():
 
 def test_short_paragraphs_join_the_next_and_a_last_short_one_the_one_before():
     tokens = list("abcd\n\ne\n\nfghij\n\nk")
-    rules = SegmentRules(min_tokens=5, max_segments=None)
+    rules = SegmentConfig(min_tokens=5, max_segments=None)
     assert cuts("".join(tokens), tokens, rules) == [(0, 6), (6, 17)]
     assert cuts("e\n\nfghij", list("e\n\nfghij"), rules) == [(0, 8)]
     assert cuts("abcde\n\nf", list("abcde\n\nf"), rules) == [(0, 8)]
 
 
 def test_a_single_short_paragraph_stays():
-    assert cuts("ab", ["a", "b"], SegmentRules(min_tokens=5)) == [(0, 2)]
+    assert cuts("ab", ["a", "b"], SegmentConfig(min_tokens=5)) == [(0, 2)]
 
 
 def test_paragraphs_past_the_limit_join_the_last():
     tokens = list("a\n\nb\n\nc\n\nd")
-    assert cuts("".join(tokens), tokens, SegmentRules(min_tokens=0, max_segments=2)) == [(0, 3), (3, 10)]
-    assert cuts("".join(tokens), tokens, SegmentRules(min_tokens=0, max_segments=1)) == [(0, 10)]
-    assert len(cuts("".join(tokens), tokens, SegmentRules(min_tokens=0, max_segments=4))) == 4
+    assert cuts("".join(tokens), tokens, SegmentConfig(min_tokens=0, max_segments=2)) == [(0, 3), (3, 10)]
+    assert cuts("".join(tokens), tokens, SegmentConfig(min_tokens=0, max_segments=1)) == [(0, 10)]
+    assert len(cuts("".join(tokens), tokens, SegmentConfig(min_tokens=0, max_segments=4))) == 4
 
 
 @given(
@@ -112,7 +112,7 @@ def test_paragraphs_past_the_limit_join_the_last():
 )
 def test_segments_tile_the_thoughts_tokens(tokens, min_tokens, max_segments):
     thought = "".join(tokens)
-    rules = SegmentRules(min_tokens=min_tokens, max_segments=max_segments)
+    rules = SegmentConfig(min_tokens=min_tokens, max_segments=max_segments)
     found = cuts(thought, tokens, rules)
     if not thought.strip():
         assert found == []

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_service.trajectories.rules import ThinkRules
+from opera_service.trajectories.encoding_config import ThinkConfig
 from opera_service.trajectories.think import find_thought, opens_thought
 
-RULES = ThinkRules()
+RULES = ThinkConfig()
 
 
 def parts(response: str, *, opened: bool = False) -> tuple[str, str, set[str]]:
@@ -63,7 +63,7 @@ def test_only_a_tag_at_the_very_end_of_the_prompt_opens_the_block():
 
 
 def test_other_tags():
-    rules = ThinkRules(open="[THINK]", close="[/THINK]")
+    rules = ThinkConfig(open="[THINK]", close="[/THINK]")
     raw = b"[THINK]a[/THINK]b<think>"
     thought = find_thought(raw, rules, opened=False)
     assert (raw[thought.start : thought.end], raw[thought.answer :], thought.flags) == (b"a", b"b<think>", ())

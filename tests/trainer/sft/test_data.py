@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from opera_client.wire import Message
-from opera_service.demo import model_path
+from opera_demo import model_path
 from opera_trainer.artefacts import Trace
 from opera_trainer.sft.data import IGNORED, rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opera_service.demo.world import LENGTHS
+from opera_demo.world import LENGTHS
 from opera_trainer.tasks.checks import is_right
 from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.world import ends_right, files

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from opera_client.wire import Message
-from opera_service.demo.traces import response, trace
-from opera_service.demo.world import tasks as stories
+from opera_demo.traces import response, trace
+from opera_demo.world import tasks as stories
 from opera_trainer.artefacts import Task, Trace, write_rows
 from opera_trainer.config import RunConfig
 from opera_trainer.stage import Stage, Work

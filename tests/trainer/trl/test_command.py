@@ -39,7 +39,7 @@ def run_file(tmp_path: Path) -> Path:
 def started(command: list[str], *arguments: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
-        [*command, "-m", "opera_client.cli", "train", *map(str, arguments)],
+        [*command, "-m", "opera_cli", "train", *map(str, arguments)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from opera_client import RewardClient
-from opera_service.demo.world import tasks
+from opera_demo.world import tasks
 from opera_trainer.cli import run
 
 pytestmark = pytest.mark.timeout(1200)

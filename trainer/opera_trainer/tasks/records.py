@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opera_client.cli.exits import BadInput
-from opera_client.cli.lines import Lines
+from opera_cli.exits import BadInput
+from opera_cli.lines import Lines
 from opera_trainer.tasks.settings import TasksSettings
 
 

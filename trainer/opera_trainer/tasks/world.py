@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 from opera_client.wire import Message
-from opera_service.demo.world import Split, Tier, tasks
-from opera_service.demo.world import Task as Story
+from opera_demo.world import Split, Tier, tasks
+from opera_demo.world import Task as Story
 from opera_trainer.artefacts import Task
 from opera_trainer.tasks.settings import TasksSettings
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from opera_adapters._asking import MANY
+from opera_adapters._calling import MANY
 from opera_adapters.verl.settings import OperaSettings
 from opera_client import AsyncRewardClient
 from opera_client.errors import OperaError

@@ -18,14 +18,14 @@ import ray
 from omegaconf import OmegaConf
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from opera_adapters._asking import MANY
+from opera_adapters._calling import MANY
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.settings import OperaSettings, from_mapping, look_up, settings_of
 from opera_client import AsyncRewardClient
 from opera_client.errors import DeadlineExceeded, InvalidRequest
 
 
-class MemberAsker:
+class MemberCaller:
     """Asks about one sample and waits for its group, inside `wait_s` + `timeout_s` seconds; failures raise."""
 
     def __init__(self, settings: OperaSettings) -> None:
@@ -68,7 +68,7 @@ class OperaRewardManager(RewardManagerBase):  # type: ignore[misc]  # verl has n
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **_: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
-        self._ask = MemberAsker(settings_of(config))
+        self._ask = MemberCaller(settings_of(config))
         rollout = config.actor_rollout_ref.rollout
         self._sizes = {True: int(rollout.n), False: int(rollout.val_kwargs.n)}
 
@@ -147,7 +147,7 @@ async def compute_score(
                 field=f"extra_info.{name}",
             )
     given = OmegaConf.to_container(opera, resolve=True) if OmegaConf.is_config(opera) else dict(opera or {})
-    ask = _asker(json.dumps(given, sort_keys=True))
+    ask = _caller(json.dumps(given, sort_keys=True))
     sample = {"data_source": data_source, "reward_model": {"ground_truth": ground_truth}, "extra_info": row}
     prompt = row[prompt_key] if isinstance(row[prompt_key], str) else [dict(one) for one in row[prompt_key]]
     about = hashlib.sha256(json.dumps([prompt, ground_truth], default=str).encode()).hexdigest()[:16]
@@ -168,8 +168,8 @@ async def compute_score(
 
 
 @cache
-def _asker(settings: str) -> MemberAsker:
-    return MemberAsker(from_mapping(json.loads(settings)))
+def _caller(settings: str) -> MemberCaller:
+    return MemberCaller(from_mapping(json.loads(settings)))
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from opera_adapters._asking import Asker, Scored
+from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.drift import Drift
@@ -41,7 +41,7 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings_of(self.config)
-        self._asker = Asker(
+        self._caller = RewardCaller(
             self._settings.url,
             None,
             timeout_s=self._settings.timeout_s,
@@ -84,7 +84,7 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
             raise NotSupported("the sessions of a prompt began with different tokens; they are no group")
         step = int(next(iter(sessions.values()))[1]["global_steps"])
         start = time.monotonic()
-        scored = await self._asker.score(rows, len(rows), step=step, weight_version=None)
+        scored = await self._caller.score(rows, len(rows), step=step, weight_version=None)
         metrics = await self._metrics([output for output, _ in sessions.values()], scored, start)
         answers: dict[int, Told | OperaError] = {}
         for (session, (output, _)), result, more in zip(sessions.items(), scored.rows, metrics, strict=True):
@@ -156,4 +156,4 @@ class OperaAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]  # verl h
 
 def _check(settings: OperaSettings) -> None:
     """Refuse on the driver what would fail in every worker."""
-    Asker(settings.url, None, timeout_s=settings.timeout_s, options={}, fields=settings.asked)
+    RewardCaller(settings.url, None, timeout_s=settings.timeout_s, options={}, fields=settings.asked)

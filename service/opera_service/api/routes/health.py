@@ -51,6 +51,4 @@ async def get_health(request: Request) -> Response:
 @router.get("/metrics", **described("Prometheus metrics", errors=(Unauthorized,)))
 async def get_metrics(request: Request) -> Response:
     """Return counters, histograms and live gauges, prefix `opera_`."""
-    return Response(
-        lifecycle_of(request).telemetry.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
-    )
+    return Response(lifecycle_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

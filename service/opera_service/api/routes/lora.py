@@ -66,6 +66,6 @@ async def post_unload_adapter(request: Request) -> Response:
     """Return to the last whole checkpoint and its weight version. 409 when another adapter, or none, serves."""
     service, _ = admitted(request)
     body = await read(request, UnloadAdapter)
-    with counted(service), service.policy.turn():
-        result = await service.policy.unload(body.lora_name)
+    with counted(service), service.weights.turn():
+        result = await service.weights.unload(body.lora_name)
     return await answered(result)

@@ -13,12 +13,12 @@ from starlette.responses import Response
 from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, OperaError, Unavailable
 from opera_client.wire import PolicyInfo, PolicyLoadRequest, PolicyLoadResult, WeightVersion
 from opera_service.api.answering import lifecycle_of, read, service_of
+from opera_service.api.authenticator import Authenticator
 from opera_service.api.body import dump
 from opera_service.api.describing import BODY_ERRORS, COMMON_ERRORS, LOAD_ERRORS, described
-from opera_service.api.keys import Gate
 from opera_service.engines.adapter import is_adapter
-from opera_service.lifecycle import Lifecycle
 from opera_service.pipelines.service import Service
+from opera_service.server.lifecycle import Lifecycle
 
 router = APIRouter(tags=["policy"])
 
@@ -40,7 +40,7 @@ async def get_policy(request: Request) -> Response:
 
     The canary lets a trainer compare: `-model(ids, labels=ids).loss` is its own number.
     """
-    return await answered(await service_of(request).policy.info())
+    return await answered(await service_of(request).weights.info())
 
 
 @router.put(
@@ -55,7 +55,7 @@ async def get_policy(request: Request) -> Response:
 async def put_weights(request: Request) -> Response:
     """Take a safetensors file as the body, check all of it, and serve it as `X-Weight-Version`.
 
-    Work in hand ends on the old weights, nothing is scored on a mixture. Whatever is wrong (a missing tensor, a
+    Work in flight ends on the old weights, nothing is scored on a mixture. Whatever is wrong (a missing tensor, a
     shape, NaN, a canary unlike `X-Canary-Logprob`), the old weights serve on. Needs an admin key. The same bytes
     under the same version again change nothing.
     """
@@ -67,7 +67,7 @@ async def put_weights(request: Request) -> Response:
             f"the weights are larger than the limit of {lifecycle.settings.max_weights_bytes} bytes;"
             " see --max-weights-gb"
         )
-    with counted(service), service.policy.turn():
+    with counted(service), service.weights.turn():
         async with lifecycle.spool.receive(request.stream(), sha256=headers.sha256) as received:
             result = await lifecycle.loader.load(
                 received.folder,
@@ -102,7 +102,7 @@ async def post_load(request: Request) -> Response:
 async def load_from_disk(request: Request, body: PolicyLoadRequest) -> PolicyLoadResult:
     """Serve what `body` names. The file that serves under an adapter stays where it is."""
     service, lifecycle = admitted(request)
-    with counted(service), service.policy.turn():
+    with counted(service), service.weights.turn():
         source = await service.in_thread(lifecycle.roots.find, body.path)
         result = await lifecycle.loader.load(source, body.weight_version, canary_logprob=body.canary_logprob)
         if result.changed and not is_adapter(source):
@@ -112,8 +112,8 @@ async def load_from_disk(request: Request, body: PolicyLoadRequest) -> PolicyLoa
 
 def admitted(request: Request) -> tuple[Service, Lifecycle]:
     """Return what a request for other weights works on. Raises `Forbidden`, `Unavailable`."""
-    gate: Gate = request.app.state.gate
-    gate.check_admin(request)
+    authenticator: Authenticator = request.app.state.authenticator
+    authenticator.check_admin(request)
     lifecycle = lifecycle_of(request)
     if lifecycle.draining:
         raise Unavailable("the service is shutting down; it takes no weights any more")
@@ -136,9 +136,9 @@ def counted(service: Service) -> Iterator[None]:
     try:
         yield
     except OperaError as error:
-        service.telemetry.policy_load(error.code)
+        service.metrics.policy_load(error.code)
         raise
-    service.telemetry.policy_load("ok")
+    service.metrics.policy_load("ok")
 
 
 async def answered(answer: BaseModel) -> Response:

@@ -70,7 +70,7 @@ def _tokenize(service: Service, body: TokenizeRequest) -> dict[str, Any]:
     start = service.tokenizer.bos_id
     if body.add_special_tokens and start is not None:
         ids = [start, *ids]
-    return {"tokens": ids, "count": len(ids), "max_model_len": service.reader.max_context}
+    return {"tokens": ids, "count": len(ids), "max_model_len": service.field_tokenizer.max_context}
 
 
 @router.post(
@@ -85,4 +85,4 @@ async def post_detokenize(request: Request) -> Response:
 
 
 def _detokenize(service: Service, body: DetokenizeRequest) -> str:
-    return service.tokenizer.decode(service.reader.checked(as_ids(body.tokens), "tokens"))
+    return service.tokenizer.decode(service.field_tokenizer.checked(as_ids(body.tokens), "tokens"))

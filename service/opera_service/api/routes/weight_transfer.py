@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse
 from opera_client.errors import Forbidden, NotSupported, Unavailable
 from opera_client.wire import WeightVersion
 from opera_service.api.answering import lifecycle_of, read
+from opera_service.api.authenticator import Authenticator
 from opera_service.api.describing import BODY_ERRORS, described
-from opera_service.api.keys import Gate
 from opera_service.engines.base import WeightReceiver
 
 router = APIRouter(tags=["policy"])
@@ -58,7 +58,7 @@ async def post_init(request: Request) -> JSONResponse:
 
 @router.post("/start_weight_update", **described("Open an update", errors=ERRORS))
 async def post_start(request: Request) -> JSONResponse:
-    """Wait for work in hand to end on the old weights, then let nothing be scored until the update is finished."""
+    """Finish work in flight on the old weights, then score nothing until the update is finished."""
     await _receiver(request).start()
     return _done("send the weights")
 
@@ -105,8 +105,8 @@ async def post_reset(request: Request) -> JSONResponse:
 
 def _receiver(request: Request) -> WeightReceiver:
     """Raise `Unauthorized` or `Forbidden` without an admin key, `NotSupported` on engines that cannot."""
-    gate: Gate = request.app.state.gate
-    gate.check_admin(request)
+    authenticator: Authenticator = request.app.state.authenticator
+    authenticator.check_admin(request)
     lifecycle = lifecycle_of(request)
     if lifecycle.draining:
         raise Unavailable("the service is shutting down; it takes no weights any more")

@@ -141,7 +141,7 @@ class TorchEngine:
         )
 
     async def aclose(self) -> None:
-        """Finish the work in hand, refuse more, end the device thread."""
+        """Finish the work in flight, refuse more, end the device thread."""
         self._closed = True
         await asyncio.to_thread(self._device_thread.shutdown, wait=True)
 

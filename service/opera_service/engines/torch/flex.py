@@ -1,4 +1,4 @@
-"""The `flex` route: one flex_attention over the packed forest, with a block mask built from intervals.
+"""The `flex` route: one flex_attention over the packed batch, with a block mask built from intervals.
 
 The default on GPUs, where it is compiled; on a CPU it runs uncompiled and slowly, for tests. No array of
 [tokens, tokens] is made: blocks are counted from the intervals, and inside a block two numbers a token decide.
@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import pad
 
-from opera_service.engines.torch.forest import Step, cut, preorder
 from opera_service.engines.torch.packed import PackedRoute, StepAttention
+from opera_service.engines.torch.packed_batch import Step, cut, preorder
 from opera_service.scoring.tree import TokenTree
 
 BLOCK = 128
@@ -131,8 +131,8 @@ def block_kinds(tree: TokenTree, step: Step, window: int | None) -> tuple[NDArra
     """Return bool [query blocks, key blocks]: where anything may be visible, and where everything is."""
     low = np.arange(0, padded(step.num_keys), BLOCK)
     count = np.zeros((padded(step.num_tokens) // BLOCK, len(low)), dtype=np.int64)
-    for piece in step.pieces:
-        for block in cut(piece, BLOCK):
+    for whole in step.blocks:
+        for block in cut(whole, BLOCK):
             rows = block.stop - block.start
             row = count[block.start // BLOCK]
             for number, (begin, end) in enumerate(block.keys):

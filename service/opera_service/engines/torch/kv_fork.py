@@ -65,7 +65,7 @@ def _children(tree: TokenTree) -> dict[int, list[int]]:
 def _segments(
     tree: TokenTree, run: int, children: dict[int, list[int]], max_tokens: int
 ) -> Iterator[tuple[int, int]]:
-    """Cut a run after every token that a branch hangs off, and into pieces of at most `max_tokens`."""
+    """Cut a run after every token that a branch hangs off, and into blocks of at most `max_tokens`."""
     start, end = int(tree.run_start[run]), int(tree.run_start[run + 1])
     for stop in [*sorted(token + 1 for token in children if start <= token < end - 1), end]:
         while start < stop:

@@ -31,7 +31,7 @@ class NaiveRoute:
 
     def run_some(self, readout: Readout, max_tokens: int, queries: Iterable[int]) -> None:
         """Score `queries` only; what the readout has for the others stays."""
-        paths = {query: readout.tree.query_path(query) for query in queries}
+        paths = {query: readout.tree.query_context(query) for query in queries}
         order = sorted(paths, key=lambda query: -len(paths[query][0]))
         while order:
             longest = len(paths[order[0]][0]) - 1

@@ -1,7 +1,7 @@
-"""Packed routes: all tokens of a forest in one forward, each distinct token once.
+"""Packed routes: all tokens of a packed batch in one forward, each distinct token once.
 
-Registers one attention function with transformers; a route supplies how a step attends. Forests over the token
-budget go step by step, keeping the keys and values of the tokens that later branches still see.
+Registers one attention function with transformers; a route supplies how a step attends. Packed batches over the
+token budget go step by step, keeping the keys and values of the tokens that later branches still see.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 from opera_client.errors import NotSupported
-from opera_service.engines.torch.forest import Step, plan_steps
 from opera_service.engines.torch.last_layer import computing_only, feed_forward
+from opera_service.engines.torch.packed_batch import Step, plan_steps
 from opera_service.engines.torch.readout import Readout
 from opera_service.scoring.tree import TokenTree
 
@@ -57,7 +57,7 @@ class PackedRoute:
         self._model = model
 
     def run(self, readout: Readout, max_tokens: int) -> None:
-        """Feed the forest in steps of at most `max_tokens` tokens."""
+        """Feed the batch in steps of at most `max_tokens` tokens."""
         tree = readout.tree
         cache = _KeptKeys()
         last = feed_forward(self._model)

@@ -65,7 +65,7 @@ def _answering(backbone: torch.nn.Module, hidden: Tensor) -> Iterator[None]:
 
 
 class Readout:
-    """Collects the numbers of one forest as its hidden states or logits come in, in any order."""
+    """Collects the numbers of one batch as its hidden states or logits come in, in any order."""
 
     def __init__(self, tree: TokenTree, head: Head, dtype: torch.dtype) -> None:
         self.tree = tree

@@ -31,7 +31,7 @@ _TOLERANCE, _HALF_TOLERANCE = 5e-3, 0.1
 
 
 class Route(Protocol):
-    """One way of feeding a forest. Synchronous; runs on the device thread."""
+    """One way of feeding a batch. Synchronous; runs on the device thread."""
 
     name: ClassVar[str]
 

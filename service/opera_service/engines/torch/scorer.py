@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
-from opera_service.engines.torch.forest import join
 from opera_service.engines.torch.loading import LoadedModel
 from opera_service.engines.torch.naive import NaiveRoute
+from opera_service.engines.torch.packed_batch import join
 from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.routes import choose_route
 from opera_service.scoring.scores import TreeScores
@@ -74,12 +74,12 @@ class TreeScorer:
             )
 
     def _forest(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
-        forest = join(trees)
+        batch = join(trees)
         budget = self.max_batch_tokens
         while True:
             try:
                 with torch.inference_mode():
-                    readout = Readout(forest, self._head, self.loaded.model.dtype)
+                    readout = Readout(batch, self._head, self.loaded.model.dtype)
                     self.route.run(readout, budget)
                     self._isolate(readout, budget)
                 break
@@ -89,10 +89,10 @@ class TreeScorer:
                 failure = str(error)
             if self.loaded.device.type == "cuda":
                 torch.cuda.empty_cache()
-            budget = min(budget, forest.num_tokens)
+            budget = min(budget, batch.num_tokens)
             if budget <= MIN_TOKENS:
                 raise EngineOutOfMemory(
-                    f"{forest.num_tokens} tree tokens do not fit into the memory of {self.loaded.device} even"
+                    f"{batch.num_tokens} tree tokens do not fit into the memory of {self.loaded.device} even"
                     f" {MIN_TOKENS} at a time ({failure.splitlines()[0]}); use a smaller dtype or shorter contexts"
                 )
             budget = max(MIN_TOKENS, budget // 2)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from opera_service.engines.torch.forest import Interval, Piece, Step, cut, parts
 from opera_service.engines.torch.packed import PackedRoute, StepAttention
+from opera_service.engines.torch.packed_batch import Interval, QueryBlock, Step, cut, parts
 from opera_service.scoring.tree import TokenTree
 
 _BLOCK = 128
@@ -28,9 +28,9 @@ class SdpaAttention(StepAttention):
 
     def __init__(self, tree: TokenTree, step: Step, read: NDArray[np.int64]) -> None:
         super().__init__(tree, step, read)
-        self._blocks = [block for piece in step.pieces for block in _blocks(piece)]
+        self._blocks = [block for block in step.blocks for block in _blocks(block)]
         self._read_blocks = [
-            block for piece in step.pieces for part in parts(piece, read) for block in _blocks(part)
+            block for block in step.blocks for part in parts(block, read) for block in _blocks(part)
         ]
         self._longest = max(block.num_keys for block in self._blocks)
         self._masks: dict[tuple[int | None, int], Tensor] = {}
@@ -67,10 +67,10 @@ class SdpaAttention(StepAttention):
         return mask[: queries * group, own - (keys - queries) : own + queries]
 
 
-def _blocks(piece: Piece) -> Iterator[Piece]:
-    """Cut a piece into equal blocks, as few as possible."""
-    queries = piece.stop - piece.start
-    return cut(piece, -(-queries // -(-queries // _BLOCK)), origin=piece.start)
+def _blocks(block: QueryBlock) -> Iterator[QueryBlock]:
+    """Cut a block into equal blocks, as few as possible."""
+    queries = block.stop - block.start
+    return cut(block, -(-queries // -(-queries // _BLOCK)), origin=block.start)
 
 
 def _last(keys: tuple[Interval, ...], count: int | None) -> tuple[Interval, ...]:

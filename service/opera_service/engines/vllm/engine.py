@@ -23,9 +23,9 @@ from opera_service.engines.base import Probe as ScoringProbe
 from opera_service.engines.checkpoint import content_hash
 from opera_service.engines.vllm import checkpoint, probe, starting
 from opera_service.engines.vllm.core import Core, CoreDied
-from opera_service.engines.vllm.gate import TokenBudget, WeightGate
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
-from opera_service.engines.vllm.served import Swap, Weights
+from opera_service.engines.vllm.read_write_lock import ReadWriteLock, TokenBudget
+from opera_service.engines.vllm.served import ServedVllmWeights, Swap
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
@@ -44,14 +44,14 @@ class VllmEngine:
     """`Engine` over vLLM's AsyncLLM. Make one with `load`; one event loop for its whole life."""
 
     def __init__(
-        self, core: Core, weights: Weights, settings: VllmSettings, shapes: checkpoint.Shapes | None
+        self, core: Core, weights: ServedVllmWeights, settings: VllmSettings, shapes: checkpoint.Shapes | None
     ) -> None:
         self._core: Core | None = core
         self._limits = core
         self._model, self._settings, self._shapes = weights.source, settings, shapes
         self._name = Path(self._model).resolve().name if Path(self._model).is_dir() else self._model
         self._weights = self._on_disk = weights
-        self._gate, self._budget = WeightGate(), TokenBudget(settings.inflight_tokens)
+        self._gate, self._budget = ReadWriteLock(), TokenBudget(settings.inflight_tokens)
         self._rescored, self._restarts, self._start_s = 0, 0, 30.0
         self._detail, self._closing = "", asyncio.Event()
         self._watch = asyncio.create_task(self._keep_alive())
@@ -76,7 +76,7 @@ class VllmEngine:
             raise TypeError("give settings or engine arguments, not both")
         revision, shapes = await asyncio.to_thread(checkpoint.describe, Path(model))
         core, canary = await starting.start(str(model), settings)
-        return cls(core, Weights(str(model), weight_version, revision, canary), settings, shapes)
+        return cls(core, ServedVllmWeights(str(model), weight_version, revision, canary), settings, shapes)
 
     @property
     def info(self) -> EngineInfo:
@@ -141,7 +141,9 @@ class VllmEngine:
         revision = await asyncio.to_thread(content_hash, source)
         self.running()
         # A caller that goes away must not leave new weights under the old name.
-        await asyncio.shield(self._load(Weights(str(source), version, revision, canary=float("nan")), probe))
+        await asyncio.shield(
+            self._load(ServedVllmWeights(str(source), version, revision, canary=float("nan")), probe)
+        )
 
     async def _load_adapter(self, source: Path, version: str, trial: ScoringProbe | None) -> None:
         adapter = await asyncio.to_thread(read_adapter, source)
@@ -153,7 +155,7 @@ class VllmEngine:
         await asyncio.shield(self._load(new, trial))
 
     @property
-    def _whole(self) -> Weights:
+    def _whole(self) -> ServedVllmWeights:
         """What serves, less an adapter."""
         return self._weights.under or self._weights
 
@@ -162,7 +164,7 @@ class VllmEngine:
         if self._weights.adapter is not None:
             await asyncio.shield(self._load(self._whole, None))
 
-    async def _load(self, weights: Weights, trial: ScoringProbe | None) -> None:
+    async def _load(self, weights: ServedVllmWeights, trial: ScoringProbe | None) -> None:
         async with self.replacing() as swap:
             if weights.under is None and weights is not self._whole:
                 await swap.core.load(weights.source)
@@ -215,7 +217,7 @@ class VllmEngine:
         )
 
     async def aclose(self) -> None:
-        """Let work in hand finish, then stop vLLM."""
+        """Let work in flight finish, then stop vLLM."""
         self._closing.set()
         self._detail = "it is closing"
         async with self._gate.swapping():

@@ -17,8 +17,8 @@ import httpx
 from opera_client.errors import ContextTooLong, EngineFailed, NotSupported, OperaError, Unavailable
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.vllm import http_api
-from opera_service.engines.vllm.gate import TokenBudget
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
+from opera_service.engines.vllm.read_write_lock import TokenBudget
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 

@@ -74,7 +74,7 @@ class Plan:
         for number, tree in enumerate(trees):
             places = []
             for query in range(tree.num_queries):
-                ids, context = tree.query_path(query)
+                ids, context = tree.query_context(query)
                 index = paths.setdefault(ids.tobytes(), len(prompts))
                 if index == len(prompts):
                     prompts.append(Prompt(ids, context, tree.want_top, number))

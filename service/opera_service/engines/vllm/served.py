@@ -9,7 +9,7 @@ from opera_service.engines.vllm.core import Core
 
 
 @dataclass(frozen=True)
-class Weights:
+class ServedVllmWeights:
     """Weights that were served once, and what is needed to serve and recognise them again."""
 
     source: str
@@ -20,7 +20,7 @@ class Weights:
     """Mean log-probability of the probe's fixed ids."""
     adapter: Path | None = None
     """Folder of the LoRA adapter on top of `source`."""
-    under: Weights | None = None
+    under: ServedVllmWeights | None = None
     """What serves without that adapter."""
 
 
@@ -29,6 +29,6 @@ class Swap:
     """One replacement of the weights, while it goes on."""
 
     core: Core
-    weights: Weights | None = None
+    weights: ServedVllmWeights | None = None
     on_disk: bool = False
     """Whether a restart can read them again."""

@@ -14,7 +14,7 @@ import vllm
 from opera_client.errors import EngineFailed, NotSupported, OperaError
 from opera_service.engines.vllm import probe
 from opera_service.engines.vllm.core import Core, CoreDied
-from opera_service.engines.vllm.served import Weights
+from opera_service.engines.vllm.served import ServedVllmWeights
 from opera_service.engines.vllm.settings import VllmSettings
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ async def start(model: str, settings: VllmSettings) -> tuple[Core, float]:
         raise
 
 
-async def start_on(model: str, settings: VllmSettings, weights: Weights) -> Core:
+async def start_on(model: str, settings: VllmSettings, weights: ServedVllmWeights) -> Core:
     """Start vLLM on `model` with `weights` that served before; raises when they do not score as they did, too."""
     core = await _begun(model, settings)
     try:

@@ -18,7 +18,7 @@ from typing import Any
 from opera_client.errors import EngineFailed, InvalidRequest
 from opera_service.engines.vllm.core import CoreDied
 from opera_service.engines.vllm.engine import VllmEngine
-from opera_service.engines.vllm.served import Swap, Weights
+from opera_service.engines.vllm.served import ServedVllmWeights, Swap
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class WeightTransfer:
         """Serve what was received, as `version`; return the version."""
         swap, version = self._opened(), version or f"transfer-{next(self._names)}"
         await self._step(swap.core.end_update)
-        swap.weights = Weights(source="", version=version, revision="transferred", canary=float("nan"))
+        swap.weights = ServedVllmWeights(source="", version=version, revision="transferred", canary=float("nan"))
         stack = self._close()
         await stack.aclose()
         return version

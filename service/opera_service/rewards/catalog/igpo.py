@@ -11,17 +11,17 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from opera_service.rewards.final_price import (
+from opera_service.rewards.final_likelihood import (
     UNGUARDED,
-    FinalPriceConfig,
-    FinalPriceReward,
-    Priced,
-    Worth,
+    FinalLikelihoodConfig,
+    FinalLikelihoodReward,
+    ReferenceLikelihoods,
+    ShapedValue,
     as_published,
 )
 
 
-class IgpoConfig(FinalPriceConfig):
+class IgpoConfig(FinalLikelihoodConfig):
     """Choices of `igpo`."""
 
     unit: Literal["probability", "logprob"] = Field(
@@ -34,7 +34,7 @@ class IgpoConfig(FinalPriceConfig):
     )
 
 
-class Igpo(FinalPriceReward[IgpoConfig]):
+class Igpo(FinalLikelihoodReward[IgpoConfig]):
     """Information gained by the whole thought."""
 
     name = "igpo"
@@ -52,14 +52,14 @@ class Igpo(FinalPriceReward[IgpoConfig]):
         ),
     }
 
-    def worth(self, priced: Priced) -> list[Worth]:
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return final minus empty thought, in the chosen unit."""
         level = np.exp if self.config.unit == "probability" else np.asarray
         start = float(level(priced.empty.mean()))
-        found: list[Worth] = []
+        found: list[ShapedValue] = []
         for mean, valid in zip(priced.means, priced.valid, strict=True):
             end = float(level(mean))
             gated = self.config.guards.format_gate and not valid
             reward = self.config.invalid if gated else end - start
-            found.append(Worth(reward, {"gain": end - start, "final": end}))
+            found.append(ShapedValue(reward, {"gain": end - start, "final": end}))
         return found

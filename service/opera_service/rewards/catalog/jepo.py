@@ -7,19 +7,19 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from opera_service.rewards.final_price import (
+from opera_service.rewards.final_likelihood import (
     UNGUARDED,
-    FinalPriceConfig,
-    FinalPriceReward,
-    Priced,
-    Worth,
+    FinalLikelihoodConfig,
+    FinalLikelihoodReward,
+    ReferenceLikelihoods,
+    ShapedValue,
     as_published,
 )
-from opera_service.rewards.prices import Logprobs
 from opera_service.rewards.ranks import auto_temperature
+from opera_service.rewards.reference_logprobs import Logprobs
 
 
-class JepoConfig(FinalPriceConfig):
+class JepoConfig(FinalLikelihoodConfig):
     """Choices of `jepo`."""
 
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
@@ -37,7 +37,7 @@ class JepoConfig(FinalPriceConfig):
         return self
 
 
-class Jepo(FinalPriceReward[JepoConfig]):
+class Jepo(FinalLikelihoodReward[JepoConfig]):
     """Leave-one-out contribution to log mean P."""
 
     name = "jepo"
@@ -50,7 +50,7 @@ class Jepo(FinalPriceReward[JepoConfig]):
         "paper": JepoConfig(context=as_published("</think>\n\n"), guards=UNGUARDED, temperature=1, clip=None),
     }
 
-    def worth(self, priced: Priced) -> list[Worth]:
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return log mean P - log mean of the others' P; 0 for a group of one."""
         tokens = len(priced.empty)
         chosen = self.config.temperature
@@ -62,7 +62,7 @@ class Jepo(FinalPriceReward[JepoConfig]):
             signals = np.clip(signals, -self.config.clip, self.config.clip)
         bound = float(np.logaddexp.reduce(priced.sums) - np.log(len(scaled)))
         return [
-            Worth(float(signal), {"contribution": float(signal), "logprob": float(total), "bound": bound})
+            ShapedValue(float(signal), {"contribution": float(signal), "logprob": float(total), "bound": bound})
             for signal, total in zip(signals, priced.sums, strict=True)
         ]
 

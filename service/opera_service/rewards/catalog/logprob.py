@@ -11,17 +11,17 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from opera_service.rewards.final_price import (
+from opera_service.rewards.final_likelihood import (
     UNGUARDED,
-    FinalPriceConfig,
-    FinalPriceReward,
-    Priced,
-    Worth,
+    FinalLikelihoodConfig,
+    FinalLikelihoodReward,
+    ReferenceLikelihoods,
+    ShapedValue,
     as_published,
 )
 
 
-class LogprobConfig(FinalPriceConfig):
+class LogprobConfig(FinalLikelihoodConfig):
     """Choices of `logprob`."""
 
     reduction: Literal["sum", "mean"] = Field(
@@ -37,7 +37,7 @@ class LogprobConfig(FinalPriceConfig):
     )
 
 
-class Logprob(FinalPriceReward[LogprobConfig]):
+class Logprob(FinalLikelihoodReward[LogprobConfig]):
     """Sum or mean log-prob of the reference."""
 
     name = "logprob"
@@ -52,14 +52,14 @@ class Logprob(FinalPriceReward[LogprobConfig]):
         "paper": LogprobConfig(context=as_published("</think>\n\n"), guards=UNGUARDED, reduction="sum", clip=None),
     }
 
-    def worth(self, priced: Priced) -> list[Worth]:
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return the chosen reduction; both are reported."""
-        found: list[Worth] = []
+        found: list[ShapedValue] = []
         for final, valid in zip(priced.finals, priced.valid, strict=True):
             tokens = final if self.config.clip is None else np.maximum(final, -self.config.clip)
             components = {"sum": float(tokens.sum()), "mean": float(tokens.mean())}
             reward = components[self.config.reduction]
             if self.config.guards.format_gate and not valid:
                 reward = self.config.invalid * (len(final) if self.config.reduction == "sum" else 1)
-            found.append(Worth(reward, components))
+            found.append(ShapedValue(reward, components))
         return found

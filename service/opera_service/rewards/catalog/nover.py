@@ -6,19 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opera_service.rewards.final_price import (
+from opera_service.rewards.final_likelihood import (
     UNGUARDED,
-    FinalPriceConfig,
-    FinalPriceReward,
-    Priced,
-    Worth,
+    FinalLikelihoodConfig,
+    FinalLikelihoodReward,
+    ReferenceLikelihoods,
+    ShapedValue,
     as_published,
 )
-from opera_service.rewards.prices import Logprobs
 from opera_service.rewards.ranks import hard_rank
+from opera_service.rewards.reference_logprobs import Logprobs
 
 
-class NoverConfig(FinalPriceConfig):
+class NoverConfig(FinalLikelihoodConfig):
     """Choices of `nover`."""
 
     length_discount: bool = Field(
@@ -34,7 +34,7 @@ class NoverConfig(FinalPriceConfig):
     format: float = Field(1.0, ge=0, description="Weight of being well-formed.")
 
 
-class Nover(FinalPriceReward[NoverConfig]):
+class Nover(FinalLikelihoodReward[NoverConfig]):
     """Reasoning rank, efficiency and format, weighted; 0 for malformed trajectories."""
 
     name = "nover"
@@ -52,7 +52,7 @@ class Nover(FinalPriceReward[NoverConfig]):
         ),
     }
 
-    def worth(self, priced: Priced) -> list[Worth]:
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Rank the valid trajectories among each other; the others get 0 in everything."""
         config, valid = self.config, priced.valid
         surprise = -priced.means  # log of the reasoning perplexity
@@ -61,7 +61,7 @@ class Nover(FinalPriceReward[NoverConfig]):
         reasoning, efficiency = np.zeros(len(valid)), np.zeros(len(valid))
         reasoning[valid] = _reasoning(surprise[valid], config.single)
         efficiency[valid] = _efficiency(surprise[valid], priced.thought_tokens[valid])
-        found: list[Worth] = []
+        found: list[ShapedValue] = []
         for index, well_formed in enumerate(valid):
             parts = {
                 "reasoning": float(reasoning[index]),
@@ -70,7 +70,7 @@ class Nover(FinalPriceReward[NoverConfig]):
             }
             weights = (config.reasoning, config.efficiency, config.format)
             reward = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
-            found.append(Worth(reward, parts))
+            found.append(ShapedValue(reward, parts))
         return found
 
 

@@ -18,13 +18,12 @@ from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOut
 from opera_service.rewards.config import EmaRules, Judge, RewardConfig
 from opera_service.rewards.gains import (
     calibrated_margin,
-    climb,
-    record_gains,
+    potential_gain,
+    running_maximum_gains,
     squashed_count,
     step_gains,
 )
-from opera_service.rewards.guards import OFF, GuardRules, malformed, repeats
-from opera_service.rewards.prices import Logprobs, PricePlan, plan_prices, read, sums
+from opera_service.rewards.guards import OFF, GuardConfig, malformed, repeats
 from opera_service.rewards.ranks import (
     Ties,
     auto_temperature,
@@ -34,13 +33,14 @@ from opera_service.rewards.ranks import (
     soft_rank,
     spread_is_noise,
 )
+from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, plan_reference, read, sums
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.rules import ContextRules, ReflectionRules, Rules, SegmentRules
+from opera_service.trajectories.encoding_config import ConfigModel, ContextConfig, ReflectionConfig, SegmentConfig
 
 
-class RelativeRules(Rules):
+class RelativeRules(ConfigModel):
     """A trajectory against its group (IGRP, the paper's in-group relative perplexity)."""
 
     mode: Literal["likelihood", "rank", "soft_rank"] = Field(
@@ -65,7 +65,7 @@ class RelativeRules(Rules):
     )
 
 
-class ReflectionReward(Rules):
+class ReflectionReward(ConfigModel):
     """What reflective segments are paid for."""
 
     credit: Literal["record", "previous"] = Field(
@@ -99,7 +99,7 @@ class ReflectionReward(Rules):
     )
 
 
-class TotalRules(Rules):
+class TotalRules(ConfigModel):
     """Weights of the components in the reward of an open task. null: not computed; 0: reported, not paid."""
 
     relative: float = Field(1.0, ge=0, description="The final price against the group's.")
@@ -115,7 +115,7 @@ class TotalRules(Rules):
     )
 
 
-class MathRules(Rules):
+class MathRules(ConfigModel):
     """Tasks with a right answer: reward = outcome * ((1 - intrinsic) + intrinsic * relative)."""
 
     judge: Judge = Field(
@@ -146,7 +146,7 @@ class OperaConfig(RewardConfig):
     reflection: ReflectionReward = Field(default_factory=ReflectionReward)
     total: TotalRules = Field(default_factory=TotalRules)
     math: MathRules = Field(default_factory=MathRules)
-    guards: GuardRules = Field(default_factory=GuardRules)
+    guards: GuardConfig = Field(default_factory=GuardConfig)
 
     def judge_of(self, task: str) -> Judge | None:
         """Return the judge of `math` tasks; open tasks have none."""
@@ -154,9 +154,9 @@ class OperaConfig(RewardConfig):
 
 
 PAPER = OperaConfig(
-    segment=SegmentRules(min_tokens=0, max_segments=None),
-    reflection_words=ReflectionRules(languages=("authors",), match="substring", where="anywhere"),
-    context=ContextRules(
+    segment=SegmentConfig(min_tokens=0, max_segments=None),
+    reflection_words=ReflectionConfig(languages=("authors",), match="substring", where="anywhere"),
+    context=ContextConfig(
         mode="text", opening="<think>", bridge="", reference_part="full", score_end=False, controls=False
     ),
     ema=EmaRules(),
@@ -173,7 +173,7 @@ PAPER = OperaConfig(
 class OperaPlan:
     """Queries of one group."""
 
-    prices: PricePlan
+    prices: ReferencePlan
     answers: tuple[int | None, ...]
     """Own answer after own thought; None without answer, empty when consistency is off."""
     controls: tuple[int, ...]
@@ -196,7 +196,7 @@ class Opera(Reward[OperaConfig, OperaPlan]):
     def plan(self, group: EncodedGroup, tree: TreeBuilder) -> OperaPlan:
         """Price every boundary and the end of every trajectory, own answers and controls."""
         config = self.config
-        prices = plan_prices(group, tree, config.guards, steps=True, final=config.final)
+        prices = plan_reference(group, tree, config.guards, steps=True, final=config.final)
         answers: tuple[int | None, ...] = ()
         if config.total.consistency is not None:
             answers = tuple(
@@ -229,8 +229,10 @@ class Opera(Reward[OperaConfig, OperaPlan]):
             if self.config.reflection.pay == "count":
                 reflection = squashed_count(credited, self.config.reflection.scale)
             else:
-                levels = means[: stop + 1] * tokens
-                reflection = climb(levels, credited[:stop], float(ceilings[index]), temperature)
+                boundary_logprobs = means[: stop + 1] * tokens
+                reflection = potential_gain(
+                    boundary_logprobs, credited[:stop], float(ceilings[index]), temperature
+                )
             components = {"relative": float(relative[index]), "reflection": reflection}
             components |= self._optional(plan, scores, index, final, float(means[0]))
             flags = trajectory.flags + (("reference_copy",) if stop < len(trajectory.segments) else ())
@@ -282,7 +284,7 @@ class Opera(Reward[OperaConfig, OperaPlan]):
     ) -> NDArray[np.bool_]:
         """Return which segments count: reflective, before any copy, long enough, new, and gaining enough."""
         rules = self.config.reflection
-        gains = record_gains(means) if rules.credit == "record" else step_gains(means)
+        gains = running_maximum_gains(means) if rules.credit == "record" else step_gains(means)
         credited = np.zeros(len(gains), dtype=np.bool_)
         for index, segment in enumerate(trajectory.segments[:stop]):
             credited[index] = (

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from opera_service.rewards.final_price import (
+from opera_service.rewards.final_likelihood import (
     UNGUARDED,
-    FinalPriceConfig,
-    FinalPriceReward,
-    Priced,
-    Worth,
+    FinalLikelihoodConfig,
+    FinalLikelihoodReward,
+    ReferenceLikelihoods,
+    ShapedValue,
     as_published,
 )
 
 
-class RlprConfig(FinalPriceConfig):
+class RlprConfig(FinalLikelihoodConfig):
     """Choices of `rlpr`."""
 
     threshold: float = Field(
@@ -26,7 +26,7 @@ class RlprConfig(FinalPriceConfig):
     )
 
 
-class Rlpr(FinalPriceReward[RlprConfig]):
+class Rlpr(FinalLikelihoodReward[RlprConfig]):
     """Gain in mean token probability, with a share for the format."""
 
     name = "rlpr"
@@ -41,11 +41,11 @@ class Rlpr(FinalPriceReward[RlprConfig]):
         ),
     }
 
-    def worth(self, priced: Priced) -> list[Worth]:
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return the thresholded gain over the empty thought, mixed with the format."""
         baseline = float(np.exp(priced.empty).mean())
         weight = self.config.format_weight
-        found: list[Worth] = []
+        found: list[ShapedValue] = []
         for final, valid in zip(priced.finals, priced.valid, strict=True):
             probability = float(np.exp(final).mean())
             gain = probability - baseline if probability - baseline > self.config.threshold else 0.0
@@ -53,5 +53,5 @@ class Rlpr(FinalPriceReward[RlprConfig]):
             if self.config.guards.format_gate and not valid:
                 reward = 0.0
             components = {"gain": gain, "probability": probability, "baseline": baseline, "format": float(valid)}
-            found.append(Worth(reward, components))
+            found.append(ShapedValue(reward, components))
         return found

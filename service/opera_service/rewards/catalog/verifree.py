@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from opera_service.rewards.final_price import (
+from opera_service.rewards.final_likelihood import (
     UNGUARDED,
-    FinalPriceConfig,
-    FinalPriceReward,
-    Priced,
-    Worth,
+    FinalLikelihoodConfig,
+    FinalLikelihoodReward,
+    ReferenceLikelihoods,
+    ShapedValue,
     as_published,
 )
 from opera_service.rewards.ranks import auto_temperature
@@ -23,7 +23,7 @@ from opera_service.rewards.ranks import auto_temperature
 VANISHING = 1e-12
 
 
-class VeriFreeConfig(FinalPriceConfig):
+class VeriFreeConfig(FinalLikelihoodConfig):
     """Choices of `verifree`."""
 
     scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
@@ -31,7 +31,7 @@ class VeriFreeConfig(FinalPriceConfig):
     )
 
 
-class VeriFree(FinalPriceReward[VeriFreeConfig]):
+class VeriFree(FinalLikelihoodReward[VeriFreeConfig]):
     """Likelihood of the whole reference after the thought; 0 without a closed thought and an answer."""
 
     name = "verifree"
@@ -44,13 +44,13 @@ class VeriFree(FinalPriceReward[VeriFreeConfig]):
         "paper": VeriFreeConfig(context=as_published("</think>\n<answer>"), guards=UNGUARDED, scale=1),
     }
 
-    def worth(self, priced: Priced) -> list[Worth]:
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return exp(scale * sum) for valid trajectories, 0 for others (log R = -inf in the released code)."""
-        found: list[Worth] = []
+        found: list[ShapedValue] = []
         for final, valid in zip(priced.finals, priced.valid, strict=True):
             scale = 1 / auto_temperature(len(final)) if self.config.scale == "auto" else self.config.scale
             likelihood = float(np.exp(scale * final.sum()))
             flags = ("vanishing",) if likelihood < VANISHING else ()
             components = {"likelihood": likelihood, "logprob": float(final.sum())}
-            found.append(Worth(likelihood if valid else 0.0, components, flags))
+            found.append(ShapedValue(likelihood if valid else 0.0, components, flags))
         return found

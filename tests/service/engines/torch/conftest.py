@@ -95,7 +95,7 @@ def oracle(model: tf.PreTrainedModel, tree: TokenTree) -> torch.Tensor:
     rows = []
     with torch.no_grad():
         for query in range(tree.num_queries):
-            ids, context = tree.query_path(query)
+            ids, context = tree.query_context(query)
             logits = model(input_ids=torch.as_tensor(ids[None]).long(), use_cache=False).logits[0]
             rows.append(torch.log_softmax(logits.double(), dim=-1)[context - 1 : len(ids) - 1])
     return torch.cat(rows)

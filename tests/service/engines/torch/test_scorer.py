@@ -111,7 +111,7 @@ def test_a_token_that_makes_nan_spoils_what_it_feeds_and_nothing_else(lab, route
     scorer.loaded.model.get_input_embeddings().weight.data[token] = value
     for tree, scores, quiet in zip(trees, scorer.score(trees), expected, strict=True):
         for query in range(tree.num_queries):
-            path, _ = tree.query_path(query)
+            path, _ = tree.query_context(query)
             if token in path[:-1]:  # what is fed; the last token of a target is not
                 with pytest.raises(EngineFailed, match="not finite"):
                     scores.of(query)

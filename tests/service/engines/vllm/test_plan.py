@@ -41,7 +41,7 @@ def test_every_query_gets_the_rows_of_its_own_path(groups):
     plan = Plan(trees)
     for tree, scores in zip(trees, plan.scores([rows_of(prompt) for prompt in plan.prompts], "v"), strict=True):
         for query in range(tree.num_queries):
-            ids, context = tree.query_path(query)
+            ids, context = tree.query_context(query)
             expected = [_number(ids[: at + 1]) for at in range(context, len(ids))]
             np.testing.assert_array_equal(scores.of(query), np.float32(expected))
 

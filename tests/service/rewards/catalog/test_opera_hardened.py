@@ -12,15 +12,17 @@ from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
 
 HARDENED = resolve("opera", "hardened", {})
-levels = st.floats(-12, -0.01)
+boundary_logprobs = st.floats(-12, -0.01)
 
 
 @st.composite
 def groups(draw):
-    """Per response: levels of its paragraphs, which are reflective, mean log-prob of its own answer."""
+    """Per response: boundary_logprobs of its paragraphs, which are reflective, mean log-prob of its own answer."""
     return draw(
         st.lists(
-            st.tuples(st.lists(levels, min_size=1, max_size=5), st.sets(st.integers(0, 4)), levels),
+            st.tuples(
+                st.lists(boundary_logprobs, min_size=1, max_size=5), st.sets(st.integers(0, 4)), boundary_logprobs
+            ),
             min_size=1,
             max_size=6,
         )
@@ -118,7 +120,7 @@ def test_a_better_end_is_never_paid_less(hand, group, raised, reflective, data):
     assert after.trajectories[index].reward >= before.trajectories[index].reward - 1e-12
 
 
-@given(prices=st.lists(levels, min_size=2, max_size=8))
+@given(prices=st.lists(boundary_logprobs, min_size=2, max_size=8))
 def test_rank_mode_averages_ties_like_scipy(hand, prices):
     config = {"relative": {"mode": "rank", "margin": 0}, "total": {"consistency": None}}
     found = hand.Bench().rewards("opera", "hardened", [hand.thought(price) for price in prices], config)

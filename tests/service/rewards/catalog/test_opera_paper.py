@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from opera_service.rewards.ema import RunningMean
 from opera_service.rewards.registry import resolve
 
-levels = st.lists(st.floats(-20, 0), min_size=2, max_size=8)
+boundary_logprobs = st.lists(st.floats(-20, 0), min_size=2, max_size=8)
 
 
 def rising(hand, count, hybrid):
@@ -38,7 +38,7 @@ def test_ranks_with_ties_low_and_a_group_of_one_at_one(hand, hybrids, ranks):
     assert found == pytest.approx([0.3 * rank for rank in ranks])
 
 
-@given(hybrids=levels)
+@given(hybrids=boundary_logprobs)
 def test_ranks_agree_with_scipy(hand, hybrids):
     found = hand.Bench().rewards("opera", "paper", [hand.Response(hybrid=hybrid) for hybrid in hybrids])
     assert found == pytest.approx(0.3 * (rankdata(hybrids, "min") - 1) / (len(hybrids) - 1))
@@ -81,7 +81,7 @@ def test_improvement_is_an_optional_metric(hand):
     assert [one.reward for one in outcome.trajectories] == pytest.approx([0.3, 0])
 
 
-@given(hybrids=levels, steps=st.lists(st.floats(-20, 0), max_size=5))
+@given(hybrids=boundary_logprobs, steps=st.lists(st.floats(-20, 0), max_size=5))
 def test_the_running_mean_cannot_change_the_reward(hand, hybrids, steps):
     config = resolve("opera", "paper", {}).config
     mean = RunningMean(config.ema)

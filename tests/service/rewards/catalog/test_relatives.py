@@ -19,8 +19,8 @@ def price(hand, name, preset, responses, config=None, **bench):
     return hand.Bench(**bench).price(resolve(name, preset, config or {}), responses).trajectories
 
 
-def broken(hand, *levels):
-    return hand.thought(*levels, flags=("think_unclosed",))
+def broken(hand, *boundary_logprobs):
+    return hand.thought(*boundary_logprobs, flags=("think_unclosed",))
 
 
 # --- logprob --------------------------------------------------------------------------------------------------

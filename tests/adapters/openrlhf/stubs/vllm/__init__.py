@@ -38,7 +38,7 @@ class AsyncLLMEngine:
     def __init__(self, texts: list[str]) -> None:
         from transformers import AutoTokenizer
 
-        from opera_service.demo import model_path
+        from opera_demo import model_path
 
         self._tokenizer = AutoTokenizer.from_pretrained(model_path())
         self._texts = itertools.cycle(texts)

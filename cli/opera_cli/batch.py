@@ -1,0 +1,111 @@
+"""The loop behind `score` and `rank`: asks item by item, in order, and keeps every answer as soon as it is there.
+
+One request an item: the service batches concurrent requests by itself, and a failure stays with its item.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from opera_cli.exits import Exit, say
+from opera_cli.journal import Record
+from opera_cli.outputs import Output
+from opera_cli.source import Item, Source, digest, items
+from opera_cli.target import Target
+from opera_client import AsyncRewardClient
+from opera_client._chunks import in_order
+from opera_client._progress import progress_bar
+from opera_client.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    EngineFailed,
+    EngineOutOfMemory,
+    InternalError,
+    OperaError,
+)
+
+OF_THE_ITEM = (BodyTooLarge, DeadlineExceeded, EngineFailed, EngineOutOfMemory, InternalError)
+"""Failures of a whole request that say nothing about the next one: recorded, and the work goes on."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[Item]):
+    """What to ask about each item of a source."""
+
+    name: str
+    source: Source[Item]
+    run: dict[str, Any]
+    """Everything but the model that the numbers depend on."""
+    ask: Callable[[AsyncRewardClient, Item, str], Awaitable[Record]]
+    """Given client, item and weight version, return the result."""
+    failed: Callable[[Item, OperaError], Record]
+    """The result of an item whose request failed."""
+
+
+@dataclass
+class Tally:
+    """What came out, counted for the last line and the exit code."""
+
+    unit: str
+    scored: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, parts: list[dict[str, Any]]) -> None:
+        """Count the trajectories (candidates) of one record."""
+        for part in parts:
+            if part["status"] == "ok":
+                self.scored += 1
+            else:
+                self.errors[part["error"]["code"]] += 1
+
+    @property
+    def code(self) -> Exit:
+        """The exit code."""
+        return Exit.SOME_FAILED if self.errors else Exit.OK
+
+    def line(self, items: int, seconds: float) -> str:
+        """Return the last line."""
+        failed = ", ".join(f"{count} {code}" for code, count in self.errors.most_common())
+        tail = f", {self.errors.total()} failed ({failed})" if failed else ""
+        return f"{items} done in {seconds:.1f} s: {self.scored} {self.unit} scored{tail}"
+
+
+def error_of(error: OperaError) -> dict[str, Any]:
+    """Return an error as it stands in a record."""
+    return {name: value for name, value in error.body().items() if value is not None}
+
+
+async def work(job: Job[Item], target: Target, output: Output, tally: Tally) -> None:
+    """Ask about every item that `output` does not hold yet.
+
+    The weights of the beginning are pinned: when the service swaps them meanwhile, it refuses and the command
+    ends, so one file is always of one weight version.
+    """
+    start = time.monotonic()
+    async with target.opened() as client:
+        served = await client.model()
+        model = {name: getattr(served, name) for name in ("name", "revision", "weight_version", "dtype", "engine")}
+        total = len(job.source)
+        done = output.open({**job.run, "model": model}, lambda at: digest(job.source[at]) if at < total else None)
+        if done:
+            say(f"{output.path}: going on after {done} of {total}")
+
+        async def answer(item: Item) -> tuple[Item, Record]:
+            try:
+                return item, await job.ask(client, item, served.weight_version)
+            except OF_THE_ITEM as error:
+                return item, job.failed(item, error)
+
+        with progress_bar(job.name, total, done=done) as advance:
+            todo = items(job.source, done)
+            async with aclosing(in_order(answer, todo, concurrency=target.concurrency)) as stream:
+                async for item, record in stream:
+                    output.add(digest(item), record)
+                    advance(1)
+    output.finish()
+    say(tally.line(total, time.monotonic() - start) + (f" -> {output.path}" if output.path else ""))

@@ -1,0 +1,95 @@
+"""JSON Lines with line numbers: reads objects by offset, and says in one line what is wrong with a file.
+
+Knows no groups; Parquet is first spelled out as JSON Lines, so that there is one reader.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from opera_cli.exits import BadInput
+from opera_cli.parquet import spelled_out
+
+
+class Lines:
+    """An open input file; `unit` is how a place in it is called (`line`, or `row` of a Parquet file)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`.
+
+        Raises:
+            BadInput: missing, a directory, unreadable, or no Parquet inside.
+        """
+        self.path = path
+        if path.is_dir():
+            raise BadInput(f"{path} is a directory; give a .jsonl or .parquet file")
+        try:
+            self._file: IO[bytes] = path.open("rb")
+        except FileNotFoundError:
+            raise BadInput(f"{path} does not exist") from None
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror}") from None
+        self.unit = "line"
+        if path.suffix == ".parquet":
+            self.unit = "row"
+            self._file = spelled_out(path, self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def scan(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Yield (number from 1, byte offset, object) of every line that is not blank.
+
+        Raises:
+            BadInput: naming file, line and remedy.
+        """
+        self._file.seek(0)
+        offset = 0
+        for number, raw in enumerate(self._file, start=1):
+            if raw.strip(b"\xef\xbb\xbf \t\r\n"):
+                yield number, offset, self._parsed(number, raw)
+            offset += len(raw)
+
+    def at(self, offset: int) -> dict[str, Any]:
+        """Return the object at a byte offset that `scan` gave."""
+        self._file.seek(offset)
+        found: dict[str, Any] = json.loads(self._file.readline().decode("utf-8-sig"))
+        return found
+
+    def wrong(self, number: int, what: str) -> BadInput:
+        """Return the error about one line."""
+        return BadInput(f"{self.path}, {self.unit} {number}: {what}")
+
+    def _parsed(self, number: int, raw: bytes) -> dict[str, Any]:
+        try:
+            return parsed(raw)
+        except ValueError as error:
+            raise self.wrong(number, str(error)) from None
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """Return the object of one line. Raises `ValueError` that says what to do about it."""
+    try:
+        # Without the line's end: what is missing there would be told as column 1 of a line after it.
+        found = json.loads(raw.decode("utf-8-sig").rstrip("\r\n"), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        byte = raw[error.start]
+        raise ValueError(f"not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        if not raw.endswith(b"\n"):
+            raise ValueError("half-written JSON at the end of the file; complete that line or delete it") from None
+        what = f"not JSON: {error.msg} at column {error.colno}; mend that line or delete it"
+        raise ValueError(what) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{error}; use null or leave it out") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")

@@ -1,0 +1,75 @@
+"""Options that several commands share, spelled and explained once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from opera_cli.exits import BadInput
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Write results here (.jsonl or .parquet) instead of to stdout."),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(envvar="OPERA_REWARD_URL", help="A running service; its key is taken from OPERA_API_KEY."),
+]
+Engine = Annotated[str | None, typer.Option(help="Engine to run in this process: torch (default) or dummy.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Model to run in this process: a path or Hugging Face id; default: the demo model."),
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests in flight at a time.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that one item may take with all its retries.")]
+
+
+def parse_config(given: list[str]) -> dict[str, Any]:
+    """Return the overrides of `--config key=value` and `--config '{"key": value}'`, later ones winning.
+
+    A value is JSON where it can be read as such, else text; dots in a key lead inwards: `relative.margin=0.1`.
+
+    Raises:
+        BadInput: neither form.
+    """
+    config: dict[str, Any] = {}
+    for part in given:
+        name, equals, value = part.partition("=")
+        if part.lstrip().startswith("{"):
+            _merge(config, _object(part))
+        elif equals and name.strip():
+            inner: Any = _value(value)
+            for key in reversed(name.strip().split(".")):
+                inner = {key: inner}
+            _merge(config, inner)
+        else:
+            raise BadInput(f"--config {part!r} is neither key=value nor a JSON object")
+    return config
+
+
+def _merge(config: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _merge(config[key], value)
+        else:
+            config[key] = value
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"--config {text!r} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"--config {text!r} is not a JSON object")
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,137 @@
+"""Where results go: a JSON Lines file, a Parquet file, or stdout; each is told every record once, in order."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from opera_cli.exits import BadInput
+from opera_cli.journal import Journal, Record
+from opera_cli.parquet import require_pyarrow, to_jsonl, to_parquet
+
+Seen = Callable[[Record], None]
+DigestAt = Callable[[int], str | None]
+
+
+class Output(Protocol):
+    """A place for records."""
+
+    path: Path | None
+
+    def open(self, run: dict[str, Any], digest_at: DigestAt, /) -> int:
+        """Get ready and return how many records are there already. Raises `BadInput`."""
+        ...
+
+    def add(self, digest: str, result: Record) -> None:
+        """Keep one more record."""
+        ...
+
+    def finish(self) -> None:
+        """All records are there."""
+        ...
+
+
+class JsonlOutput:
+    """A JSON Lines file that an interrupted command goes on with."""
+
+    def __init__(self, path: Path, seen: Seen) -> None:
+        self.path: Path | None = path
+        self._file, self._seen = path, seen
+
+    def open(self, run: dict[str, Any], digest_at: DigestAt) -> int:
+        """Take up what is there."""
+        self._journal = Journal(self._file, run)
+        self._journal.resume(digest_at, self._seen)
+        return self._journal.done
+
+    def add(self, digest: str, result: Record) -> None:
+        """Append one line."""
+        self._seen(self._journal.append(digest, result))
+
+    def finish(self) -> None:
+        """Close the file."""
+        self._journal.close()
+
+
+class ParquetOutput:
+    """A Parquet file, one row a record; a Parquet file cannot grow, so OUT.partial.jsonl holds it until whole."""
+
+    def __init__(self, path: Path, seen: Seen) -> None:
+        require_pyarrow("writing Parquet")
+        self.path: Path | None = path
+        self._file, self._seen = path, seen
+        self._partial = path.with_name(path.name + ".partial.jsonl")
+
+    def open(self, run: dict[str, Any], digest_at: DigestAt) -> int:
+        """Take up what is there, also a whole file."""
+        spelled = self._file.exists() and not self._partial.exists()
+        self._journal = Journal(self._partial, run, shown=self._file)
+        try:
+            if spelled:
+                to_jsonl(self._file, self._partial)
+            self._journal.resume(digest_at, self._seen)
+        except BadInput:
+            if spelled:
+                self._partial.unlink(missing_ok=True)
+            raise
+        return self._journal.done
+
+    def add(self, digest: str, result: Record) -> None:
+        """Append one line to the partial file."""
+        self._seen(self._journal.append(digest, result))
+
+    def finish(self) -> None:
+        """Turn the partial file into Parquet, in one step."""
+        self._journal.close()
+        to_parquet(self._partial, self._file)
+        self._partial.unlink()
+
+
+class StdoutOutput:
+    """JSON Lines on stdout, nothing to go on with; `show` may print something more readable instead."""
+
+    path: Path | None = None
+
+    def __init__(self, seen: Seen, show: Seen | None = None) -> None:
+        self._seen = seen
+        self._show = show or _print
+
+    def open(self, run: dict[str, Any], _: DigestAt, /) -> int:
+        """Begin at the beginning."""
+        self._run = run
+        return 0
+
+    def add(self, digest: str, result: Record) -> None:
+        """Print one record."""
+        record = {"input": digest, "run": self._run, **result}
+        self._show(record)
+        self._seen(record)
+
+    def finish(self) -> None:
+        """Flush."""
+        sys.stdout.flush()
+
+
+def _print(record: Record) -> None:
+    sys.stdout.write(json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def output_for(out: Path | None, source: Path, seen: Seen, show: Seen | None = None) -> Output:
+    """Return the output that `-o` asks for.
+
+    Raises:
+        BadInput: OUT is the input file or no file.
+    """
+    if out is None:
+        return StdoutOutput(seen, show)
+    if out.exists() and out.samefile(source):
+        raise BadInput(f"{out} is the input file; choose another -o")
+    if out.is_dir():
+        raise BadInput(f"{out} is a directory; give a file name for -o")
+    if out.exists() and not out.is_file():
+        raise BadInput(f"{out} is no regular file; leave -o out to write to stdout")
+    return ParquetOutput(out, seen) if out.suffix == ".parquet" else JsonlOutput(out, seen)

@@ -1,0 +1,93 @@
+"""Parquet to JSON Lines and back, batch by batch; needs pyarrow, which is imported only here and when needed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from opera_cli.exits import BadInput, missing_extra
+
+_ROWS = 256
+"""Rows in memory at a time."""
+
+
+def require_pyarrow(what: str) -> None:
+    """Raise the line that names the extra unless pyarrow is installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, what) from None
+
+
+def spelled_out(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """Return the rows of an open Parquet file as JSON Lines in a temporary file; nulls are left out.
+
+    Raises:
+        BadInput: no Parquet inside, or a column that JSON cannot hold.
+    """
+    require_pyarrow("reading Parquet")
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    for row in _rows(path, file):
+        try:
+            spool.write(json.dumps(without_nulls(row)).encode() + b"\n")
+        except TypeError as error:
+            raise BadInput(f"{path}: a column cannot be spelled as JSON ({error}); drop or convert it") from None
+    file.close()
+    return spool
+
+
+def to_jsonl(parquet: Path, jsonl: Path) -> None:
+    """Write the records of a result in Parquet as JSON Lines. Raises `BadInput` if it is no Parquet."""
+    with parquet.open("rb") as file, jsonl.open("wb") as out:
+        for row in _rows(parquet, file):
+            if isinstance(row.get("run"), str):
+                row["run"] = json.loads(row["run"])
+            out.write(json.dumps(row, separators=(",", ":"), default=str).encode() + b"\n")
+
+
+def to_parquet(jsonl: Path, parquet: Path) -> None:
+    """Write records of JSON Lines as Parquet: the same columns, but `run` as JSON text (its keys vary)."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = [pa.schema(pa.array(batch).type) for batch in _records(jsonl)]
+    schema = pa.unify_schemas(kinds, promote_options="permissive")
+    unfinished = parquet.with_name(parquet.name + ".tmp")
+    try:
+        with ParquetWriter(unfinished, schema) as writer:
+            for batch in _records(jsonl):
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+    except OSError as error:
+        raise BadInput(f"cannot write {parquet}: {error.strerror}; run the same command again to go on") from None
+    unfinished.replace(parquet)
+
+
+def _records(jsonl: Path) -> Iterator[list[dict[str, Any]]]:
+    with jsonl.open("rb") as file:
+        while lines := list(islice(file, _ROWS)):
+            records = [json.loads(line) for line in lines]
+            yield [{**record, "run": json.dumps(record["run"])} for record in records]
+
+
+def _rows(path: Path, file: IO[bytes]) -> Iterator[dict[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        for batch in ParquetFile(file).iter_batches(batch_size=_ROWS):
+            yield from batch.to_pylist()
+    except (ArrowException, OSError) as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a row's value as JSON has it: what is null is left out."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [without_nulls(inner) for inner in value]
+    return value

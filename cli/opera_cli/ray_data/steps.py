@@ -1,0 +1,137 @@
+"""What workers do with a chunk: look through it, turn it into rows to be gathered, score it, count what is there.
+
+Plain functions and one class, handed to Ray Data; every one may be repeated. They know no Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+from opera_cli.batch import OF_THE_ITEM, Tally
+from opera_cli.exits import BadInput
+from opera_cli.journal import Record
+from opera_cli.ray_data.chunks import BadLine, Chunk
+from opera_cli.ray_data.parts import Parts
+from opera_cli.score import asking, failed
+from opera_cli.source import digest, joined, key_of, must_be_group, shared_of
+from opera_cli.target import Target
+from opera_client import AsyncRewardClient, Group, OperaError
+from opera_client._chunks import in_order
+from opera_client._portal import Portal
+
+Row = dict[str, Any]
+"""What travels between steps: flat, of plain types."""
+
+
+def look(row: Row) -> Row:
+    """Check a chunk's lines and count them: groups, flat rows, and lines as an editor counts them."""
+    chunk = Chunk(**json.loads(row["chunk"]))
+    groups = flat = 0
+    problem, at = "", 0
+    try:
+        for line in _checked(chunk):
+            groups, flat = groups + ("trajectories" in line), flat + ("trajectories" not in line)
+    except BadLine as error:
+        problem, at = error.what, error.number
+    return {
+        "index": chunk.index, "lines": chunk.count(), "groups": groups, "flat": flat, "problem": problem, "at": at,
+    }  # fmt: skip
+
+
+def rows(row: Row) -> list[Row]:
+    """Return a chunk's lines with the key of their group and their place in the data set."""
+    chunk, first = Chunk(**json.loads(row["chunk"])), row["first"]
+    found = []
+    for at, line in enumerate(_checked(chunk), start=first):
+        key = key_of(line).hex() if "trajectories" not in line else f"whole {at}"
+        found.append({"key": key, "place": at, "line": json.dumps(line)})
+    return found
+
+
+def gather(batch: Mapping[str, Any]) -> Mapping[str, list[Any]]:
+    """Turn the rows of one group into its line, at the place of the first; `problem` says why that cannot be."""
+    places, texts = list(map(int, batch["place"])), list(batch["line"])
+    ordered = [json.loads(text) for _, text in sorted(zip(places, texts, strict=True))]
+    group = ordered[0] if "trajectories" in ordered[0] else joined(ordered)
+    ids = [row["id"] for row in ordered if row.get("id") is not None]
+    problem = ""
+    if len({shared_of(row) for row in ordered}) > 1:
+        problem = "rows of one group with another prompt, reference or task; give them different `group_id`s"
+    elif len(set(map(str, ids))) < len(ids):
+        problem = "an id appears twice in its group; make ids unique"
+    return {"place": [min(places)], "line": [json.dumps(group)], "problem": [problem]}
+
+
+def count(row: Row, folder: str) -> Row:
+    """Count the results of a chunk that an earlier run left."""
+    tally = Tally("trajectories")
+    groups = 0
+    for groups, record in enumerate(Parts(Path(folder)).read(row["index"]), start=1):  # noqa: B007
+        tally.add(record["trajectories"])
+    return _counted(row["index"], groups, tally)
+
+
+class Scorer:
+    """One engine, in the worker's own process; scores chunk after chunk."""
+
+    def __init__(self, settings: dict[str, Any], target: Target, folder: str) -> None:
+        self._settings, self._target, self._parts = settings, target, Parts(Path(folder))
+        self._portal, self._stack = Portal(), AsyncExitStack()
+        self._client: AsyncRewardClient | None = None
+
+    def __call__(self, row: Row) -> Row:
+        """Score a chunk and keep its results. What ends the whole command is in `problem`."""
+        try:
+            return self._portal.run(lambda: self._score(Chunk(**json.loads(row["chunk"])), row["first"]))
+        except (OperaError, BadInput) as error:
+            message = error.message if isinstance(error, OperaError) else str(error)
+            return {"index": row["index"], "groups": 0, "scored": 0, "errors": "{}", "problem": message}
+
+    def close(self) -> None:
+        """Free the engine; Ray ends its workers without asking."""
+        self._portal.run(self._stack.aclose)
+        self._portal.stop()
+
+    async def _score(self, chunk: Chunk, first: int) -> Row:
+        if self._client is None:
+            self._client = await self._stack.enter_async_context(self._target.opened())
+        client, served = self._client, await self._client.model()
+        model = {name: getattr(served, name) for name in ("name", "revision", "weight_version", "dtype", "engine")}
+        run = {**self._settings, "model": model}
+        self._parts.agree("run", run)
+        ask = asking(self._settings)
+        lines = enumerate((line for _, line in chunk.lines()), start=first)
+        groups = [Group.model_validate({"group_id": str(at)} | line) for at, line in lines]
+
+        async def answer(group: Group) -> tuple[Group, Record]:
+            try:
+                return group, await ask(client, group, served.weight_version)
+            except OF_THE_ITEM as error:
+                return group, failed(group, error)
+
+        tally, records = Tally("trajectories"), []
+        async with aclosing(in_order(answer, groups, concurrency=self._target.concurrency)) as stream:
+            async for group, record in stream:
+                tally.add(record["trajectories"])
+                records.append({"input": digest(group), "run": run, **record})
+        await asyncio.to_thread(self._parts.write, chunk.index, records)
+        return _counted(chunk.index, len(records), tally)
+
+
+def _checked(chunk: Chunk) -> Iterator[Row]:
+    for number, line in chunk.lines():
+        try:
+            must_be_group(line)
+        except ValueError as error:
+            raise BadLine(number, str(error)) from None
+        yield line
+
+
+def _counted(index: int, groups: int, tally: Tally) -> Row:
+    errors = json.dumps(tally.errors)
+    return {"index": index, "groups": groups, "scored": tally.scored, "errors": errors, "problem": ""}

@@ -1,0 +1,132 @@
+"""`opera-reward score`: a file of groups in, a file of rewards out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from opera_cli.batch import Job, Tally, error_of, work
+from opera_cli.exits import BadInput, Exit, one_line_errors
+from opera_cli.journal import Record
+from opera_cli.options import Concurrency, Engine, Model, Out, Timeout, Url, parse_config
+from opera_cli.outputs import output_for
+from opera_cli.plotting import PlotPage
+from opera_cli.source import GroupSource
+from opera_cli.table import show_record
+from opera_cli.target import Target
+from opera_client import AsyncRewardClient, Group, OperaError
+from opera_client.wire import Detail
+
+
+def score(
+    file: Annotated[
+        Path, typer.Argument(help="Groups or flat rows, .jsonl or .parquet.", metavar="FILE", show_default=False)
+    ],
+    out: Out = None,
+    plot: Annotated[Path | None, typer.Option(help="Also write one self-contained HTML page.")] = None,
+    reward: Annotated[str, typer.Option(help="A reward of the registry.")] = "opera",
+    preset: Annotated[
+        str, typer.Option(help="`hardened`, or `paper`: faithful to the authors' code.")
+    ] = "hardened",
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Override a field (a.b=1) of the preset, or several as JSON. Repeatable."
+        ),
+    ] = None,
+    detail: Annotated[Detail, typer.Option(help="How much of the way to the number to keep.")] = "segments",
+    url: Url = None,
+    engine: Engine = None,
+    model: Model = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 3600.0,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Score a file or folder of any size with Ray Data, on all of a cluster.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: engines; default: one a GPU, else one a CPU.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="With --ray: GPUs of each; default: 1 where there are any.")
+    ] = None,
+) -> None:
+    """Reward the groups of a file; an interrupted OUT is gone on with.
+
+    A line of FILE is a group, {"prompt", "reference", "trajectories": [{"response"}, ...]}, or one row of a
+    group with `prompt`, `response`, `reference` (rows belong together by `group_id`, else by prompt).
+    Without --url or OPERA_REWARD_URL, the model runs in this process.
+
+    Exit codes: 0 all scored; 1 some items failed (they are in OUT with their errors); 2 bad usage or input
+    file; 3 service unreachable.
+    """
+    again = f"; what was scored is in {out}, run the same command again to go on" if out else ""
+    with one_line_errors("score", interrupted=f"interrupted{again}"):
+        page = PlotPage(plot) if plot else None
+        settings: dict[str, Any] = {
+            "reward": reward, "preset": preset, "config": parse_config(config or []), "detail": detail,
+        }  # fmt: skip
+        target = Target(url, engine, model, concurrency, timeout)
+        if ray:
+            raise typer.Exit(_with_ray(file, out, page, settings, target, workers, gpus))
+        source = GroupSource(file)
+        tally = Tally("trajectories")
+
+        def seen(record: Record) -> None:
+            tally.add(record["trajectories"])
+            if page is not None:
+                page.see(record)
+
+        job = Job("score", source, settings, asking(settings), failed)
+        show = show_record if sys.stdout.isatty() else None
+        asyncio.run(work(job, target, output_for(out, file, seen, show), tally))
+        if page is not None:
+            page.write([source[position] for position in range(len(page))], total=len(source))
+    raise typer.Exit(tally.code)
+
+
+def _with_ray(
+    file: Path, out: Path | None, page: PlotPage | None, settings: dict[str, Any], target: Target,
+    workers: int | None, gpus: float | None,
+) -> Exit:  # fmt: skip
+    from opera_cli.ray_data.run import Workers, score_data_set
+
+    if target.url:
+        raise BadInput("--ray runs engines of its own; leave --url and OPERA_REWARD_URL out")
+    if out is None:
+        raise BadInput("--ray needs -o: a .jsonl or .parquet file, or a folder for the parts")
+    if page is not None:
+        raise BadInput("--plot draws few groups; leave it or --ray out")
+    return score_data_set(file, out, settings, target, Workers(workers, gpus)).code
+
+
+def asking(settings: Mapping[str, Any]) -> Callable[[AsyncRewardClient, Group, str], Awaitable[Record]]:
+    """Return how to score one group with these settings."""
+
+    async def ask(client: AsyncRewardClient, group: Group, weight_version: str) -> Record:
+        result = await client.reward([group], weight_version=weight_version, **settings)
+        answer = result.groups[0].model_dump(mode="json", exclude_unset=True)
+        return {"config_hash": result.config_hash, **answer}
+
+    return ask
+
+
+def failed(group: Group, error: OperaError) -> Record:
+    """Return the result of a group whose request failed."""
+    reason = error_of(error)
+    return {
+        "config_hash": None,
+        "group_id": group.group_id,
+        "size": len(group.trajectories),
+        "scored": 0,
+        "initial_mean_logprob": None,
+        "reference_tokens": 0,
+        "trajectories": [
+            {"id": str(place) if t.id is None else t.id, "status": "error", "reward": None, "error": reason}
+            for place, t in enumerate(group.trajectories)
+        ],
+    }

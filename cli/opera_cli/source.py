@@ -1,0 +1,180 @@
+"""The input of `score` and `rank` as typed items, addressed by position and checked before anything is asked.
+
+A first pass checks every line and keeps only byte offsets; texts are read again when their turn comes, so a
+file of any size needs memory for its line numbers alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from opera_cli.exits import BadInput, say
+from opera_cli.lines import Lines
+from opera_client._parse import item_of
+from opera_client.errors import InvalidRequest
+from opera_client.wire import Group, RankItem
+
+Item = TypeVar("Item", Group, RankItem)
+Item_co = TypeVar("Item_co", Group, RankItem, covariant=True)
+
+_SHARED = ("group_id", "task", "prompt", "prompt_token_ids", "reference", "reference_token_ids")
+_OWN = ("id", "response", "response_token_ids")
+
+
+class Source(Protocol[Item_co]):
+    """Items by position; each has an id."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> Item_co: ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+def items(source: Source[Item], start: int) -> Iterator[Item]:
+    """Yield the items from a position on."""
+    return (source[position] for position in range(start, len(source)))
+
+
+def digest(item: Group | RankItem) -> str:
+    """Return 16 hex digits that name the content of an item."""
+    return hashlib.sha256(item.model_dump_json(exclude_none=True).encode()).hexdigest()[:16]
+
+
+class GroupSource:
+    """Groups: a line is one group, or one trajectory of the flat form.
+
+    Flat rows belong together by `group_id`, else by prompt; they need not be neighbours, and a group has the
+    place of its first row. Rows of one group must agree on prompt, reference and task.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Check the whole file. Raises `BadInput` that names the line."""
+        self._lines = Lines(path)
+        self._offsets: list[list[int]] = []
+        self._flat: dict[bytes, tuple[int, int, bytes]] = {}
+        self._ids: set[int] = set()
+        ignored: set[str] = set()
+        for number, offset, line in self._lines.scan():
+            if "trajectories" in line:
+                _checked(self._lines, number, Group, line, "")
+                self._offsets.append([offset])
+            else:
+                ignored |= line.keys() - {*_SHARED, *_OWN}
+                self._add_row(number, offset, line)
+        _not_empty(self._lines, len(self._offsets))
+        if ignored:
+            say(f"{path}: fields that are not used: {', '.join(sorted(ignored))}")
+        self._flat.clear()
+        self._ids.clear()
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self._offsets)
+
+    def __getitem__(self, position: int) -> Group:
+        """Return a group; one without `group_id` is named by its position."""
+        rows = [self._lines.at(offset) for offset in self._offsets[position]]
+        group = rows[0] if "trajectories" in rows[0] else joined(rows)
+        return Group.model_validate({"group_id": str(position)} | group)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+    def _add_row(self, number: int, offset: int, row: dict[str, Any]) -> None:
+        _checked(self._lines, number, Group, joined([row]), "trajectories.0.")
+        key, shared = key_of(row), shared_of(row)
+        position, first, expected = self._flat.setdefault(key, (len(self._offsets), number, shared))
+        if position == len(self._offsets):
+            self._offsets.append([])
+        elif shared != expected:
+            raise self._lines.wrong(
+                number,
+                f"same group as {self._lines.unit} {first}, but another prompt, reference or task; "
+                "give different groups different `group_id`s",
+            )
+        if row.get("id") is not None:
+            own = hash((position, row["id"]))
+            if own in self._ids:
+                raise self._lines.wrong(number, f"id {row['id']!r} appears twice in its group; make ids unique")
+            self._ids.add(own)
+        self._offsets[position].append(offset)
+
+
+class RankSource:
+    """Rank items, one a line in the form of the wire."""
+
+    def __init__(self, path: Path) -> None:
+        """Check the whole file. Raises `BadInput` that names the line."""
+        self._lines = Lines(path)
+        self._offsets: list[int] = []
+        for number, offset, line in self._lines.scan():
+            _checked(self._lines, number, RankItem, line, "")
+            self._offsets.append(offset)
+        _not_empty(self._lines, len(self._offsets))
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._offsets)
+
+    def __getitem__(self, position: int) -> RankItem:
+        """Return an item; one without `id` is named by its position."""
+        return RankItem.model_validate({"id": str(position)} | self._lines.at(self._offsets[position]))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+def key_of(row: dict[str, Any]) -> bytes:
+    """Return what the flat rows of one group have in common: `group_id`, else the prompt."""
+    named = row.get("group_id")
+    return _hash(named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None)
+
+
+def shared_of(row: dict[str, Any]) -> bytes:
+    """Return what the flat rows of one group must agree on."""
+    return _hash([row.get(name) for name in _SHARED], True)
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the group of flat rows."""
+    shared = {name: rows[0][name] for name in _SHARED if name in rows[0]}
+    return shared | {"trajectories": [{name: row[name] for name in _OWN if name in row} for row in rows]}
+
+
+def must_be_group(line: dict[str, Any]) -> None:
+    """Raise `ValueError` that says what is wrong with a line, be it a group or a flat row."""
+    flat = "trajectories" not in line
+    _must_be(Group, joined([line]) if flat else line, "trajectories.0." if flat else "")
+
+
+def _must_be(kind: type[Item], line: dict[str, Any], hidden: str) -> None:
+    try:
+        item_of(kind, line, "")
+    except InvalidRequest as error:
+        field = f" (field {error.field.removeprefix(hidden)})" if error.field else ""
+        raise ValueError(f"{error.message}{field}") from None
+
+
+def _checked(lines: Lines, number: int, kind: type[Item], line: dict[str, Any], hidden: str) -> None:
+    try:
+        _must_be(kind, line, hidden)
+    except ValueError as error:
+        raise lines.wrong(number, str(error)) from None
+
+
+def _not_empty(lines: Lines, count: int) -> None:
+    if not count:
+        raise BadInput(f"{lines.path} is empty; one JSON object a line is needed")
+
+
+def _hash(value: object, tag: bool) -> bytes:
+    return hashlib.sha256(json.dumps([tag, value], sort_keys=True).encode()).digest()[:16]

@@ -1,0 +1,141 @@
+"""`opera-reward demo`: the whole service once, on its own model and tasks, over real HTTP.
+
+Knows how to start and stop the service in this process; what is sampled is in `rollouts`, what is said in `show`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opera_client.errors import OperaError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from opera_client.wire import RewardResult
+    from opera_demo.rollouts import Rollout
+    from opera_service.pipelines.service import Service
+    from opera_service.server.settings import Settings
+
+
+def run(argv: list[str]) -> int:
+    """Watch the embedded model think and its thoughts being rewarded; needs no network, ends by itself."""
+    options = _parser().parse_args(argv)
+    try:
+        asyncio.run(_demo(options))
+    except OSError as error:
+        return _refuse(f"cannot write to {options.out}: {error.strerror}; choose another --out")
+    except OperaError as error:
+        return _refuse(" ".join(error.message.split()))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="opera-reward demo", description=run.__doc__)
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("out/demo"), help="folder for the files (default: %(default)s)")
+    # Picked to show a second thought that mends a slip and is paid: of its own, the embedded model mends one
+    # response in a thousand.
+    add("--seed", type=int, default=150, help="draws questions and responses (default: %(default)s)")
+    add("--model", help="another model folder (default: the embedded model)")
+    return parser
+
+
+async def _demo(options: argparse.Namespace) -> None:
+    # Torch takes seconds to import; somebody who asks for --help need not wait for it.
+    from opera_client import AsyncRewardClient
+    from opera_demo import rollouts, show
+    from opera_demo.world import tasks
+    from opera_service.server.build import build_service
+    from opera_service.server.settings import Settings
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    console = show.console()
+    console.print(show.INTRODUCTION)
+    # Given here, so that no OPERA_... variable of a real service changes the demo.
+    settings = Settings(engine="torch", model=options.model, api_keys=(), api_key_file=None, weight_version="0")
+    service = await asyncio.to_thread(build_service, settings)
+    async with _serving(settings, service) as url:
+        model = service.served_model()
+        served = f"{url}: model {model.name}, {model.dtype}, engine {model.engine} ({model.route})"
+        console.print(show.facts({"Service": served}))
+        start = time.perf_counter()
+        asked = tasks("test", 4, seed=options.seed)
+        sampled = await rollouts.sample(service.engine, service.tokenizer, asked, count=4, seed=options.seed)
+        drawn = f"4 different responses to each of {len(asked)} questions the model never saw"
+        console.print(show.facts({"Sampling": f"{drawn}, {time.perf_counter() - start:.1f} s"}))
+        start = time.perf_counter()
+        async with AsyncRewardClient(url) as client:
+            result = await client.reward([one.group for one in sampled])
+        seconds = time.perf_counter() - start
+    console.print(show.facts({"Scoring": show.cost(result, seconds)}))
+    _report(console, sampled, result)
+    for line in _files(options.out, sampled, result):
+        console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: Settings, service: Service) -> AsyncIterator[str]:
+    """Serve on a free port of the loopback while the block runs; yields the address."""
+    import uvicorn
+
+    from opera_service.api.app import create_app
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # Ctrl-C is the demo's to handle: it ends the block, and that ends the server
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = create_app(settings, service=service)
+        server = Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def _report(console: Console, sampled: list[Rollout], result: RewardResult) -> None:
+    from opera_demo import show
+
+    console.print("\n[bold]How to read the tables[/]")
+    console.print(show.explanation(result))
+    for rollout, group in zip(sampled, result.groups, strict=True):
+        console.print()
+        console.print(show.group_report(rollout, group))
+    console.print(show.closer_look(sampled, result))
+    console.print(f"\n{show.verdict(sampled, result)}\n")
+
+
+def _files(out: Path, sampled: list[Rollout], result: RewardResult) -> Iterator[str]:
+    """Write question, answer and plot; yields a line about each."""
+    question, answer, plot = out / "groups.jsonl", out / "answer.json", out / "plot.html"
+    lines = [one.group.model_dump_json(exclude_none=True) for one in sampled]
+    question.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    answer.write_text(json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False), encoding="utf-8")
+    run = {"reward": result.reward, "preset": result.preset, "model": result.model.model_dump()}
+    try:
+        from opera_client.plot import write_page
+
+        write_page(plot, result.groups, [one.group for one in sampled], run=run)
+        yield f"Plot        {plot} (open it in a browser)"
+    except ModuleNotFoundError:
+        yield "Plot        none: it needs plotly, pip install 'opera-reward[plot]'"
+    yield f"Answer      {answer} (the whole JSON of POST /reward)"
+    yield f"Questions   {question} (score them again: opera-reward score {question})"
+
+
+def _refuse(reason: str) -> int:
+    print(f"opera-reward demo: {reason}", file=sys.stderr, flush=True)
+    return 2

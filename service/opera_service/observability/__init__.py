@@ -1,0 +1,1 @@
+"""What can be watched: metrics, logs, traces, and the health of every training run's rewards."""

@@ -1,0 +1,335 @@
+"""One request on its way through the service, step by step, with its deadline, its clocks and its bill.
+
+It knows trees and threads; not what is encoded or read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from opera_client.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    InternalError,
+    OperaError,
+    TooManyTokens,
+    Unavailable,
+)
+from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
+from opera_service.engines.base import GenerationRequest
+from opera_service.pipelines.service import Sampled, Sampling, Service
+from opera_service.scoring.admission import Reservation
+from opera_service.scoring.dispatcher import Done
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
+from opera_service.scoring.tree_dispatcher import Scored
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RequestContext:
+    """To be entered before any work is done for the request, and left when it has its answer.
+
+    Raises `WeightVersionMismatch` at once when the request wants other weights than the loaded ones; entering it
+    raises `Overloaded`.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        request: BaseModel,
+        field: str,
+        *,
+        run_id: str | None = None,
+        weight_version: str | None = None,
+        deadline: float | None = None,
+        new_tokens: int = 0,
+    ) -> None:
+        """`field` is the request's own, which holds what is computed; `run_id` whose turn it is served in.
+
+        `new_tokens` is the most that it wants sampled; with any, its place is in the line for sampling.
+        """
+        service.require_weights(weight_version)
+        self.service = service
+        self._request, self._field, self._run_id = request, field, run_id or ""
+        self._wanted = weight_version
+        self._deadline, self._new_tokens = deadline, new_tokens
+        self._started = service.clock()
+        self._encode_s = 0.0
+        self._naive = 0
+        self._scored: list[Scored] = []
+        self._sampled: list[Done[Sampled]] = []
+        self._place: AbstractContextManager[Reservation] | None = None
+        self._reservation: Reservation | None = None
+
+    def __enter__(self) -> Self:
+        """Take a place in the queue; what the request will bring is estimated, as nothing is tokenised yet."""
+        about = about_tokens(self._request) + self._new_tokens
+        line = self.service.sampling_dispatcher if self._new_tokens else self.service.tree_dispatcher
+        self._place = line.reserve(self._run_id, about=about, deadline=self._deadline)
+        self._reservation = self._place.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back, if it is still held."""
+        if self._place is not None:
+            self._place.__exit__(kind, error, trace)
+
+    async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in a worker thread; its time, waiting included, is billed as encoding.
+
+        Raises `DeadlineExceeded` when its turn comes too late.
+        """
+        started = self.service.clock()
+
+        def in_time() -> T:
+            if self._deadline is not None and self.service.clock() >= self._deadline:
+                raise DeadlineExceeded(
+                    "the deadline passed before this was tokenised; allow more time, ask for less"
+                )
+            return function(*args, **kwargs)
+
+        result = await self.service.in_thread(in_time)
+        self._encode_s = self.service.clock() - started
+        self.service.metrics.encoded(self._encode_s)
+        self.service.tracing.stage("encode", started, self.service.clock())
+        return result
+
+    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """RequestContext `function`, which turns scores into an answer, in a worker thread."""
+        started = self.service.clock()
+        result = await self.service.in_thread(function, *args, **kwargs)
+        ended = self.service.clock()
+        self.service.metrics.read(ended - started)
+        self.service.tracing.stage("read", started, ended)
+        return result
+
+    async def generate(self, items: Sequence[Sampling]) -> list[Sampled | OperaError]:
+        """Sample for every item, given its requests; return their continuations, or the item's error.
+
+        Raises the first item's error when none could be sampled, `TooManyTokens` and `Overloaded` when there is no
+        room for them, `WeightVersionMismatch` and `Unavailable` like `score`.
+        """
+        started = self.service.clock()
+        given_up = False
+
+        def wanted(request: GenerationRequest) -> GenerationRequest:
+            # Nobody waits any more: a batch on the device cannot be cancelled, but it can end.
+            enough = request.enough or (lambda _: False)
+            return replace(request, enough=lambda ids: given_up or enough(ids))
+
+        asked = [[wanted(request) for request in item] for item in items]
+        try:
+            outcomes = await self.service.sampling_dispatcher.answer_all(
+                asked, deadline=self._deadline, reservation=self._reservation
+            )
+        except TooManyTokens as error:
+            error.field = self._field
+            raise
+        finally:
+            given_up = True
+            self.service.tracing.stage("generate", started, self.service.clock())
+        failed = [outcome for outcome in outcomes if isinstance(outcome, OperaError)]
+        if failed and len(failed) == len(outcomes):
+            raise failed[0]
+        self._sampled = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+        self._check_versions()
+        return [outcome if isinstance(outcome, OperaError) else outcome.answer for outcome in outcomes]
+
+    async def score(self, trees: Sequence[TokenTree | None]) -> list[TreeScores | OperaError]:
+        """Return scores or the error of each tree, all on one weight version.
+
+        None stands for an item that has nothing to score; its answer is an error that nobody reads, since the
+        item has one of its own. Trees that were scored before new weights came in are scored again on those.
+        Raises the first tree's error when no tree could be scored at all, `WeightVersionMismatch` when other
+        weights than the wanted ones scored, `Unavailable` when they change faster than this can be scored,
+        `TooManyTokens` and `Overloaded` when there is no room for the trees.
+        """
+        planted = [tree for tree in trees if tree is not None]
+        self.service.limits.check_tokens(sum(tree.num_tokens for tree in planted), self._field)
+        outcomes = await self._outcomes(planted)
+        for _ in range(_TIMES_AGAIN):
+            stale = self._stale(outcomes)
+            again = await self._outcomes([planted[at] for at in stale])
+            for at, outcome in zip(stale, again, strict=True):
+                outcomes[at] = outcome
+        settled = iter(self._settle(tree, outcome) for tree, outcome in zip(planted, outcomes, strict=True))
+        answers = [_NOTHING_TO_SCORE if tree is None else next(settled) for tree in trees]
+        failed = [
+            answer for answer in answers if isinstance(answer, OperaError) and answer is not _NOTHING_TO_SCORE
+        ]
+        if failed and len(failed) == len(planted):
+            raise failed[0]
+        self._check_versions()
+        usage = self.usage
+        self.service.metrics.cost(
+            naive=usage.tokens_naive, computed=usage.tokens_computed, scored=usage.scored_tokens
+        )
+        self._trace(usage)
+        return answers
+
+    def _trace(self, usage: Usage) -> None:
+        """Tell the stages that all trees went through together: the queue until the last left it, the engine."""
+        computed = [one for one in self._scored if not one.cached]
+        if not computed:
+            return
+        came, left = (min(s.started - 1e-3 * s.queue_ms for s in computed), max(s.started for s in computed))
+        began, ended = min(s.started for s in computed), max(s.finished for s in computed)
+        stage, trees = self.service.tracing.stage, len(computed)
+        stage("queue", came, left, trees=trees)
+        stage("engine", began, ended, trees=trees, tokens=usage.tokens_computed, logprobs=usage.scored_tokens)
+
+    async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
+        """Return the scores of each tree, or its error; what was computed on these weights before is not again."""
+        service = self.service
+        known, keys = await service.known_scores(trees)
+        unknown = [tree for tree, found in zip(trees, known, strict=True) if found is None]
+        try:
+            computed = iter(
+                await service.tree_dispatcher.answer_all(
+                    unknown, deadline=self._deadline, reservation=self._reservation
+                )
+            )
+        except TooManyTokens as error:
+            error.field = self._field
+            raise
+        outcomes = [next(computed) if found is None else found for found in known]
+        service.keep_scores(keys, outcomes)
+        return outcomes
+
+    def _stale(self, outcomes: Sequence[Scored | OperaError]) -> list[int]:
+        """Return which trees were scored on other weights than the last of them was."""
+        scored = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+        if not scored:
+            return []
+        newest = max(scored, key=lambda one: one.finished).answer.weight_version
+        self.service.require_weights(self._wanted, scored=newest)
+        return [
+            at
+            for at, outcome in enumerate(outcomes)
+            if isinstance(outcome, Done) and outcome.answer.weight_version != newest
+        ]
+
+    def _settle(self, tree: TokenTree, outcome: Scored | OperaError) -> TreeScores | OperaError:
+        if isinstance(outcome, OperaError):
+            return outcome
+        if not np.isfinite(outcome.answer.logprobs).any():
+            return EngineFailed("the model gave not one finite number; check its weights and --dtype")
+        self._scored.append(outcome)
+        self._naive += tree.naive_tokens
+        return outcome.answer
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model that produced this run's numbers."""
+        return self.service.model(next(iter(self._versions), None))
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of everything scored so far."""
+        cached = [scored for scored in self._scored if scored.cached]
+        computed = [scored for scored in self._scored if not scored.cached]
+        return Usage(
+            tokens_naive=self._naive,
+            tokens_computed=sum(scored.answer.tokens_computed for scored in computed),
+            scored_tokens=sum(len(scored.answer.logprobs) for scored in self._scored),
+            cache_hits=len(cached),
+            tokens_cached=sum(scored.answer.tokens_computed for scored in cached),
+        )
+
+    @property
+    def timing(self) -> Timing:
+        """Milliseconds: the longest waits to be sampled and to be scored, and the engine's time for scoring."""
+        return Timing(
+            encode=1e3 * self._encode_s,
+            queue=_longest_wait(self._sampled) + _longest_wait(self._scored),
+            engine=_engine_ms(self._scored),
+            total=1e3 * (self.service.clock() - self._started),
+        )
+
+    def error(self, error: OperaError, field: str) -> ErrorDetail:
+        """Return an item's error for the answer, naming `field` unless the error knows better."""
+        self.service.metrics.item_error(error.code)
+        return ErrorDetail.model_validate({**error.body(), "field": error.field or field})
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens sampled so far."""
+        found = (one for done in self._sampled for some in done.answer for one in some)
+        return sum(len(one.token_ids) for one in found)
+
+    @property
+    def generate_ms(self) -> float:
+        """Milliseconds that the engine spent sampling."""
+        return _engine_ms(self._sampled)
+
+    @property
+    def _versions(self) -> set[str]:
+        sampled = {one.weight_version for done in self._sampled for some in done.answer for one in some}
+        return sampled | {scored.answer.weight_version for scored in self._scored}
+
+    def _check_versions(self) -> None:
+        versions = self._versions
+        for version in versions:
+            self.service.require_weights(self._wanted, scored=version)
+        if len(versions) > 1:
+            raise Unavailable("the weights keep changing while this request is scored; send it again")
+
+
+_TIMES_AGAIN = 3
+"""How often trees of older weights are scored again before the request is given back."""
+
+_NOTHING_TO_SCORE = InternalError("nothing was planned for this item")
+
+
+def _longest_wait(done: Sequence[Done[Any]]) -> float:
+    return max((one.queue_ms for one in done), default=0.0)
+
+
+def _engine_ms(done: Sequence[Done[Any]]) -> float:
+    """Return how long the engine had them, batches counted once each."""
+    return 1e3 * sum(finished - started for started, finished in {(one.started, one.finished) for one in done})
+
+
+def about_tokens(value: object) -> int:
+    """Return about how many tokens a request holds: ids as they are, and one for four characters of text."""
+    if isinstance(value, str):
+        return 1 + len(value) // 4
+    if isinstance(value, BaseModel):
+        return sum(about_tokens(part) for _, part in value)
+    if isinstance(value, list):
+        return len(value) if value and isinstance(value[0], int) else sum(map(about_tokens, value))
+    return 0
+
+
+def or_raise(value: T | OperaError) -> T:
+    """Return `value`, raising it when it is an error."""
+    if isinstance(value, OperaError):
+        raise value
+    return value
+
+
+def total_and_mean(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the sum and the mean of a non-empty array, added up in float64."""
+    total = float(values.sum(dtype=np.float64))
+    return total, total / len(values)
+
+
+def perplexity(mean_logprob: float) -> float | None:
+    """Return exp(-mean_logprob); None when that is beyond a float, as JSON has no infinity."""
+    try:
+        return math.exp(-mean_logprob)
+    except OverflowError:
+        return None

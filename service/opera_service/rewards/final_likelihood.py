@@ -1,0 +1,136 @@
+"""What OPERA's relatives share: one price per trajectory, of the reference after the closed thought.
+
+A relative says what the prices are worth; planning, guards and assembling outcomes are here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
+from opera_service.rewards.config import RewardConfig
+from opera_service.rewards.guards import OFF, GuardConfig, malformed
+from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, plan_reference, read
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TreeBuilder
+from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.encoding_config import ContextConfig
+
+
+class FinalLikelihoodConfig(RewardConfig):
+    """Encoding without controls, and the text guards."""
+
+    context: ContextConfig = Field(default_factory=lambda: ContextConfig(controls=False))
+    guards: GuardConfig = Field(default_factory=GuardConfig)
+
+
+def as_published(bridge: str, *, prefix: str = "", suffix: str = "") -> ContextConfig:
+    """Return the contexts of a `paper` preset: the whole reference, no end token, the method's own tags."""
+    return ContextConfig(
+        bridge=bridge,
+        reference_prefix=prefix,
+        reference_suffix=suffix,
+        reference_part="full",
+        score_end=False,
+        controls=False,
+    )
+
+
+UNGUARDED = OFF
+"""Guards of the `paper` presets: none beyond the method's own format rule."""
+
+Config = TypeVar("Config", bound=FinalLikelihoodConfig)
+
+
+@dataclass(frozen=True)
+class ReferenceLikelihoods:
+    """One group's prices, per reference token."""
+
+    finals: tuple[Logprobs, ...]
+    """After each trajectory's closed thought."""
+    empty: Logprobs
+    """After an empty thought."""
+    valid: NDArray[np.bool_]
+    """Closed think block and an answer."""
+    thought_tokens: NDArray[np.int64]
+
+    @property
+    def sums(self) -> Logprobs:
+        """Log-prob of the whole reference, in nats."""
+        return np.array([final.sum() for final in self.finals])
+
+    @property
+    def means(self) -> Logprobs:
+        """Log-prob per reference token, in nats."""
+        return np.array([final.mean() for final in self.finals])
+
+
+@dataclass(frozen=True)
+class ShapedValue:
+    """What one trajectory is worth."""
+
+    reward: float
+    components: dict[str, float]
+    flags: tuple[str, ...] = ()
+
+
+class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
+    """Base of rewards that look at one final price per trajectory."""
+
+    with_steps: ClassVar[bool] = False
+    """Also price the reference after every segment, to report gains."""
+
+    @abstractmethod
+    def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
+        """Return what the trajectories are worth, in order."""
+
+    def plan(self, group: EncodedGroup, tree: TreeBuilder) -> ReferencePlan:
+        """Price the end of every thought, and an empty one."""
+        return plan_reference(group, tree, self.config.guards, steps=self.with_steps)
+
+    def read(self, group: EncodedGroup, plan: ReferencePlan, scores: TreeScores) -> GroupOutcome:
+        """Turn prices into outcomes."""
+        priced = ReferenceLikelihoods(
+            finals=tuple(read(scores, query) for query in plan.finals),
+            empty=read(scores, plan.initial),
+            valid=np.array([not malformed(one) for one in group.trajectories]),
+            thought_tokens=np.array([len(one.contexts[-1]) - len(group.initial) for one in group.trajectories]),
+        )
+        outcomes: list[Outcome] = []
+        for index, worth in enumerate(self.shaped_values(priced)):
+            trajectory = group.trajectories[index]
+            copied = plan.stops[index] < len(trajectory.segments)
+            gated = self.config.guards.format_gate and not priced.valid[index]
+            flags = (*trajectory.flags, *worth.flags)
+            flags += (("reference_copy",) if copied else ()) + (("format_gate",) if gated else ())
+            outcomes.append(
+                Outcome(
+                    reward=worth.reward,
+                    components=worth.components,
+                    token_logprobs=priced.finals[index],
+                    segments=self._segments(plan, scores, index),
+                    flags=flags,
+                )
+            )
+        return GroupOutcome(trajectories=tuple(outcomes), initial_logprobs=priced.empty)
+
+    def _segments(self, plan: ReferencePlan, scores: TreeScores, index: int) -> tuple[SegmentOutcome, ...]:
+        if not plan.steps:
+            return ()
+        steps = [read(scores, query) for query in plan.steps[index]]
+        means = [float(step.mean()) for step in steps]
+        return tuple(
+            SegmentOutcome(
+                mean_logprob=means[at + 1],
+                gain=means[at + 1] - means[at],
+                credited=at < plan.stops[index] and means[at + 1] > means[at],
+                token_logprobs=steps[at + 1],
+            )
+            for at in range(len(steps) - 1)
+        )

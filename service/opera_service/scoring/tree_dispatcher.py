@@ -1,0 +1,59 @@
+"""The line in which token trees wait to be scored. It knows trees and scores; no reward, no text, no HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from opera_client.errors import EngineFailed, OperaError
+from opera_service.scoring.admission import QueueLimits, Reservation
+from opera_service.scoring.batching import Clock
+from opera_service.scoring.dispatcher import BatchReport, Dispatcher, Done
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
+
+ScoreTrees = Callable[[Sequence[TokenTree]], Awaitable[list[TreeScores]]]
+Scored = Done[TreeScores]
+
+
+class TreeDispatcher(Dispatcher[TokenTree, TreeScores]):
+    """A line of trees, weighed by their distinct tokens."""
+
+    def __init__(
+        self,
+        score_trees: ScoreTrees,
+        max_batch_tokens: int,
+        *,
+        limits: QueueLimits | None = None,
+        clock: Clock = time.monotonic,
+        on_batch: Callable[[BatchReport], None] = lambda _: None,
+        on_drop: Callable[[str, int], None] = lambda *_: None,
+    ) -> None:
+        super().__init__(
+            score_trees,
+            max_batch_tokens,
+            tokens=lambda tree: tree.num_tokens,
+            problem=_problem,
+            limits=limits,
+            clock=clock,
+            on_batch=on_batch,
+            on_drop=on_drop,
+        )
+
+    async def score(
+        self, tree: TokenTree, *, deadline: float | None = None, reservation: Reservation | None = None
+    ) -> Scored:
+        """Return the scores of `tree`; see `answer_all`."""
+        (outcome,) = await self.answer_all([tree], deadline=deadline, reservation=reservation)
+        if isinstance(outcome, OperaError):
+            raise outcome
+        return outcome
+
+
+def _problem(tree: TokenTree, scores: TreeScores) -> EngineFailed | None:
+    """Return an error when the numbers cannot be those of this tree."""
+    if len(scores.logprobs) != tree.num_scored:
+        return EngineFailed(
+            f"the engine returned {len(scores.logprobs)} log-probabilities for {tree.num_scored} targets"
+        )
+    return None

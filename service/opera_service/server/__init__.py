@@ -1,0 +1,1 @@
+"""The process: its settings, how it is built, started, drained and stopped."""

@@ -1,0 +1,97 @@
+"""How text becomes contexts: every choice a reward's configuration can make about encoding.
+
+Defaults are those of the `hardened` presets; `paper` presets override them to follow the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class ConfigModel(BaseModel):
+    """Base of all configuration: frozen, unknown keys refused, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ThinkConfig(ConfigModel):
+    """Where the thought is."""
+
+    open: str = Field("<think>", description="Opening tag.", min_length=1)
+    close: str = Field("</think>", description="Closing tag.", min_length=1)
+
+
+class SegmentConfig(ConfigModel):
+    """How the thought is cut into segments, in mode `ids`; mode `text` splits as the authors' code does."""
+
+    separator: str = Field("\n\n", min_length=1, description="Paragraph separator.")
+    min_tokens: int = Field(8, ge=0, description="Shorter paragraphs are merged into the next one (defect D17).")
+    max_segments: int | None = Field(64, ge=1, description="Paragraphs past this are merged into the last (D9).")
+
+
+class ReflectionConfig(ConfigModel):
+    """What makes a segment reflective."""
+
+    languages: tuple[Literal["authors", "en", "zh"], ...] = Field(
+        ("en", "zh"), description="Built-in word lists; `authors` is the released code's list of five."
+    )
+    words: tuple[Word, ...] = Field((), description="Words added to the lists.")
+    match: Literal["word", "substring"] = Field("word", description="`substring` finds 'but' in 'butter' (D14).")
+    where: Literal["start", "anywhere"] = Field(
+        "start", description="Only at the start of a sentence or paragraph, or anywhere in it."
+    )
+
+
+class ContextConfig(ConfigModel):
+    """What stands before the reference, and which part of the reference is priced."""
+
+    mode: Literal["ids", "text"] = Field(
+        "ids",
+        description="`ids`: literal prefixes of the rollout's tokens; `text`: decode, join, re-encode (D4).",
+    )
+    opening: str = Field(
+        "<think>\n",
+        description="Appended to a prompt that has not opened its think block; mode `text` uses the bare tag.",
+    )
+    bridge: str = Field("</think>\n\n", description="Fed, not scored, between context and reference (D5).")
+    reference_part: Literal["full", "answer"] = Field(
+        "answer", description="`answer` drops a leading think block of the reference."
+    )
+    reference_prefix: str = Field(
+        "",
+        description="Priced with the reference, before it (NOVER's opening tag). Tokenised on its own, then "
+        "joined as ids, so that it never merges with the reference.",
+    )
+    reference_suffix: str = Field(
+        "", description="Priced with the reference, after it and before the end token; tokenised on its own."
+    )
+    score_end: bool = Field(True, description="Price the end-of-turn token after the reference, too.")
+    controls: bool = Field(True, description="Encode contentless control paragraphs for the margin (D15).")
+
+
+class EncodingConfig(Protocol):
+    """All rules together; every reward's configuration is one."""
+
+    @property
+    def think(self) -> ThinkConfig:
+        """Where the thought is."""
+        ...
+
+    @property
+    def segment(self) -> SegmentConfig:
+        """How it is cut."""
+        ...
+
+    @property
+    def reflection_words(self) -> ReflectionConfig:
+        """What is reflective."""
+        ...
+
+    @property
+    def context(self) -> ContextConfig:
+        """What stands before the reference."""
+        ...

@@ -1,0 +1,75 @@
+"""Reads one field of a request, given as text, messages or token ids, into checked ids.
+
+Every error names the field and the remedy. Knows no think blocks, no rewards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from opera_client.errors import ContextTooLong, InvalidRequest, TokenOutOfVocabulary
+from opera_client.wire import Prompt
+from opera_service.scoring.tree import Ids, as_ids
+from opera_service.trajectories.tokenizer import Tokenizer
+
+
+def given_field(field: str, ids: Sequence[int] | None) -> str:
+    """Return the path of the field that was used: ids come before text where both are given."""
+    return field if ids is None else f"{field}_token_ids"
+
+
+@dataclass(frozen=True)
+class FieldTokenizer:
+    """A tokenizer and the limits of the model behind it."""
+
+    tokenizer: Tokenizer
+    vocab_size: int
+    """Of the model, which may have more or fewer rows than the tokenizer has tokens."""
+    max_context: int
+    """Longest context + target, in tokens."""
+
+    def tokens(self, text: str | None, ids: Sequence[int] | None, field: str) -> Ids:
+        """Return `ids` where given, else the ids of `text`, else none."""
+        if ids is not None:
+            return self.checked(as_ids(ids), given_field(field, ids))
+        return self.text(text or "", field)
+
+    def text(self, text: str, field: str) -> Ids:
+        """Tokenise `text` alone, without special tokens."""
+        return self.checked(self.tokenizer.encode(text), field)
+
+    def prompt(self, prompt: Prompt | None, ids: Sequence[int] | None, field: str) -> Ids:
+        """Return the ids of a prompt; messages go through the model's chat template."""
+        if ids is not None or not isinstance(prompt, list):
+            return self.tokens(None if isinstance(prompt, list) else prompt, ids, field)
+        try:
+            tokens = self.tokenizer.chat([message.model_dump() for message in prompt])
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, field=field) from error
+        return self.checked(tokens, field)
+
+    def checked(self, ids: Ids, field: str) -> Ids:
+        """Return `ids`; raises `TokenOutOfVocabulary` when the model has no row for one of them."""
+        wrong = np.flatnonzero((ids < 0) | (ids >= self.vocab_size))
+        if not len(wrong):
+            return ids
+        at = int(wrong[0])
+        raise TokenOutOfVocabulary(
+            f"token id {int(ids[at])} at position {at} is not in the model's vocabulary of {self.vocab_size}; "
+            "use the ids of the served model's own tokenizer, or send text",
+            field=field,
+        )
+
+    def check_length(self, field: str, **parts: int) -> None:
+        """Raise `ContextTooLong` when the named token counts together exceed the model's length."""
+        total = sum(parts.values())
+        if total > self.max_context:
+            named = " + ".join(f"{name.replace('_', ' ')} {count}" for name, count in parts.items() if count)
+            raise ContextTooLong(
+                f"{named} = {total} tokens exceed the model's {self.max_context}; shorten them, or serve the "
+                "model with a longer context",
+                field=field,
+            )

@@ -1,0 +1,68 @@
+"""The bytes of every token: what text <-> token positions are computed from.
+
+Bytes, not characters, because one character may be split over several tokens.
+Knows nothing of how text becomes tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Ends = NDArray[np.int64]
+
+
+class TokenBytes:
+    """Looks up the bytes of token ids; ids outside the table (padding rows of a model) are no bytes.
+
+    `initial` gives the pieces of tokens that read differently at the very start of a text: SentencePiece
+    tokenizers drop a leading space there.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        special: Collection[int] = (),
+        initial: dict[int, bytes] | None = None,
+    ) -> None:
+        self._pieces = [*pieces, b""]
+        self._lengths = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
+        self._special = np.zeros(len(self._pieces), dtype=bool)
+        self._special[list(special)] = True
+        self._initial = initial or {}
+
+    def join(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
+        """Return the bytes of `ids`, one after the other."""
+        known = self._known(ids, skip_special)
+        pieces = [self._pieces[token] for token in known.tolist()]
+        first = self._first(known, skip_special)
+        if first is not None:
+            pieces[first] = self._initial.get(int(known[first]), pieces[first])
+        return b"".join(pieces)
+
+    def ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
+        """int64[len(ids)]: after how many bytes of `join(ids)` each token ends."""
+        known = self._known(ids, skip_special)
+        lengths = self._lengths[known]
+        first = self._first(known, skip_special)
+        if first is not None and int(known[first]) in self._initial:
+            lengths[first] = len(self._initial[int(known[first])])
+        return np.cumsum(lengths)
+
+    def _known(self, ids: ArrayLike, skip_special: bool) -> NDArray[np.int64]:
+        """Replace what has no bytes by the empty last entry of the table."""
+        array = np.asarray(ids, dtype=np.int64)
+        nothing = len(self._pieces) - 1
+        known = np.where((array >= 0) & (array < nothing), array, nothing)
+        return np.where(self._special[known], nothing, known) if skip_special else known
+
+    def _first(self, known: NDArray[np.int64], skip_special: bool) -> int | None:
+        """Return the position of the token that starts the text: skipped tokens stand before no text."""
+        if not self._initial or not len(known):
+            return None
+        if not skip_special:
+            return 0
+        present = np.flatnonzero(known < len(self._pieces) - 1)
+        return int(present[0]) if len(present) else None

@@ -1,0 +1,1 @@
+"""The scorer's weights: what serves, how others arrive over HTTP or from disk, and where they may come from."""
