@@ -19,7 +19,7 @@ from opera_service.observability.otel import OtelTracing
 from opera_service.observability.tracing import NoTracing, open_tracing
 from opera_service.server.settings import Settings, SettingsError
 
-from .live import live
+from ..live import live
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALLER = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

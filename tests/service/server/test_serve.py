@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .live import COMMAND, environment, live
+from ..live import COMMAND, environment, live
 
 GROUP = {"prompt": "p", "reference": "r", "trajectories": [{"response": "<think>a\n\nWait, b</think>c"}]}
 

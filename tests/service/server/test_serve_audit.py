@@ -11,7 +11,7 @@ import pytest
 
 from opera_service.audit.store import Window, groups, open_for_reading
 
-from .live import live
+from ..live import live
 from .test_serve import refused
 
 GROUP = {"prompt": "p", "reference": "r", "trajectories": [{"response": "<think>a\n\nWait, b</think>c"}]}

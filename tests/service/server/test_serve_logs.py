@@ -6,7 +6,7 @@ import signal
 import httpx
 import pytest
 
-from .live import live
+from ..live import live
 
 SECRET = "xylophone-marmalade"
 GROUP = {"prompt": SECRET, "reference": SECRET, "trajectories": [{"response": f"<think>{SECRET}</think>{SECRET}"}]}

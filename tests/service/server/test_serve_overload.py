@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .live import live
+from ..live import live
 
 GROUP = {
     "prompt": "What is 17 + 25?\n",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from .live import live
+from ..live import live
 from .test_serve import GROUP, refused
 
 
