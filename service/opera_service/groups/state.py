@@ -31,7 +31,7 @@ from opera_service.groups.group import (
 )
 from opera_service.groups.limits import GroupCounts, GroupLimits
 from opera_service.groups.lru_index import LruIndex
-from opera_service.scoring.drain_rate import DrainRate, seconds_to_wait
+from opera_service.retry_after import DrainRate, seconds_to_wait
 
 Clock = Callable[[], float]
 """Seconds on any monotonic scale."""

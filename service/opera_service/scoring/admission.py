@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from opera_client.errors import Overloaded, TooManyTokens
+from opera_service.retry_after import LEAST_WAIT_S, DrainRate, seconds_to_wait
 from opera_service.scoring.batching import BatchQueue, Clock, Work
-from opera_service.scoring.drain_rate import LEAST_WAIT_S, DrainRate, seconds_to_wait
 
 _MARGIN = 0.8
 """Work is let in when it should be done within this part of the time it has left."""

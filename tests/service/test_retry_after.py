@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_service.scoring.drain_rate import DrainRate, seconds_to_wait
+from opera_service.retry_after import DrainRate, seconds_to_wait
 
 
 def test_nothing_measured_is_no_rate():

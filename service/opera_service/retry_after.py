@@ -1,6 +1,7 @@
-"""How fast something drains: an amount per second, recent seconds counting more than old ones.
+"""The Retry-After rule: a refused caller waits until the measured drain rate has made room.
 
-Pure; whoever measures hands the seconds in. It knows no tokens, no groups, no clock.
+The drain rate is an amount per second; recent seconds count more than old ones. Whoever measures hands the seconds
+in. It knows no tokens, no groups, no clock.
 """
 
 from __future__ import annotations
