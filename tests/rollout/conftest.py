@@ -142,9 +142,9 @@ def read(output: Any, start: int) -> Scored:
 
 @pytest.fixture(scope="session")
 def model() -> Path:
-    import opera_service.demo
+    import opera_demo
 
-    return Path(opera_service.demo.__file__).parent / "model"
+    return Path(opera_demo.__file__).parent / "model"
 
 
 @pytest.fixture(scope="session")
