@@ -41,7 +41,7 @@ def eight_grams(text: str) -> set[tuple[str, ...]]:
 
 def test_there_are_enough_of_every_kind_and_language() -> None:
     kinds = Counter(task["kind"] for task in tasks())
-    assert sum(kinds.values()) >= 420
+    assert sum(kinds.values()) >= 480
     assert sorted(kinds) == KINDS
     assert min(kinds.values()) >= 40
     assert 40 <= sum(task["language"] == "zh" for task in tasks()) <= 60
@@ -98,7 +98,7 @@ def identity_of(task: dict[str, Any]) -> str:
     return identity([Message(role="user", content=task["prompt"])])
 
 
-@pytest.mark.parametrize(("split", "least"), [("train", 320), ("validation", 15), ("test", 40)])
+@pytest.mark.parametrize(("split", "least"), [("train", 360), ("validation", 20), ("test", 50)])
 def test_every_split_has_tasks(split: str, least: int) -> None:
     assert sum(split_of(identity_of(task)) == split for task in tasks()) >= least
 
