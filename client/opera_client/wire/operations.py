@@ -38,6 +38,8 @@ class ServedModel(ModelInfo):
     """The answer of GET /model."""
 
     route: str
+    route_reason: str = ""
+    """Why so, where it was not the user's choice."""
     vocab_size: int
     max_context: int
     max_batch_tokens: int

@@ -34,6 +34,8 @@ class EngineInfo:
     """Distinct tree tokens the engine likes to get in one `score` call."""
     route: str = ""
     """How trees are computed, where the engine has a choice."""
+    route_reason: str = ""
+    """Why so, where it was not the user's choice."""
 
 
 @dataclass(frozen=True)

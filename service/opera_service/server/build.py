@@ -110,11 +110,11 @@ def _build_vllm_service(
         return asyncio.run_coroutine_threadsafe(engine, loop).result()
 
     if settings.engine == "vllm-http":
-        from opera_service.engines.vllm.http import VllmHttpEngine
+        from opera_service.engines.vllm import http
 
         tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
         engine: Engine = started(
-            VllmHttpEngine.connect(
+            http.connect(
                 settings.vllm_url or "",
                 vocab_size=tokenizer.vocab_size,
                 api_key=settings.vllm_key,

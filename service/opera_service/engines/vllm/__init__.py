@@ -1,6 +1,6 @@
-"""Token trees scored by vLLM at the cost of their distinct tokens: in process (`engine`) or over HTTP (`http`).
+"""Token trees scored by vLLM at the cost of their distinct tokens: our own (`engine`) or another's (`rollout`).
 
 Knows no text, no reward and none of this service's own HTTP. Nothing here is imported without `--engine vllm…`:
-`engine`, `starting`, `core`, `scheduler` and `worker` need vLLM installed; `plan`, `gate`, `settings`, `http` and
-`http_api` do not.
+`engine`, `starting`, `core`, `scheduler` and `worker` need vLLM installed; `plan`, `settings`, `rollout`,
+`http` and `http_api` do not.
 """

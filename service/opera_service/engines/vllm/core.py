@@ -32,7 +32,7 @@ from opera_service.engines.adapter import Adapter
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.engines.vllm import adapters
 from opera_service.engines.vllm.plan import Prompt, Rows
-from opera_service.engines.vllm.scheduler import FIRST_ROW
+from opera_vllm import FIRST_ROW
 
 _PACKAGE = "opera_service.engines.vllm"
 _SHARD_TOKENS = 64
@@ -220,12 +220,11 @@ class Core:
             wanted = {"prompt_logprobs": prompt.top, "flat_logprobs": True}
         return SamplingParams(
             **wanted,
-            extra_args={FIRST_ROW: first},
+            # Without it, vLLM ignores its cache for a prompt whose log-probabilities are wanted.
+            extra_args=None if recompute else {FIRST_ROW: first},
             max_tokens=1,
             temperature=0.0,
             detokenize=False,
-            # Said here, never set later: vLLM decides in the constructor.
-            skip_reading_prefix_cache=recompute,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -278,17 +277,21 @@ class Core:
 
 
 def _read(output: RequestOutput, prompt: Prompt, *, computed: int) -> Rows | None:
-    if not prompt.top:
-        found = output.prompt_token_id_logprobs
-        if found is None or found.shape != (prompt.rows, 1):
+    fixed = output.prompt_token_id_logprobs
+    if fixed is not None:
+        if fixed.shape != (prompt.rows, 1):
             return None
-        return Rows(np.asarray(found[:, 0], dtype=np.float32), computed)
+        return Rows(np.asarray(fixed[:, 0], dtype=np.float32), computed)
     flat = output.prompt_logprobs
     width = prompt.top + 1  # the target itself, then the largest
-    if not isinstance(flat, FlatLogprobs) or len(flat.token_ids) != prompt.rows * width:
+    # All rows of a prompt that was recomputed, else the scored ones: both end alike.
+    count = prompt.rows * width
+    if not isinstance(flat, FlatLogprobs) or len(flat.token_ids) < count:
         return None
-    ids = np.asarray(flat.token_ids, dtype=np.int32).reshape(prompt.rows, width)
-    logprobs = np.asarray(flat.logprobs, dtype=np.float32).reshape(prompt.rows, width)
+    ids = np.asarray(flat.token_ids[-count:], dtype=np.int32).reshape(prompt.rows, width)
+    logprobs = np.asarray(flat.logprobs[-count:], dtype=np.float32).reshape(prompt.rows, width)
     if not np.array_equal(ids[:, 0], prompt.ids[prompt.start :]):
         return None
+    if not prompt.top:
+        return Rows(logprobs[:, 0], computed)
     return Rows(logprobs[:, 0], computed, ids[:, 1:], logprobs[:, 1:])

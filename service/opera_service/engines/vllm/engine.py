@@ -24,9 +24,10 @@ from opera_service.engines.checkpoint import content_hash
 from opera_service.engines.vllm import checkpoint, probe, starting
 from opera_service.engines.vllm.core import Core, CoreDied
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
-from opera_service.engines.vllm.read_write_lock import ReadWriteLock, TokenBudget
+from opera_service.engines.vllm.read_write_lock import ReadWriteLock
 from opera_service.engines.vllm.served import ServedVllmWeights, Swap
 from opera_service.engines.vllm.settings import VllmSettings
+from opera_service.engines.vllm.token_budget import TokenBudget
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 
@@ -272,7 +273,7 @@ class VllmEngine:
             await core.load(self._on_disk.source)
             await core.adapt(self._on_disk.adapter)
             canary = await probe.check(core)
-            if abs(canary - self._on_disk.canary) <= probe.tolerance(core):
+            if abs(canary - self._on_disk.canary) <= probe.tolerance(core.dtype):
                 return
         except (CoreDied, OperaError) as error:
             log.warning("the old weights could not be put back in place: %s", error)

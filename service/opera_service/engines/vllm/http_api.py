@@ -5,11 +5,8 @@ Knows no vLLM package and no tree; nothing here remembers anything.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 from collections.abc import Awaitable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import numpy as np
@@ -17,98 +14,44 @@ import numpy as np
 from opera_client.errors import EngineFailed, Unavailable
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.engines.vllm.plan import Prompt, Rows
-
-Route = Literal["fixed-tokens", "capped", "completions"]
-"""`fixed-tokens`: vLLM's own path (V2 runner, GPU). `capped`: the server runs our scheduler on the V1 runner."""
-
-FIRST_ROW = "opera_first_row"
-"""As in `scheduler`: servers started with `--scheduler-cls opera_service.engines.vllm.scheduler.ScoreScheduler`
-cap their cache hits by it, others ignore it."""
+from opera_service.engines.vllm.rollout import Answer
+from opera_vllm import FIRST_ROW
 
 
-async def best_route(http: httpx.AsyncClient) -> Route:
-    """Score two tokens in each way that reads the cache; the first that answers with rows is taken.
-
-    Raises EngineFailed when these are no numbers.
-    """
-    tiny = Prompt(np.asarray([0, 1, 0], dtype=np.int32), start=1)
-    routes: tuple[Route, ...] = ("fixed-tokens", "capped")
-    for route in routes:
-        try:
-            answer = await answered(http.post("/inference/v1/generate", json=fixed_request(tiny, route)))
-        except EngineFailed:
-            continue  # not enabled, or not on this runner
-        rows = fixed_rows(answer, tiny)
-        if rows is not None:
-            if not np.isfinite(rows.logprobs).all():
-                raise EngineFailed(
-                    "the vLLM server gives log-probabilities that are not finite; check its weights"
-                )
-            return route
-    return "completions"
-
-
-def fixed_request(prompt: Prompt, route: Route, *, recompute: bool = False) -> dict[str, Any]:
-    first = prompt.start - 1
-    params: dict[str, Any] = {
-        "max_tokens": 1,
-        "temperature": 0,
-        "detokenize": False,
-        "skip_reading_prefix_cache": recompute,
-        "extra_args": {FIRST_ROW: first},
-    }
-    if route == "fixed-tokens":
-        params |= {
-            "prompt_logprob_token_ids": prompt.ids[prompt.start :, None].tolist(),
-            "prompt_logprob_start": first,
-        }
-    else:
-        params["prompt_logprobs"] = 0
-    return {"token_ids": prompt.ids.tolist(), "sampling_params": params}
-
-
-def fixed_rows(answer: Mapping[str, Any], prompt: Prompt) -> Rows | None:
-    """Return the rows that such a request was answered with; None when some are missing."""
-    found = _array(answer.get("prompt_token_id_logprobs"))
-    if found is None or found.shape != (prompt.rows, 1):
-        return None
-    return Rows(found[:, 0].astype(np.float32), len(prompt.ids) - _cached(answer))
-
-
-def versions(answer: Mapping[str, Any]) -> set[str]:
-    """Return the versions of the server's weights that computed an answer; none where it does not say."""
-    spans = [span for choice in answer.get("choices") or () for span in choice.get("weight_versions") or ()]
-    return {span["version"] for span in spans}
-
-
-def full_request(prompt: Prompt, model: str) -> dict[str, Any]:
-    """Return the body for /v1/completions, which computes every context in full."""
-    return {
+def scoring_request(prompt: Prompt, model: str, *, cached: bool) -> dict[str, Any]:
+    """Return the body for /v1/completions; `cached` asks the plug-in, else the prompt is computed in full."""
+    body = {
         "model": model,
         "prompt": prompt.ids.tolist(),
         "max_tokens": 1,
         "temperature": 0,
         "prompt_logprobs": prompt.top,
     }
+    return body | {"vllm_xargs": {FIRST_ROW: prompt.start - 1}} if cached else body
 
 
-def full_rows(answer: Mapping[str, Any], prompt: Prompt) -> Rows:
-    """Return the rows that such a request was answered with. Raises EngineFailed when some are missing."""
+def answer(body: Mapping[str, Any], prompt: Prompt) -> Answer:
+    """Return what such a request was answered with."""
+    details = (body.get("usage") or {}).get("prompt_tokens_details")
+    cached = None if details is None else int(details.get("cached_tokens") or 0)
     try:
-        rows = answer["choices"][0]["prompt_logprobs"][-prompt.rows :]
+        entries = body["choices"][0]["prompt_logprobs"]
+        rows = entries[-prompt.rows :]  # the last ones are the scored ones, whether or not the others came along
         targets = prompt.ids[prompt.start :].tolist()
         logprobs = [row[str(target)]["logprob"] for row, target in zip(rows, targets, strict=True)]
         best = [sorted(row.items(), key=lambda entry: entry[1]["rank"])[: prompt.top] for row in rows]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise EngineFailed(
-            f"the vLLM server answered without the tokens that were asked for: {error!r}"
-        ) from error
-    return Rows(
+    except (KeyError, IndexError, TypeError, ValueError):
+        return Answer(None, cut=False, cached=cached)
+    found = Rows(
         np.asarray(logprobs, dtype=np.float32),
-        len(prompt.ids) - _cached(answer),
+        len(prompt.ids) - (cached or 0),
         np.asarray([[int(token) for token, _ in row] for row in best], dtype=np.int32),
         np.asarray([[entry["logprob"] for _, entry in row] for row in best], dtype=np.float32),
     )
+    # A first scored row that came from the cache was never computed, whatever stands in its place.
+    computed = (cached or 0) < prompt.start
+    cut = len(entries) == 1 + prompt.rows < len(prompt.ids)
+    return Answer(found if computed else None, cut=cut, cached=cached)
 
 
 def sampling_request(request: GenerationRequest, model: str) -> dict[str, Any]:
@@ -160,18 +103,3 @@ async def answered(call: Awaitable[httpx.Response]) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise EngineFailed("the vLLM server's answer is not a JSON object; check --vllm-url")
     return answer
-
-
-def _array(encoded: object) -> np.ndarray[Any, Any] | None:
-    if not isinstance(encoded, str):
-        return None
-    try:
-        return np.asarray(np.load(io.BytesIO(base64.b64decode(encoded)), allow_pickle=False))
-    except (ValueError, binascii.Error):
-        return None
-
-
-def _cached(answer: Mapping[str, Any]) -> int:
-    """Return the prompt tokens that came from the cache; 0 from a server that does not say."""
-    details = (answer.get("usage") or {}).get("prompt_tokens_details") or {}
-    return int(details.get("cached_tokens") or 0)

@@ -45,7 +45,7 @@ async def start_on(model: str, settings: VllmSettings, weights: ServedVllmWeight
             await alive(core.load(weights.source))
         await alive(core.adapt(weights.adapter))
         canary = await alive(probe.check(core))
-        if abs(canary - weights.canary) > probe.tolerance(core):
+        if abs(canary - weights.canary) > probe.tolerance(core.dtype):
             raise EngineFailed(
                 f"{weights.source} no longer gives the numbers of version {weights.version!r} "
                 f"(canary {canary:.5f}, was {weights.canary:.5f}); load weights again"

@@ -1,9 +1,7 @@
-"""The HTTP engine against a scripted server: the V2 wire format, lost rows, changed weights, failures."""
+"""Another's vLLM over HTTP, against a scripted server: the handshake, lost rows, changed weights, failures."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 
@@ -13,109 +11,131 @@ import pytest
 
 from opera_client.errors import EngineFailed, Unavailable
 from opera_service.engines.base import GenerationRequest
-from opera_service.engines.vllm.http import VllmHttpEngine
+from opera_service.engines.vllm import http
+from opera_service.engines.vllm.rollout import RolloutEngine
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
-
-def npy(array: np.ndarray) -> str:
-    file = io.BytesIO()
-    np.save(file, array)
-    return base64.b64encode(file.getvalue()).decode()
+BLOCK = 4
 
 
 class Server:
-    """vLLM 0.32's routes as seen from outside; the log-probability of a token is minus its id."""
+    """vLLM's routes as seen from outside, every prompt in its cache; a token's log-probability is minus its id."""
 
-    def __init__(self, *, runner: str = "v2", loses: int = 0, versions: tuple[str, ...] = ("7",)) -> None:
-        self.runner, self.loses, self.versions = runner, loses, list(versions)
+    def __init__(self, *, plugin: bool = True, details: bool = True, versions: tuple[str, ...] = ()) -> None:
+        self.plugin, self.details, self.versions = plugin, details, list(versions)
         self.requests: list[dict] = []
         self.status = 200
         self.overflows = -1
         """The token whose log-probability is NaN."""
-
-    def logprob(self, token: int) -> float:
-        return math.nan if token == self.overflows else -float(token)
+        self.stale = 0.0
+        """What cached scores are off by."""
+        self.beyond = 0
+        """Answers whose cached tokens go past the first scored row."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/weight_info":
+            return self.weight_info()
         if self.status != 200:
             return httpx.Response(self.status, text="trouble")
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "m", "max_model_len": 64}]})
-        body = json.loads(request.content)
-        self.requests.append(body)
-        return getattr(self, "generate" if request.url.path == "/inference/v1/generate" else "complete")(body)
+        self.requests.append(json.loads(request.content))
+        return self.complete(self.requests[-1])
 
-    def generate(self, body: dict) -> httpx.Response:
-        params = body["sampling_params"]
-        if self.runner == "none":
-            return httpx.Response(403, json={"error": "disabled"})
-        if "prompt_logprob_token_ids" not in params or self.runner != "v2":
-            return httpx.Response(400, json={"error": "V2 only"})
-        rows: str | None = npy(np.float32([[self.logprob(one)] for (one,) in params["prompt_logprob_token_ids"]]))
-        if self.loses and len(body["token_ids"]) > 3 and not params["skip_reading_prefix_cache"]:
-            self.loses -= 1
-            rows = None
+    def weight_info(self) -> httpx.Response:
+        if not self.versions:
+            return httpx.Response(404)
         version = self.versions.pop(0) if len(self.versions) > 1 else self.versions[0]
-        choice = {"index": 0, "weight_versions": [{"version": version, "start": 0, "end": 1}]}
-        return httpx.Response(200, json={"choices": [choice], "prompt_token_id_logprobs": rows})
+        return httpx.Response(200, json={"weight_version": version})
 
     def complete(self, body: dict) -> httpx.Response:
-        rows = [None] + [{str(token): {"logprob": self.logprob(token), "rank": 1}} for token in body["prompt"][1:]]
-        choice = {"index": 0, "finish_reason": "length", "prompt_logprobs": rows, "token_ids": [4, 5]}
-        return httpx.Response(200, content=json.dumps({"choices": [choice]}))  # httpx itself refuses NaN
+        ids, row = body["prompt"], body.get("vllm_xargs", {}).get("opera_first_row")
+        scored = self.plugin and row is not None
+        first, cached = (row + 1, row // BLOCK * BLOCK) if scored else (1, 0)
+        if scored and self.beyond and len(ids) == 4:
+            self.beyond, cached = self.beyond - 1, row + 1
+        rows = [{str(token): {"logprob": self.logprob(token, scored), "rank": 1}} for token in ids[first:]]
+        choice = {"index": 0, "finish_reason": "length", "prompt_logprobs": [None, *rows], "token_ids": [4]}
+        answer: dict = {"choices": [choice]}
+        if self.details:
+            answer["usage"] = {"prompt_tokens_details": {"cached_tokens": cached}}
+        return httpx.Response(200, content=json.dumps(answer))  # httpx itself refuses NaN
+
+    def logprob(self, token: int, scored: bool) -> float:
+        return math.nan if token == self.overflows else -float(token) - self.stale * scored
 
 
-async def connect(server: Server) -> VllmHttpEngine:
-    return await VllmHttpEngine.connect("http://vllm", vocab_size=10, transport=httpx.MockTransport(server))
+async def connect(server: Server) -> RolloutEngine:
+    return await http.connect("http://vllm", vocab_size=10, transport=httpx.MockTransport(server))
 
 
 def tree() -> TokenTree:
     builder = TreeBuilder()
     builder.score(builder.extend(ROOT, [1, 2]), [3, 4])
-    builder.score(builder.extend(ROOT, [1, 2, 5]), [6])
+    builder.score(builder.extend(ROOT, [1, 2, 5, 6, 7]), [6])
     return builder.build()
 
 
-async def test_fixed_tokens_are_asked_from_the_first_scored_row():
+async def test_a_server_with_the_plugin_is_asked_from_the_first_scored_row():
     server = Server()
     engine = await connect(server)
+    assert engine.info.route == "prefix-cache"
+    assert "plug-in" in engine.info.route_reason
     (scores,) = await engine.score([tree()])
     np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
-    assert engine.info.route == "fixed-tokens"
-    assert scores.weight_version == engine.info.weight_version == "7"
-    params = next(r["sampling_params"] for r in server.requests if r["token_ids"] == [1, 2, 3, 4])
-    assert params["prompt_logprob_start"] == 1
-    assert params["prompt_logprob_token_ids"] == [[3], [4]]
-    assert params["skip_reading_prefix_cache"] is False
-    assert params["detokenize"] is False
+    asked = next(body for body in server.requests if body["prompt"] == [1, 2, 3, 4])
+    assert asked["vllm_xargs"] == {"opera_first_row": 1}
+    assert asked["prompt_logprobs"] == 0
+    assert scores.tokens_computed == 4 + 6 - BLOCK
 
 
-async def test_lost_rows_are_scored_afresh_and_counted():
-    engine = await connect(Server(loses=1))
+@pytest.mark.parametrize(
+    ("server", "remedy"),
+    [(Server(plugin=False), "opera-reward[rollout]"), (Server(details=False), "--enable-prompt-tokens-details")],
+)
+async def test_any_other_recomputes_and_says_what_would_help(server, remedy, caplog):
+    engine = await connect(server)
+    assert engine.info.route == "recomputed"
+    assert remedy in engine.info.route_reason
+    assert remedy in caplog.text
+    (scores,) = await engine.score([tree()])
+    np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
+    assert scores.tokens_computed == tree().naive_tokens
+    assert "vllm_xargs" not in server.requests[-1]
+
+
+async def test_a_cache_whose_scores_differ_is_not_read():
+    server = Server()
+    server.stale = 0.5
+    engine = await connect(server)
+    assert engine.info.route == "recomputed"
+    assert "differ from recomputed ones by 0.5 nats" in engine.info.route_reason
+    (scores,) = await engine.score([tree()])
+    np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
+
+
+async def test_rows_that_were_not_computed_are_scored_afresh_and_counted():
+    """They may look right: what tells is how many tokens came from the cache."""
+    server = Server()
+    engine = await connect(server)
+    server.beyond = 1
     (scores,) = await engine.score([tree()])
     np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
     assert engine.health().gauges["vllm_rescored_prompts"] == 1
+    assert scores.tokens_computed == 4 + 6 - BLOCK
 
 
 async def test_weights_that_change_meanwhile_are_an_error():
-    engine = await connect(Server(versions=("7", "7", "8")))
+    engine = await connect(Server(versions=("6", "6", "7", "8", "8", "8")))
     with pytest.raises(EngineFailed, match="weights changed") as failure:
         await engine.score([tree()])
     assert failure.value.retryable
-
-
-@pytest.mark.parametrize("runner", ["none", "v1"])
-async def test_servers_without_fixed_tokens_are_asked_for_completions(runner):
-    engine = await connect(Server(runner=runner))
     (scores,) = await engine.score([tree()])
-    np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
-    assert engine.info.route == "completions"
-    assert scores.tokens_computed == 8
+    assert scores.weight_version == engine.info.weight_version == "8"
 
 
-@pytest.mark.parametrize("runner", ["v2", "v1"])
-async def test_a_number_that_is_none_spoils_its_query_only(runner):
-    server = Server(runner=runner)
+async def test_a_number_that_is_none_spoils_its_query_only():
+    server = Server()
     engine = await connect(server)
     server.overflows = 4
     (scores,) = await engine.score([tree()])
@@ -126,15 +146,23 @@ async def test_a_number_that_is_none_spoils_its_query_only(runner):
 
 async def test_a_server_that_gives_none_at_the_start_is_refused():
     server = Server()
-    server.overflows = 1
+    server.overflows = 0
     with pytest.raises(EngineFailed, match="not finite"):
         await connect(server)
+
+
+async def test_logits_are_no_log_probabilities():
+    server = Server()
+    engine = await connect(server)
+    server.stale = -9.0
+    with pytest.raises(EngineFailed, match="--logprobs-mode"):
+        await engine.score([tree()])
 
 
 async def test_branches():
     engine = await connect(Server())
     ((one,),) = await engine.generate([GenerationRequest(np.int32([1, 2]), max_tokens=2)])
-    assert one.token_ids.tolist() == [4, 5]
+    assert one.token_ids.tolist() == [4]
     assert one.finish_reason == "length"
 
 
