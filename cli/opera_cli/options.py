@@ -21,7 +21,9 @@ Url = Annotated[
 Engine = Annotated[str | None, typer.Option(help="Engine to run in this process: torch (default) or dummy.")]
 Model = Annotated[
     str | None,
-    typer.Option(help="Model to run in this process: a path or Hugging Face id; default: the demo model."),
+    typer.Option(
+        help="Model to run in this process: a path, a Hugging Face id or smollm2; default: the demo model."
+    ),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests in flight at a time.")]
 Timeout = Annotated[float, typer.Option(help="Seconds that one item may take with all its retries.")]

@@ -14,6 +14,7 @@ from opera_client.errors import NotSupported
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.engines.supervisor import Supervisor
 from opera_service.engines.vllm.settings import VllmSettings
+from opera_service.model_store.folders import model_folder
 from opera_service.observability.metrics import Metrics
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.service import Service
@@ -32,6 +33,7 @@ def build_service(
     Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
     the others need none.
     """
+    settings = settings.model_copy(update={"model": model_folder(settings.model)} if settings.model else {})
     rewards()  # find and import them now, not on the event loop during the first request
     if settings.engine == "dummy":
         from opera_service.engines.dummy import DummyEngine

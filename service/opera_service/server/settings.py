@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     engine: EngineName = Field("torch", description="`dummy` needs no model and is for tests.")
     model: str | None = Field(
-        None, description="Hugging Face id or folder of a causal LM; the embedded demo model by default."
+        None,
+        description="Folder, GGUF file or Hugging Face id of a causal LM, or `smollm2` (see `fetch-model`); the"
+        " embedded demo model by default.",
     )
     weight_version: str = Field("0", min_length=1, description="Name of the loaded weights, in every answer.")
     route: RouteName = Field("auto", description="How the torch engine computes token trees.")

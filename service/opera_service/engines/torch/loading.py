@@ -152,7 +152,9 @@ def _check_folder(folder: Path, source: str) -> bool:
             raise NotSupported(f"model folder {source!r} does not exist; give a folder or a Hugging Face id")
         return False
     if not folder.is_dir():
-        raise NotSupported(f"model {source!r} is a file; give the folder that holds config.json and the weights")
+        raise NotSupported(
+            f"model {source!r} is a file; give the folder that holds config.json and the weights, or a .gguf file"
+        )
     if not (folder / "config.json").is_file():
         raise NotSupported(f"model folder {source!r} has no config.json; give a folder written by save_pretrained")
     if not _weight_files(folder):
