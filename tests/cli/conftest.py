@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from tests.client.conftest import _own_environment, service
 from tests.client.toy import Service
+
+__all__ = ["_own_environment", "service"]  # fixtures that the client's tests share
 
 Run = Callable[..., subprocess.CompletedProcess]
 
