@@ -1,0 +1,43 @@
+// What was asked and what the good answer is.
+
+import type { GroupDetail, Message } from "../api/types";
+import { many } from "../format";
+
+export function Question({ detail }: { detail: GroupDetail }) {
+  return (
+    <section class="question">
+      <details class="card" open>
+        <summary><h2>Prompt</h2></summary>
+        <Prompt prompt={detail.prompt} ids={detail.prompt_token_ids} />
+      </details>
+      <details class="card" open>
+        <summary><h2>Reference</h2> <small>{many(detail.reference_tokens, "token")} priced</small></summary>
+        {detail.references === null ? (
+          <Absent ids={detail.reference_token_ids} />
+        ) : (
+          detail.references.map((text, place) => <p key={place} class="text" dir="auto">{text}</p>)
+        )}
+      </details>
+    </section>
+  );
+}
+
+function Prompt({ prompt, ids }: { prompt: string | Message[] | null; ids: number[] | null }) {
+  if (prompt === null) return <Absent ids={ids} />;
+  if (typeof prompt === "string") return <p class="text" dir="auto">{prompt}</p>;
+  return (
+    <>
+      {prompt.map((message, place) => (
+        <div key={place} class="message">
+          {(prompt.length > 1 || message.role !== "user") && <small class="role">{message.role}</small>}
+          <p class="text" dir="auto">{message.content}</p>
+        </div>
+      ))}
+    </>
+  );
+}
+
+/** Where there is no text: it came as ids, or it is not kept. */
+export function Absent({ ids }: { ids: number[] | null }) {
+  return <p class="absent">{ids === null ? "This text was not kept." : `Given as ${many(ids.length, "token id")}.`}</p>;
+}
