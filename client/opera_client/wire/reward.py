@@ -96,6 +96,8 @@ class TrajectoryResult(Answer):
     segments: list[SegmentResult] | None = None
     token_logprobs: list[float] | None = None
     """Per reference token under the final context, with `detail: tokens`."""
+    response_tokens: int | None = None
+    """Length of the response; null where it could not be read."""
     flags: list[str] = Field(default_factory=list)
     error: ErrorDetail | None = None
 
@@ -110,6 +112,10 @@ class GroupResult(Answer):
     initial_mean_logprob: float | None
     """Mean log-prob of the reference before any thought; null when nothing in the group was scored."""
     reference_tokens: int
+    initial_token_logprobs: list[float] | None = None
+    """Per reference token before any thought, with `detail: tokens`."""
+    reference_token_texts: list[str] | None = None
+    """The reference's tokens as they read, with `detail: tokens`."""
     trajectories: list[TrajectoryResult]
     diagnostics: dict[str, float] = Field(default_factory=dict)
     """Group-level numbers behind the rewards: for OPERA the calibrated margin, temperature and spread."""

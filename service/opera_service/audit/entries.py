@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from opera_client.wire import SegmentResult
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class MemberEntry:
     error: str | None
     """The error's code."""
     response: Sent = NOTHING
+    response_tokens: int | None = None
+    segments: tuple[SegmentResult, ...] | None = None
+    """Thoughts as they were priced; None where none were."""
+
+    def segments_column(self, *, texts: bool) -> str | None:
+        """Return the thoughts as JSON; their own text is among what was sent."""
+        if self.segments is None:
+            return None
+        left_out = {"token_logprobs"} if texts else {"token_logprobs", "text"}
+        return json.dumps([one.model_dump(exclude=left_out) for one in self.segments], ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,20 @@ class Entry:
     members: tuple[MemberEntry, ...]
     prompt: Sent = NOTHING
     reference: Sent = NOTHING
+    reference_tokens: int = 0
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def keeps_sent(self) -> bool:
+        """Whether what was sent is in it."""
+        return self.prompt != NOTHING
 
     @property
     def bytes(self) -> int:
         """About what it takes in memory while it waits."""
         texts = self.prompt.bytes + self.reference.bytes + sum(one.response.bytes for one in self.members)
-        return 1024 * (1 + len(self.members)) + texts
+        thoughts = sum(512 + len(segment.text) for one in self.members for segment in one.segments or ())
+        return 1024 * (1 + len(self.members)) + texts + thoughts
 
     def group_row(self) -> dict[str, object]:
         """Return the row of the table `groups`, by column."""
@@ -108,6 +128,8 @@ class Entry:
             "prompt_token_ids": prompt_ids,
             "reference": reference,
             "reference_token_ids": reference_ids,
+            "reference_tokens": self.reference_tokens,
+            "diagnostics": json.dumps(dict(self.diagnostics)),
         }
 
     def trajectory_rows(self) -> Iterator[dict[str, object]]:
@@ -126,4 +148,6 @@ class Entry:
                 "error": one.error,
                 "response": response,
                 "response_token_ids": response_ids,
+                "response_tokens": one.response_tokens,
+                "segments": one.segments_column(texts=self.keeps_sent),
             }

@@ -14,8 +14,8 @@ from typing import Any
 
 from opera_service.audit.entries import Entry
 
-VERSION = 1
-"""Of the tables; SQLite's `user_version`. 0 is a new file."""
+VERSION = 2
+"""Of the tables; SQLite's `user_version`. 0 is a new file. 1 knew no thoughts."""
 APPLICATION = 0x4F504552
 """SQLite's `application_id`: OPER."""
 
@@ -26,15 +26,24 @@ CREATE TABLE groups (
   reward TEXT NOT NULL, preset TEXT NOT NULL, config TEXT NOT NULL, config_hash TEXT NOT NULL,
   model TEXT NOT NULL, revision TEXT NOT NULL, weight_version TEXT NOT NULL, dtype TEXT NOT NULL,
   engine TEXT NOT NULL, initial_mean_logprob REAL,
-  prompt TEXT, prompt_is_messages INTEGER NOT NULL, prompt_token_ids TEXT, reference TEXT, reference_token_ids TEXT
+  prompt TEXT, prompt_is_messages INTEGER NOT NULL, prompt_token_ids TEXT,
+  reference TEXT, reference_token_ids TEXT, reference_tokens INTEGER, diagnostics TEXT,
+  superseded INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX groups_by_run ON groups (run_id, step);
 CREATE TABLE trajectories (
   group_key INTEGER NOT NULL REFERENCES groups (key), position INTEGER NOT NULL,
   id TEXT NOT NULL, fresh INTEGER NOT NULL, status TEXT NOT NULL, reward REAL, components TEXT, mean_logprob REAL,
-  flags TEXT NOT NULL, error TEXT, response TEXT, response_token_ids TEXT,
+  flags TEXT NOT NULL, error TEXT, response TEXT, response_token_ids TEXT, response_tokens INTEGER, segments TEXT,
   PRIMARY KEY (group_key, position)
 ) WITHOUT ROWID;
+"""
+_FROM_1 = """
+ALTER TABLE groups ADD COLUMN reference_tokens INTEGER;
+ALTER TABLE groups ADD COLUMN diagnostics TEXT;
+ALTER TABLE groups ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE trajectories ADD COLUMN response_tokens INTEGER;
+ALTER TABLE trajectories ADD COLUMN segments TEXT;
 """
 
 
@@ -54,15 +63,21 @@ def open_for_writing(path: Path, *, busy_s: float = 1.0) -> sqlite3.Connection:
         _check(connection, path, new=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        if _pragma(connection, "user_version") == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {APPLICATION}; "
-                f"PRAGMA user_version = {VERSION}; COMMIT;"
-            )
+        make_tables(connection)
     except BaseException:  # whatever it is, nobody else holds the connection
         connection.close()
         raise
     return connection
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables in a new database, or bring those of an older version up to this one."""
+    version = _pragma(connection, "user_version")
+    if version < VERSION:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_TABLES if version == 0 else _FROM_1} "
+            f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        )
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -94,7 +109,7 @@ def _check(connection: sqlite3.Connection, path: Path, *, new: bool) -> None:
         return
     if application != APPLICATION:
         raise NotAnAuditLog(f"{path} is a database, but not an audit log")
-    if version != VERSION:
+    if not 0 < version <= VERSION:
         raise NotAnAuditLog(f"{path} has version {version} of the tables; this program knows {VERSION}")
 
 
@@ -110,11 +125,20 @@ def write(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
             key = _insert(connection, "groups", entry.group_row())
             for row in entry.trajectory_rows():
                 _insert(connection, "trajectories", {"group_key": key, **row})
+            if not all(one.fresh for one in entry.members):
+                connection.execute(_SUPERSEDE, (entry.run_id, entry.step, entry.group_id, key))
         connection.execute("COMMIT")
     except BaseException:  # whatever it is, half a group must not stay
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+_SUPERSEDE = (
+    "UPDATE groups SET superseded = 1 "
+    "WHERE run_id IS ? AND step IS ? AND group_id = ? AND key < ? AND NOT superseded"
+)
+"""A group that is scored again with a member that came late takes the place of what it was."""
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int | None:

@@ -10,13 +10,14 @@ import logging
 import sqlite3
 import threading
 from collections import Counter, deque
-from contextlib import suppress
+from collections.abc import Callable
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Literal
 
 from opera_service.audit import store
 from opera_service.audit.entries import Entry
+from opera_service.audit.target import LogFile, Target
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +32,23 @@ class AuditLog:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Target,
         *,
         keep_sent: bool = False,
         max_bytes: int = 64 * 2**20,
         pauses_s: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 5.0),
         idle_s: float = 1.0,
+        on_written: Callable[[], None] | None = None,
     ) -> None:
-        """Open the file; `pauses_s` lie between tries to write, the last one for good.
+        """Open the file, or write to another target; `pauses_s` lie between tries to write, the last one for good.
 
         After `idle_s` without news all rows are in the main file, which can then be copied or moved away alone.
+        `on_written` is called in the writing thread whenever entries have come to be in it.
 
         Raises `NotAnAuditLog`, and `sqlite3.OperationalError` when the file cannot be there at all. One that is
         only locked is waited for, in the background.
         """
-        self.path = path
+        self._target = LogFile(path) if isinstance(path, Path) else path
         self.keep_sent = keep_sent
         self.written = 0
         """Trajectories in the file."""
@@ -61,10 +64,9 @@ class AuditLog:
         self._news = threading.Condition()
         self._closing = False
         self._failing = False
-        self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._on_written = on_written
         try:
-            store.open_for_writing(path).close()
+            self._target.check()
         except sqlite3.OperationalError as error:
             if not _is_locked(error):
                 raise
@@ -107,7 +109,7 @@ class AuditLog:
     def _run(self) -> None:
         while batch := self._next():
             self._persist(batch)
-        self._forget_connection()
+        self._target.forget()
 
     def _next(self) -> list[Entry]:
         """Wait for entries and take them; none when closing."""
@@ -118,16 +120,10 @@ class AuditLog:
         with self._news:
             idle = not self._news.wait_for(called, self._idle_s)
         if idle:
-            self._tidy()
+            self._target.tidy()
         with self._news:
             self._news.wait_for(called)
             return [entry for entry, _ in islice(self._waiting, BATCH)]
-
-    def _tidy(self) -> None:
-        """Move the rows out of SQLite's write-ahead file."""
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _persist(self, batch: list[Entry]) -> None:
         """Write a batch, however long it takes; it counts as waiting until then. Once closing, one try more."""
@@ -135,9 +131,9 @@ class AuditLog:
         while True:
             last_try = self._closing
             try:
-                store.write(self._connected(), batch)
+                self._target.write(batch)
             except Exception as error:  # noqa: BLE001  whatever it is, the thread lives on
-                self._forget_connection()
+                self._target.forget()
                 if not _may_pass(error):
                     self._one_by_one(batch, error)
                     return
@@ -172,7 +168,9 @@ class AuditLog:
                 self._lose("unwritable", *batch)
         if written and self._failing:
             self._failing = False
-            logger.warning("the audit log %s is written again; lost so far: %d", self.path, self.lost.total())
+            logger.warning("the audit log %s is written again; lost so far: %d", self._target, self.lost.total())
+        if written and self._on_written is not None:
+            self._on_written()
 
     def _lose(self, why: Loss, *entries: Entry) -> None:
         self.lost[why] += sum(len(entry.members) for entry in entries)
@@ -183,31 +181,8 @@ class AuditLog:
             self._failing = True
             logger.warning(
                 "the audit log %s cannot be written: %s; answers are not affected, entries wait until there is no "
-                "room for them", self.path, error,
+                "room for them", self._target, error,
             )  # fmt: skip
-
-    def _connected(self) -> sqlite3.Connection:
-        """Return the connection to the file at the path, a new one when the file was moved away or removed."""
-        if self._connection is not None and self._file != _identity(self.path):
-            self._forget_connection()
-        if self._connection is None:
-            self._connection = store.open_for_writing(self.path)
-            self._file = _identity(self.path)
-        return self._connection
-
-    def _forget_connection(self) -> None:
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _may_pass(error: Exception) -> bool:

@@ -24,6 +24,7 @@ from opera_service.pipelines.request_context import RequestContext, or_raise, pe
 from opera_service.pipelines.reward_audit import entries_of
 from opera_service.pipelines.reward_flags import flags_of
 from opera_service.pipelines.service import Service
+from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
 from opera_service.rewards.outcomes import judge
 from opera_service.rewards.reading import read_finite
@@ -104,6 +105,9 @@ async def reward(
     if (log := service.audit) is not None:
         for entry in entries_of(request, answer, fresh=fresh, keep_sent=log.keep_sent):
             log.record(entry)
+        if request.detail == "reward":  # thoughts were read for the log alone
+            for one in (one for group in answer.groups for one in group.trajectories):
+                one.segments = None
     return answer
 
 
@@ -178,6 +182,9 @@ def _group_result(
     fresh: Collection[str] | None,
 ) -> GroupResult:
     group, (errors, encoded, outcome) = request.groups[index], settled
+    logged = context.service.audit is not None and request.detail == "reward"
+    detail: Detail = "segments" if logged else request.detail
+    tokens = detail == "tokens"
     scored: Iterator[tuple[EncodedTrajectory, Outcome, list[str]]] = iter(())
     if encoded and outcome:
         flags = flags_of(context.service, request.run_id, encoded, outcome, fresh=fresh)
@@ -189,7 +196,7 @@ def _group_result(
             error = context.error(errors[at], f"groups.{index}.trajectories.{at}")
             results.append(TrajectoryResult(id=name, status="error", error=error))
         else:
-            results.append(_trajectory_result(name, *next(scored), request.detail))
+            results.append(_trajectory_result(name, *next(scored), detail))
     rewards = [one.reward for one in results if one.reward is not None]
     context.service.metrics.group(
         request.reward,
@@ -204,6 +211,8 @@ def _group_result(
         scored=len(rewards),
         initial_mean_logprob=total_and_mean(outcome.initial_logprobs)[1] if outcome else None,
         reference_tokens=len(encoded.reference_ids) if encoded else 0,
+        initial_token_logprobs=outcome.initial_logprobs.tolist() if outcome and tokens else None,
+        reference_token_texts=_texts(context.service, encoded) if encoded and tokens else None,
         trajectories=results,
         diagnostics=dict(outcome.diagnostics) if outcome else {},
     )
@@ -223,8 +232,13 @@ def _trajectory_result(
         perplexity=perplexity(mean),
         segments=None if detail == "reward" else _segments(trajectory, outcome, tokens=detail == "tokens"),
         token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
+        response_tokens=trajectory.response_tokens,
         flags=flags,
     )
+
+
+def _texts(service: Service, group: EncodedGroup) -> list[str]:
+    return TokenText(service.tokenizer, group.reference_ids).tokens
 
 
 def _segments(trajectory: EncodedTrajectory, outcome: Outcome, *, tokens: bool) -> list[SegmentResult]:

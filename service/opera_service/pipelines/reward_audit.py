@@ -40,6 +40,8 @@ def entries_of(
             members=tuple(_member(sent, one, fresh, keep_sent=keep_sent) for sent, one in pairs),
             prompt=_prompt(group.prompt, group) if keep_sent else NOTHING,
             reference=Sent(group.reference, group.reference_token_ids) if keep_sent else NOTHING,
+            reference_tokens=result.reference_tokens,
+            diagnostics=result.diagnostics,
         )
 
 
@@ -56,6 +58,8 @@ def _member(
         flags=tuple(result.flags),
         error=None if result.error is None else result.error.code,
         response=Sent(sent.response, sent.response_token_ids) if keep_sent else NOTHING,
+        response_tokens=result.response_tokens,
+        segments=None if result.segments is None else tuple(result.segments),
     )
 
 

@@ -57,6 +57,22 @@ async def test_every_trajectory_of_an_answer_is_in_the_log(path: Path):
     assert [(one["response"], one["response_token_ids"]) for one in second[1]] == [("", None), (None, "[65,66]")]
 
 
+async def test_thoughts_are_in_the_log_also_when_the_answer_is_to_be_short(path: Path):
+    async with opened(audit=path) as client:
+        answers = [
+            (await client.post("/reward", json={"detail": detail, "groups": [group()]})).json()
+            for detail in ("reward", "segments")
+        ]
+    short, full = (one["groups"][0]["trajectories"] for one in answers)
+    assert {one["segments"] for one in short} == {None}
+    for _, members in read(path):
+        for one, told in zip(members, full, strict=True):
+            assert one["response_tokens"] == told["response_tokens"]
+            assert [thought["gain"] for thought in json.loads(one["segments"])] == [
+                thought["gain"] for thought in told["segments"]
+            ]
+
+
 @pytest.mark.parametrize("texts", [False, True])
 async def test_what_was_sent_is_in_the_file_only_if_the_setting_says_so(path: Path, texts: bool):
     secret = group(prompt=SECRET, reference=SECRET, trajectories=[{"response": SECRET}])

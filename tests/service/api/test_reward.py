@@ -88,6 +88,19 @@ async def test_detail_levels(client: httpx.AsyncClient):
     assert {one["reward"] for one in results.values()} == {results["tokens"]["reward"]}
 
 
+async def test_the_reference_can_be_followed_token_by_token(client: httpx.AsyncClient):
+    short, full = [
+        (await client.post("/reward", json=paper_request(detail=detail))).json()["groups"][0]
+        for detail in ("segments", "tokens")
+    ]
+    assert (short["initial_token_logprobs"], short["reference_token_texts"]) == (None, None)
+    assert "".join(full["reference_token_texts"]) == REFERENCE
+    assert len(full["initial_token_logprobs"]) == full["reference_tokens"] == len(full["reference_token_texts"])
+    assert sum(full["initial_token_logprobs"]) / full["reference_tokens"] == pytest.approx(
+        full["initial_mean_logprob"]
+    )
+
+
 async def test_ids_give_what_text_gives(client: httpx.AsyncClient):
     texts = group(task="open")
     ids = {

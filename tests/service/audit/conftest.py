@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from opera_client.wire import SegmentResult
 from opera_service.audit.entries import Entry, MemberEntry, Sent
 
 MEMBER = MemberEntry(
     id="a", fresh=True, status="ok", reward=0.75, components={"relative": 1.0, "reflection": -0.5},
     mean_logprob=-1.5,
-    flags=("repetition",), error=None, response=Sent("a thought", [1, 2, 3]),
+    flags=("repetition",), error=None, response=Sent("a thought", [1, 2, 3]), response_tokens=3,
+    segments=(
+        SegmentResult(
+            index=0, start=0, end=2, text="a", reflective=True, mean_logprob=-1.5, gain=0.5, credited=True,
+            token_logprobs=[-1.0, -2.0],
+        ),
+    ),
 )  # fmt: skip
 FAILED = MemberEntry(
     id="b", fresh=True, status="error", reward=None, components=None, mean_logprob=None, flags=(),
@@ -22,6 +29,7 @@ ENTRY = Entry(
     preset="hardened", config={"final": "thought"}, config_hash="abc", model="demo", revision="sha256:0",
     weight_version="7", dtype="float32", engine="torch", initial_mean_logprob=-2.0, members=(MEMBER, FAILED),
     prompt=Sent([{"role": "user", "content": "why? 为什么"}], None), reference=Sent("because", [9]),
+    reference_tokens=1, diagnostics={"margin": 0.1},
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,17 +42,20 @@ def test_everything_comes_back(path: Path, entry):
         "model": "demo", "revision": "sha256:0", "weight_version": "7", "dtype": "float32", "engine": "torch",
         "initial_mean_logprob": -2.0, "prompt": '[{"role": "user", "content": "why? 为什么"}]',
         "prompt_is_messages": 1, "prompt_token_ids": None, "reference": "because", "reference_token_ids": "[9]",
+        "reference_tokens": 1, "diagnostics": '{"margin": 0.1}', "superseded": 0,
     }  # fmt: skip
     assert [dict(zip(one.keys(), one, strict=True)) for one in members] == [
         {
             "group_key": 1, "position": 0, "id": "a", "fresh": 1, "status": "ok", "reward": 0.75,
             "components": '{"relative": 1.0, "reflection": -0.5}', "mean_logprob": -1.5, "flags": '["repetition"]',
-            "error": None, "response": "a thought", "response_token_ids": "[1,2,3]",
+            "error": None, "response": "a thought", "response_token_ids": "[1,2,3]", "response_tokens": 3,
+            "segments": '[{"index": 0, "start": 0, "end": 2, "text": "a", "reflective": true, '
+            '"mean_logprob": -1.5, "gain": 0.5, "credited": true}]',
         },
         {
             "group_key": 1, "position": 1, "id": "b", "fresh": 1, "status": "error", "reward": None,
             "components": None, "mean_logprob": None, "flags": "[]", "error": "empty_response", "response": "",
-            "response_token_ids": None,
+            "response_token_ids": None, "response_tokens": None, "segments": None,
         },
     ]  # fmt: skip
 
@@ -164,3 +168,46 @@ def test_any_text_and_number_comes_back(entry, tmp_path_factory, text, ids, numb
     assert json.loads(row["components"]) == parts
     assert json.loads(row["flags"]) == flags
     assert json.loads(row["response_token_ids"]) == ids
+
+
+def test_thoughts_come_without_their_text_where_texts_are_not_kept(path: Path, entry):
+    ((_, members),) = groups(put(path, entry(prompt=NOTHING, reference=NOTHING)), Window())
+    assert [set(one) for one in json.loads(members[0]["segments"])] == [
+        {"index", "start", "end", "reflective", "mean_logprob", "gain", "credited"}
+    ]
+
+
+def test_a_group_scored_again_for_a_late_member_takes_the_place_of_what_it_was(path: Path, entry):
+    first, late = entry(), entry(members=(replace(entry().members[0], fresh=False), entry().members[1]))
+    other = [entry(group_id="other"), entry(step=4), entry(run_id=None)]
+    found = groups(put(path, first, *other, late), Window())
+    assert [group["superseded"] for group, _ in found] == [1, 0, 0, 0, 0]
+
+
+def test_a_log_of_the_first_version_is_read_and_gets_the_new_columns_when_written(path: Path, entry):
+    old = sqlite3.connect(path)
+    old.executescript(VERSION_1)
+    old.close()
+    assert count(open_for_reading(path), Window()) == 1
+    *_, (group, _) = groups(put(path, entry()), Window())
+    assert (group["group_id"], group["reference_tokens"]) == ("g", 1)
+    assert count(open_for_reading(path), Window()) == 2
+
+
+VERSION_1 = """
+CREATE TABLE groups (
+  key INTEGER PRIMARY KEY, time REAL NOT NULL, request_id TEXT, run_id TEXT, step INTEGER, group_id TEXT NOT NULL,
+  task TEXT NOT NULL, reward TEXT NOT NULL, preset TEXT NOT NULL, config TEXT NOT NULL, config_hash TEXT NOT NULL,
+  model TEXT NOT NULL, revision TEXT NOT NULL, weight_version TEXT NOT NULL, dtype TEXT NOT NULL,
+  engine TEXT NOT NULL, initial_mean_logprob REAL, prompt TEXT, prompt_is_messages INTEGER NOT NULL,
+  prompt_token_ids TEXT, reference TEXT, reference_token_ids TEXT
+);
+CREATE TABLE trajectories (
+  group_key INTEGER NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, fresh INTEGER NOT NULL,
+  status TEXT NOT NULL, reward REAL, components TEXT, mean_logprob REAL, flags TEXT NOT NULL, error TEXT,
+  response TEXT, response_token_ids TEXT, PRIMARY KEY (group_key, position)
+) WITHOUT ROWID;
+INSERT INTO groups VALUES (1, 1.0, NULL, 'old', 1, 'old', 'open', 'opera', 'paper', '{}', 'x', 'demo', 'r', '0',
+  'float32', 'torch', NULL, NULL, 0, NULL, NULL, NULL);
+PRAGMA application_id = 1330660690; PRAGMA user_version = 1;
+"""
