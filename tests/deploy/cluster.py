@@ -19,7 +19,19 @@ KUSTOMIZE = ROOT / "deploy" / "kustomize"
 CHART = ROOT / "deploy" / "helm" / "opera-reward"
 OVERLAYS = sorted(folder.name for folder in (KUSTOMIZE / "overlays").iterdir())
 COMPONENTS = sorted(folder.name for folder in (KUSTOMIZE / "components").iterdir())
+SINGLES = sorted(folder.name for folder in (KUSTOMIZE / "cluster").iterdir())
+"""What is applied once a cluster, whatever the number of services."""
 NAME = "opera-reward"
+BELOW = {
+    "keda-to-zero": ("keda",),
+    "model-claim": ("model-cache",),
+    "model-shared": ("model-cache",),
+    "networkpolicy-mesh": ("networkpolicy",),
+    "networkpolicy-otlp": ("networkpolicy",),
+    "networkpolicy-vllm-http": ("networkpolicy",),
+    "vllm": ("gpu",),
+}
+"""Components on which others stand."""
 
 
 def kustomize(folder: Path) -> list[Object]:
@@ -42,13 +54,27 @@ def _overlay(name: str) -> list[Object]:
     return kustomize(KUSTOMIZE / "overlays" / name)
 
 
+def single(name: str) -> list[Object]:
+    """What is applied once a cluster."""
+    return kustomize(KUSTOMIZE / "cluster" / name)
+
+
 def with_components(folder: Path, *names: str) -> list[Object]:
-    """The base with some components, through a throw-away overlay in `folder`."""
-    up = KUSTOMIZE.relative_to(Path(folder.anchor))
-    root = Path(*[".."] * (len(folder.parts) - 1)) / up
+    """The base with some components and those below them, through a throw-away overlay in `folder`."""
+    stacked = dict.fromkeys(one for name in names for one in (*BELOW.get(name, ()), name))
+    return written(folder, resources=["base"], components=[f"components/{name}" for name in stacked])
+
+
+def written(
+    folder: Path, *, resources: list[str], components: list[str] | None = None, **more: Any
+) -> list[Object]:
+    """What an overlay in `folder` makes; its resources and components are folders of deploy/kustomize."""
+    root = Path(*[".."] * (len(folder.parts) - 1)) / KUSTOMIZE.relative_to(Path(folder.anchor))
     content = {
-        "resources": [str(root / "base")],
-        "components": [str(root / "components" / name) for name in names],
+        "namespace": NAME,
+        "resources": [str(root / name) for name in resources],
+        "components": [str(root / name) for name in components or ()],
+        **more,
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return kustomize(folder)
@@ -59,13 +85,21 @@ def helm(
 ) -> list[Object]:
     """What `helm install name --namespace namespace` would send."""
     merged: dict[str, Any] = {}
-    for file in value_files:
-        merged |= yaml.safe_load((CHART / file).read_text())
-    rendered = helm_python.Chart.load(str(CHART)).render(
-        {**merged, **(values or {})}, name=name, namespace=namespace
-    )
+    for layer in (*(yaml.safe_load((CHART / file).read_text()) for file in value_files), values or {}):
+        merged = _laid_over(merged, layer)
+    rendered = helm_python.Chart.load(str(CHART)).render(merged, name=name, namespace=namespace)
     documents = (text for path, text in rendered.items() if path.endswith(".yaml"))
     return [found for text in documents for found in yaml.safe_load_all(text) if found]
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Values as helm merges them: maps by key, all else replaced."""
+    both = {
+        key: _laid_over(below[key], above[key])
+        for key in below.keys() & above.keys()
+        if isinstance(below[key], dict) and isinstance(above[key], dict)
+    }
+    return {**below, **above, **both}
 
 
 def one(objects: list[Object], kind: str, name: str | None = None) -> Object:

@@ -47,7 +47,7 @@ async def _scrape() -> str:
             answer = await http.post("/reward", json={"groups": [WHOLE] * 100, "run_id": "run"})
             assert answer.status_code == 200, answer.text
         # Nobody hangs up in time here: the dummy engine is too quick.
-        app.state.lifecycle.telemetry.dropped("abandoned", 1)
+        app.state.lifecycle.metrics.dropped("abandoned", 1)
         too_many = await http.post("/reward", json={"groups": [WHOLE] * 257})
         assert too_many.status_code == 413
         refused = await http.put("/policy/weights", content=b"nonsense", headers={"X-Weight-Version": "1"})

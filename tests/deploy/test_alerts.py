@@ -10,7 +10,7 @@ import yaml
 
 from .cluster import KUSTOMIZE, ROOT
 
-MANIFEST = KUSTOMIZE / "components" / "monitoring" / "prometheusrule.yaml"
+MANIFEST = KUSTOMIZE / "cluster" / "rules" / "prometheusrule.yaml"
 CASES = Path(__file__).with_name("alerts.yaml")
 
 

@@ -24,14 +24,31 @@ from .cluster import (
 
 COMPONENT_VALUES: dict[str, dict[str, Any]] = {
     "gpu": {"gpu": {"enabled": True}},
+    "vllm": {
+        "gpu": {"enabled": True},
+        "settings": {"OPERA_ENGINE": "vllm", "OPERA_VLLM__GPU_MEMORY_UTILIZATION": 0.85},
+    },
     "model-cache": {"modelCache": {"enabled": True}},
-    "monitoring": {"monitoring": {"enabled": True}},
+    "model-claim": {"modelCache": {"enabled": True, "volume": "claim"}},
+    "model-shared": {"modelCache": {"enabled": True, "volume": "shared"}},
+    "monitoring": {"monitoring": {"kind": "operator"}},
+    "monitoring-gke": {"monitoring": {"kind": "gke"}},
     "networkpolicy": {"networkPolicy": {"enabled": True}},
-    "group-routing": {"groupRouting": {"enabled": True}},
+    "networkpolicy-otlp": {"networkPolicy": {"enabled": True, "otlp": {"enabled": True}}},
+    "networkpolicy-mesh": {"networkPolicy": {"enabled": True, "mesh": {"enabled": True}}},
+    "networkpolicy-vllm-http": {"networkPolicy": {"enabled": True, "vllmHttp": {"enabled": True}}},
+    "ingress-nginx": {"routing": {"kind": "ingress-nginx"}},
+    "envoy-gateway": {"routing": {"kind": "envoy-gateway"}},
+    "istio": {"routing": {"kind": "istio"}},
+    "inference-pool": {"inferencePool": {"enabled": True}},
+    "kueue": {"kueue": {"enabled": True}},
     "hpa": {"autoscaling": {"kind": "hpa"}},
     "keda": {"autoscaling": {"kind": "keda"}},
+    "keda-to-zero": {"autoscaling": {"kind": "keda", "toZero": True}},
     "ray": {"ray": {"enabled": True}},
 }
+PARTS = {"gateway", "members"}
+"""Components of components."""
 
 
 def alike(value: Any) -> Any:
@@ -67,7 +84,7 @@ def test_a_values_file_gives_its_overlay(name: str):
 
 
 def test_every_component_has_its_value():
-    assert sorted(COMPONENT_VALUES) == COMPONENTS
+    assert {*COMPONENT_VALUES, *PARTS} == set(COMPONENTS)
 
 
 @pytest.mark.parametrize("name", COMPONENT_VALUES)
@@ -86,22 +103,6 @@ def test_it_lints():
     result = helm_python.lint(str(CHART))
     assert result["errors"] == []
     assert [message for message in result["messages"] if "icon" not in message["error"]] == []
-
-
-def test_releases_live_side_by_side():
-    """One release a model in one namespace: no object, selector or query is shared."""
-    together = [values for name, values in COMPONENT_VALUES.items() if name != "ray"]
-    everything = {key: value for values in together for key, value in values.items()}
-    first, second = (helm(values=everything, name=name, namespace="models") for name in ("judge", "policy-8b"))
-    assert not set(by_name(first)) & set(by_name(second))
-    for name, objects in (("judge", first), ("policy-8b", second)):
-        labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
-        assert labels == {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": name}
-        assert one(objects, "Service", name)["spec"]["selector"] == labels
-        query = one(objects, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
-        assert f'namespace="models",service="{name}"' in query
-        assert pod_of(objects)["volumes"][1]["secret"]["secretName"] == "opera-reward-keys"
-        assert container_of(objects)["image"] == "opera-reward:0.1.0"
 
 
 def test_time_to_leave_follows_the_drain():
@@ -124,9 +125,8 @@ def test_values_reach_the_objects():
             "image": {"repository": "registry.example/opera", "tag": "7", "pullSecrets": [{"name": "pull"}]},
             "keysSecret": "my-keys",
             "replicas": 3,
-            "modelCache": {
-                "enabled": True, "id": "org/model", "revision": "abc", "size": "1Ti", "storageClassName": "nfs",
-            },
+            "model": {"id": "org/model", "revision": "abc"},
+            "modelCache": {"enabled": True, "volume": "shared", "size": "1Ti", "storageClassName": "nfs"},
             "autoscaling": {"kind": "keda", "minReplicas": 2, "maxReplicas": 64, "targetTokens": 1_500_000},
             "resources": {"limits": {"memory": "9Gi"}},
             "nodeSelector": {"gpu": "h200"},

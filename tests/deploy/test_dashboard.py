@@ -8,10 +8,10 @@ import promql_parser
 import pytest
 import yaml
 
-from .cluster import KUSTOMIZE, ROOT, one, with_components
+from .cluster import KUSTOMIZE, ROOT, one, overlay, single, with_components
 from .exposed import TARGET_LABELS, exposed
 
-MONITORING = KUSTOMIZE / "components" / "monitoring"
+MONITORING = KUSTOMIZE / "cluster" / "rules"
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 
 
@@ -27,9 +27,12 @@ def queries() -> Iterator[tuple[str, str]]:
     for group in yaml.safe_load((MONITORING / "prometheusrule.yaml").read_text())["spec"]["groups"]:
         for rule in group["rules"]:
             yield rule["alert"], rule["expr"]
-    scaled = yaml.safe_load((KUSTOMIZE / "components" / "keda" / "scaledobject.yaml").read_text())
-    yield "keda", scaled["spec"]["triggers"][0]["metadata"]["query"]
+    yield "keda", keda_query()
     yield "hpa", adapter_query()
+
+
+def keda_query() -> str:
+    return one(overlay("gpu-vllm"), "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
 
 
 def adapter_query() -> str:
@@ -127,8 +130,8 @@ def test_panels_do_not_overlap_and_ids_are_unique():
     ]
 
 
-def test_grafana_finds_it(tmp_path):
-    found = one(with_components(tmp_path, "monitoring"), "ConfigMap", "opera-reward-dashboard")
+def test_grafana_finds_it():
+    found = one(single("rules"), "ConfigMap", "opera-reward-dashboard")
     assert found["metadata"]["labels"] == {"grafana_dashboard": "1"}
     assert json.loads(found["data"]["dashboard.json"]) == DASHBOARD
 

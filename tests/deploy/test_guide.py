@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .cluster import KUSTOMIZE, ROOT, Object, container_of, kustomize, one, pod_of
+from .cluster import (
+    CHART,
+    COMPONENTS,
+    KUSTOMIZE,
+    OVERLAYS,
+    ROOT,
+    Object,
+    container_of,
+    helm,
+    kustomize,
+    one,
+    pod_of,
+)
 from .test_schemas import check, check_all
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
@@ -21,11 +33,14 @@ def block(holding: str) -> str:
 @pytest.fixture
 def overlay_folder(tmp_path: Path) -> Path:
     """The guide's own overlay, on this checkout instead of GitHub."""
-    up = Path(*[".."] * (len(tmp_path.parts) - 1))
-    here = up / (KUSTOMIZE / "overlays" / "gpu").relative_to(tmp_path.anchor)
-    text = re.sub(r"github\.com/…/\S+\?ref=…", str(here), block("resources:"))
-    (tmp_path / "kustomization.yaml").write_text(text)
+    (tmp_path / "kustomization.yaml").write_text(local(block("resources:"), tmp_path))
     return tmp_path
+
+
+def local(text: str, folder: Path) -> str:
+    """A block of the guide with this checkout's folders, as seen from `folder`, in place of GitHub's."""
+    root = Path(*[".."] * (len(folder.parts) - 1)) / KUSTOMIZE.relative_to(folder.anchor)
+    return re.sub(r"github\.com/…/deploy/kustomize/(\S+?)\?ref=…", rf"{root}/\1", text)
 
 
 def model_of(objects: list[Object]) -> dict[str, str]:
@@ -41,21 +56,49 @@ def test_an_overlay_of_ones_own(overlay_folder: Path):
     assert images == {"REGISTRY/opera-reward:0.1.0-gpu"}
 
 
+def without_the_internet(folder: Path) -> list[Object]:
+    file = folder / "kustomization.yaml"
+    file.write_text(file.read_text() + local(block("initContainers"), folder))
+    return kustomize(folder)
+
+
+def test_values_of_ones_own():
+    objects = helm("values-gpu.yaml", values=yaml.safe_load(block("parametersB")))
+    check_all(objects)
+    assert one(objects, "ServiceMonitor")["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    assert container_of(objects)["image"] == "REGISTRY/opera-reward:0.1.0-gpu"
+
+
+def test_every_component_and_overlay_is_in_the_tables():
+    """A family of components may be named by its first word."""
+    for name in (*OVERLAYS, *COMPONENTS):
+        family = name.rsplit("-", 1)[0]
+        assert f"`{name}`" in GUIDE or f"`{family}-…`" in GUIDE or name in ("members", "gateway"), name
+
+
+def test_every_value_that_is_named_exists():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for path in re.findall(r"`([a-z]\w+(?:\.\w+)+)`", GUIDE):
+        inner = values
+        if path.split(".")[0] in values:
+            for step in path.split("."):
+                assert step in inner, path
+                inner = inner[step]
+
+
 def test_without_the_internet(overlay_folder: Path):
-    file = overlay_folder / "kustomization.yaml"
-    file.write_text(file.read_text() + block("initContainers"))
-    objects = kustomize(overlay_folder)
+    objects = without_the_internet(overlay_folder)
     check_all(objects)
     assert "initContainers" not in pod_of(objects)
     (dns,) = one(objects, "NetworkPolicy")["spec"]["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {port["port"] for port in dns["ports"]} == {53, 5353}
 
 
 def test_the_pod_that_fills_the_volume(overlay_folder: Path):
     pod = yaml.safe_load(block("kind: Pod"))
     check(pod)
     (volume,) = pod["spec"]["volumes"]
-    claim = one(kustomize(overlay_folder), "PersistentVolumeClaim")["metadata"]
+    claim = one(without_the_internet(overlay_folder), "PersistentVolumeClaim")["metadata"]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["name"]
     assert pod["metadata"]["namespace"] == claim["namespace"]
 

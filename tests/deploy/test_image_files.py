@@ -4,10 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from opera_service.server.settings import Settings
 
@@ -52,6 +55,35 @@ def test_the_lock_and_torch_fit_the_project():
     direct = "fastapi uvicorn transformers pydantic httpx sniffio prometheus-client pyarrow"
     for name in direct.split():
         assert re.search(rf"^{name}==", lock, re.MULTILINE), name
+
+
+def compose_problems(content: dict[str, Any]) -> list[str]:
+    """What the Compose specification's own schema has to say."""
+    schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
+    return [f"{problem.json_path}: {problem.message}" for problem in Draft7Validator(schema).iter_errors(content)]
+
+
+def test_compose_reads_the_file():
+    assert compose_problems(COMPOSE) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("services", "opera-reward"), {"stop_grace_periods": "75s"}),
+        (("services", "opera-reward", "build"), {"arg": {}}),
+        (("services", "prometheus"), {"restart": True}),
+        (("services", "grafana"), {"ports": "3000"}),
+        ((), {"volume": {}}),
+    ],
+)
+def test_compose_finds_what_is_wrong(path: tuple[str, ...], wrong: dict[str, Any]):
+    content = deepcopy(COMPOSE)
+    inner = content
+    for step in path:
+        inner = inner[step]
+    inner |= wrong
+    assert compose_problems(content)
 
 
 def test_compose_is_closed_and_leaves_time_to_drain():

@@ -13,7 +13,7 @@ import yaml
 from ..service.live import live
 from .cluster import KUSTOMIZE, ROOT
 from .rollout.kubelet import free_port
-from .test_dashboard import adapter_query
+from .test_dashboard import adapter_query, keda_query
 
 KEY = "sesame"
 TOKEN_SECONDS = 0.002
@@ -34,7 +34,7 @@ async def prometheus(program: str, target: str, folder: Path) -> AsyncIterator[h
     job["static_configs"][0]["targets"] = [target]
     job["static_configs"][0]["labels"]["pod"] = "a"
     job["authorization"] = {"type": "Bearer", "credentials": KEY}
-    rule = yaml.safe_load((KUSTOMIZE / "components" / "monitoring" / "prometheusrule.yaml").read_text())
+    rule = yaml.safe_load((KUSTOMIZE / "cluster" / "rules" / "prometheusrule.yaml").read_text())
     (folder / "alerts.yaml").write_text(yaml.safe_dump(rule["spec"]))
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
@@ -78,8 +78,7 @@ async def test_the_scaling_queries_see_the_queue(tmp_path: Path, tool: Callable[
     program = tool("prometheus")
     keys = tmp_path / "keys"
     keys.write_text(KEY + "\n")
-    scaled = yaml.safe_load((KUSTOMIZE / "components" / "keda" / "scaledobject.yaml").read_text())
-    keda = scaled["spec"]["triggers"][0]["metadata"]["query"]
+    keda = keda_query()
     flags = ("--engine", "dummy", "--dummy-token-seconds", str(TOKEN_SECONDS), "--api-key-file", str(keys))
     with live(*flags) as server:
         own = httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": KEY}, timeout=60)

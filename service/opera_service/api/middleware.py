@@ -51,6 +51,7 @@ class RequestMiddleware:
         self._app = app
         self._lifecycle = lifecycle
         self._gate = authenticator
+        self._open = OPEN_PATHS | {"/metrics"} if lifecycle.settings.open_metrics else OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; everything else passes."""
@@ -83,7 +84,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_PREFIX):
+            if scope["path"] not in self._open and not scope["path"].startswith(OPEN_PREFIX):
                 self._gate.check(headers)
             with self._lifecycle.metrics.in_flight():
                 await self._app(scope, receive, send_with_id)

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     allow_open: bool = Field(
         False, description="Let everybody in, without keys, on addresses beyond this machine."
     )
+    open_metrics: bool = Field(
+        False, description="Let GET /metrics in without a key, for collectors that send none."
+    )
     ssl_certfile: Path | None = Field(None, description="Certificate chain in PEM; then https is spoken.")
     ssl_keyfile: Path | None = Field(None, description="Its private key in PEM, unless it is in the same file.")
     cors_origin: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(

@@ -58,6 +58,14 @@ async def test_the_matrix(setup: str, who: str, tmp_path: Path):
         assert loaded == ("2" if replacing == 200 else "0")
 
 
+@pytest.mark.parametrize(("open_metrics", "seen"), [(False, 401), (True, 200)])
+async def test_metrics_are_open_when_said_and_nothing_else_is(open_metrics: bool, seen: int):
+    async with opened(api_keys="user", open_metrics=open_metrics) as client:
+        assert (await client.get("/metrics")).status_code == seen
+        for path in ("/model", "/metrics/", "/metricsx"):
+            assert (await client.get(path)).status_code == 401
+
+
 async def test_a_refused_push_is_refused_before_its_body_is_read():
     async def body():
         raise AssertionError("the body was read")
