@@ -33,6 +33,9 @@ class Task(Row):
     id: str = Field(description="Canonical: equal tasks have equal ids, whatever file they come from.")
     prompt: list[Message] = Field(description="As the chat template takes it.")
     reference: str
+    second_reference: str | None = Field(
+        None, description="Another good answer, held out for judges: no reward and no training sees it."
+    )
     kind: Literal["open", "math"] = "open"
     tier: str = "standard"
     check: str | None = Field(None, description="Name of an exact check; evaluation only, no reward sees it.")

@@ -60,9 +60,48 @@ def test_jsonl_parquet_and_datasets_are_one(file: Path, tmp_path: Path):
     assert made(tmp_path / "saved")[0] == expected
 
 
+def test_a_folder_of_files_is_one_source(file: Path, tmp_path: Path):
+    expected = made(file)[0]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    jsonl(folder / "b.jsonl", ROWS[150:])
+    datasets.Dataset.from_list(ROWS[:150]).to_parquet(str(folder / "a.parquet"))
+    (folder / "README.md").write_text("About these tasks.")
+    assert made(folder)[0] == expected
+
+
+def test_of_a_folder_with_splits_only_the_named_one_is_read(file: Path, tmp_path: Path):
+    expected = made(file)[0]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    jsonl(folder / "test.jsonl", [{"prompt": "A benchmark?", "reference": "Not for training."}])
+    jsonl(folder / "train-00000-of-00002.jsonl", ROWS[:90])
+    jsonl(folder / "train-00001-of-00002.jsonl", ROWS[90:])
+    assert made(folder)[0] == expected
+    assert next(records(TasksSettings(source=str(folder), source_split="test"))).fields["prompt"] == "A benchmark?"
+
+
+def test_a_broken_row_in_a_folder_names_its_file(tmp_path: Path):
+    jsonl(tmp_path / "a.jsonl", ROWS[:3])
+    path = jsonl(tmp_path / "b.jsonl", [ROWS[3], {"prompt": "Why?"}])
+    with pytest.raises(BadInput) as caught:
+        made(tmp_path)
+    assert str(caught.value).startswith(f"{path}, line 2: reference: is missing")
+
+
+def test_second_references_are_kept_row_by_row_and_counted(tmp_path: Path):
+    rows = [
+        {**row, "other": f"The sum is {n}."} if n % 2 else {**row, "other": None} for n, row in enumerate(ROWS)
+    ]
+    tasks, card = made(jsonl(tmp_path / "rows.jsonl", rows), second_reference_column="other")
+    kept = [task.second_reference for task in tasks["train"]]
+    assert card.files["train"].second_references == sum(one is not None for one in kept)
+    assert {one and one[:10] for one in kept} == {None, "The sum is"}
+
+
 def test_an_unknown_data_set_says_what_the_loader_said(tmp_path: Path):
     with pytest.raises(
-        BadInput, match=r"tasks\.source: .*nowhere is no \.jsonl or \.parquet, and `datasets` says"
+        BadInput, match=r"tasks\.source: .*nowhere is no \.jsonl or \.parquet, no folder .*, and `datasets` says"
     ):
         made(tmp_path / "nowhere")
 
@@ -78,6 +117,15 @@ def test_an_unknown_data_set_says_what_the_loader_said(tmp_path: Path):
         (
             {"prompt": [{"role": "assistant", "content": "Hm"}], "reference": "So."},
             "prompt: the last message must be one that an assistant answers",
+        ),
+        (
+            {"prompt": "Why?", "reference": "So.", "second_reference": 4},
+            "second_reference: text is needed, not int",
+        ),
+        ({"prompt": "Why?", "reference": "So.", "second_reference": " "}, "second_reference: is empty"),
+        (
+            {"prompt": "Why?", "reference": "So.", "second_reference": "So. "},
+            "second_reference: is reference again",
         ),
         ('{"prompt": "Why?", ', "not JSON"),
         ('{"prompt": "Why?", "reference": NaN}', "NaN is not a number"),

@@ -3,15 +3,20 @@
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opera_client.wire import Message
+from opera_trainer.artefacts import Task
 from opera_trainer.tasks.data import identity, split_of
+from opera_trainer.tasks.settings import TasksSettings
+from opera_trainer.tasks.stage import collected
 
 KINDS = ["advise", "console", "explain", "plan", "rewrite", "summarise", "write"]
 FIELDS = ["id", "kind", "language", "prompt", "reference", "second_reference"]
@@ -107,6 +112,30 @@ def test_the_split_of_a_task_never_changes() -> None:
     """The prompt alone decides: a later task, another seed or another order moves nothing."""
     by_id = {task["id"]: split_of(identity_of(task)) for task in tasks()}
     assert {name: by_id[name] for name in PINNED} == PINNED
+
+
+def words(task: Task) -> tuple[int, int]:
+    return len(tokens(task.prompt[0].content)), len(tokens(task.reference))
+
+
+def test_the_source_open_gives_every_task_by_its_split() -> None:
+    made, card = collected(TasksSettings(source="open", synthesis=100), 0, "words", words)
+    assert card.read == len(tasks())
+    assert (card.dropped, card.unused, card.shared) == ({}, 0, 0)
+    by_prompt = {task["prompt"]: task for task in tasks()}
+    for name, some in made.items():
+        assert card.files[name].second_references == len(some)
+        for task in some:
+            source = by_prompt[task.prompt[0].content]
+            assert (task.reference, task.second_reference) == (source["reference"], source["second_reference"])
+            assert split_of(task.id) == ("train" if name == "synthesis" else name)
+
+
+def test_a_folder_of_the_users_own_works_alike(tmp_path: Path) -> None:
+    shutil.copytree(str(files("opera_trainer.tasks") / "open"), tmp_path / "mine")
+    expected, _ = collected(TasksSettings(source="open", synthesis=100), 3, "words", words)
+    made, _ = collected(TasksSettings(source=str(tmp_path / "mine"), synthesis=100), 3, "words", words)
+    assert made == expected
 
 
 PINNED = {

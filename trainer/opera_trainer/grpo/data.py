@@ -17,7 +17,7 @@ def rows(tasks: Iterable[Task], tokenizer: Tokenizer, max_prompt_length: int) ->
         if len(chat(tokenizer, prompt)) > max_prompt_length:
             dropped += 1
             continue
-        found.append(
-            {"prompt": prompt, "reference": task.reference, "kind": task.kind, "task": task.model_dump_json()}
-        )
+        # Every column reaches every reward function: the held-out reference must not be among them.
+        seen = task.model_dump_json(exclude={"second_reference"})
+        found.append({"prompt": prompt, "reference": task.reference, "kind": task.kind, "task": seen})
     return found, dropped

@@ -24,6 +24,8 @@ class FileCard(Row):
     kinds: dict[str, int]
     checked: int
     """Tasks with an exact check."""
+    second_references: int
+    """Tasks with a held-out second reference."""
     prompt_tokens: Spread | None
     """None for a file without tasks."""
     reference_tokens: Spread | None
@@ -54,6 +56,7 @@ def file_card(tasks: Sequence[Task], lengths: Mapping[str, tuple[int, int]]) -> 
         tiers=dict(Counter(task.tier for task in tasks)),
         kinds=dict(Counter(task.kind for task in tasks)),
         checked=sum(task.check is not None for task in tasks),
+        second_references=sum(task.second_reference is not None for task in tasks),
         prompt_tokens=_spread([lengths[task.id][0] for task in tasks]),
         reference_tokens=_spread([lengths[task.id][1] for task in tasks]),
     )
@@ -73,17 +76,18 @@ def markdown(card: DataCard) -> str:
         f"Source `{card.source}`, seed {card.seed}, lengths in tokens of `{card.model}`. {card.read} rows read,"
         f" {card.unused} good ones not needed, {card.shared} ids in two files.",
         "",
-        "| file | tasks | tiers | kinds | with exact check | prompt tokens, mean (most) | reference tokens |",
-        "|---|---|---|---|---|---|---|",
+        "| file | tasks | tiers | kinds | with exact check | with second reference |"
+        " prompt tokens, mean (most) | reference tokens |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {name} | {one.count} | {_counts(one.tiers)} | {_counts(one.kinds)} | {one.checked} |"
-        f" {_shown(one.prompt_tokens)} | {_shown(one.reference_tokens)} |"
+        f" {one.second_references} | {_shown(one.prompt_tokens)} | {_shown(one.reference_tokens)} |"
         for name, one in card.files.items()
     ]
     lines += ["", f"Left out: {_counts(card.dropped) or 'none'}.", ""]
     lines.append("Splits are by hash of the canonical task: 80 % train, 5 % validation, 15 % test. Exact checks")
-    lines.append("are for evaluation only; no reward sees them.")
+    lines.append("and second references are for evaluation only; no reward sees them.")
     return "\n".join(lines) + "\n"
 
 

@@ -51,7 +51,14 @@ def task_of(row: Record, settings: TasksSettings) -> Task:
     kind = settings.kind
     if settings.kind_column is not None:
         kind = "math" if _text(row, settings.kind_column) == "math" else "open"
-    return Task(id=identity(prompt), prompt=prompt, reference=reference, kind=kind, check=settings.check)
+    return Task(
+        id=identity(prompt),
+        prompt=prompt,
+        reference=reference,
+        second_reference=_second(row, settings, reference),
+        kind=kind,
+        check=settings.check,
+    )
 
 
 def identity(prompt: Iterable[Message]) -> str:
@@ -105,6 +112,18 @@ def _messages(row: Record, name: str, value: Any) -> list[Message]:
     if not prompt or prompt[-1].role == "assistant":
         raise row.wrong(f"{name}: the last message must be one that an assistant answers")
     return prompt
+
+
+def _second(row: Record, settings: TasksSettings, reference: str) -> str | None:
+    name = settings.second_reference_column
+    if row.fields.get(name) is None:
+        return None
+    second = _text(row, name)
+    if second.split() == reference.split():
+        raise row.wrong(
+            f"{name}: is {settings.reference_column} again; write another good answer, or leave it out"
+        )
+    return second
 
 
 def _text(row: Record, name: str) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from opera_cli.exits import BadInput
 from opera_cli.lines import Lines
 from opera_trainer.tasks.settings import TasksSettings
+
+OPEN = "open"
+"""The source that comes with the package: a folder like any other."""
+FILES = (".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,25 @@ def records(settings: TasksSettings) -> Iterator[Record]:
     Raises:
         BadInput: naming file and line, or the data set and what `datasets` said.
     """
-    path = Path(settings.source)
-    if path.suffix in (".jsonl", ".parquet"):
+    path = Path(str(files("opera_trainer.tasks").joinpath("open")) if settings.source == OPEN else settings.source)
+    if path.suffix in FILES:
         yield from _of_file(path)
+    elif found := _files_of(path, settings.source_split):
+        for file in found:
+            yield from _of_file(file)
     else:
         yield from _of_data_set(settings, path)
+
+
+def _files_of(folder: Path, split: str) -> list[Path]:
+    """Return the files of rows in a folder in the order of their names, those of `split` alone if it has any.
+
+    So a user's own `test.jsonl` beside a `train.jsonl` is never trained on.
+    """
+    if not folder.is_dir():
+        return []
+    found = sorted(path for path in folder.iterdir() if path.suffix in FILES and not path.name.startswith("."))
+    return [path for path in found if path.stem.partition("-")[0] == split] or found
 
 
 def _of_file(path: Path) -> Iterator[Record]:
@@ -54,6 +73,8 @@ def _of_data_set(settings: TasksSettings, path: Path) -> Iterator[Record]:
             rows = datasets.load_dataset(name, settings.subset, split=settings.source_split)
     except Exception as error:  # noqa: BLE001 (whatever a loader raises, the user must change `tasks.source`)
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"tasks.source: {name} is no .jsonl or .parquet, and `datasets` says: {said}") from None
+        raise BadInput(
+            f"tasks.source: {name} is no .jsonl or .parquet, no folder of such files, and `datasets` says: {said}"
+        ) from None
     for number, fields in enumerate(rows, start=1):
         yield Record(dict(fields), lambda what, number=number: BadInput(f"{name}, row {number}: {what}"))  # type: ignore[misc]

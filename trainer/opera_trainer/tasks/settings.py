@@ -14,13 +14,22 @@ class TasksSettings(Settings):
 
     source: str = Field(
         "world",
-        description="`world`: the built-in world of the embedded model; a .jsonl or .parquet file; a folder saved "
-        "by `datasets`; else the name of a data set that `datasets` can load.",
+        description="`world`: the built-in world of the embedded model; `open`: the open-ended tasks that come "
+        "with the package; a .jsonl or .parquet file; a folder of such files, or one saved by `datasets`; else "
+        "the name of a data set that `datasets` can load.",
     )
     subset: str | None = Field(None, description="Configuration of a named data set.")
-    source_split: str = Field("train", description="Split of a named data set; ours are made by hash.")
+    source_split: str = Field(
+        "train",
+        description="Split of a named data set. In a folder, files of this name (`train.jsonl`, `train-0.parquet`)"
+        " are read alone where there are any. Our own splits are made by hash.",
+    )
     prompt_column: str = Field("prompt", description="Text, or a list of {role, content} messages.")
     reference_column: str = Field("reference", description="The known good answer, text.")
+    second_reference_column: str = Field(
+        "second_reference",
+        description="Another good answer, text; a row may lack it. Held out for judges: no reward sees it.",
+    )
     kind_column: str | None = Field(None, description="Says `math` row by row; everything else is open.")
     kind: Literal["open", "math"] = Field("open", description="Of all rows, without `kind_column`.")
     check: Literal["exact", "math"] | None = Field(
