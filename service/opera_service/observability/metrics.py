@@ -1,6 +1,6 @@
 """What /metrics shows: one registry an app, counted where things happen, gauges read when asked.
 
-Names start with `opera_`. It knows numbers and labels; no request, no tree, no reward.
+Names start with `opera_`. It knows numbers, labels and the `rewarded` event; no engine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from opera_service.observability.rewarded import Rewarded
+from opera_service.observability.run_health import HACKING
 from opera_service.scoring.dispatcher import BatchReport
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -127,29 +129,25 @@ class Metrics:
         """Count one attempt to load weights."""
         self._policy_loads.labels(outcome).inc()
 
-    def group(
-        self,
-        reward: str,
-        preset: str,
-        rewards: list[float],
-        components: Iterable[Mapping[str, float]],
-        errors: int,
-    ) -> None:
-        """Record the rewards of one group, their components, and how many of its trajectories have errors."""
-        self._trajectories.labels(reward, preset, "ok").inc(len(rewards))
-        self._trajectories.labels(reward, preset, "error").inc(errors)
-        for value in rewards:
-            self._rewards.labels(reward, preset).observe(value)
-        for parts in components:
-            for name, value in parts.items():
-                self._components.labels(reward, preset, name).observe(value)
-        if len(rewards) > 1:  # one alone has no spread
-            self._spreads.labels(reward, preset).observe(max(rewards) - min(rewards))
-
-    def flagged(self, signs: Iterable[str]) -> None:
-        """Count one trajectory's signs of hacking."""
-        for sign in signs:
-            self._flagged.labels(sign).inc()
+    def rewarded(self, event: Rewarded) -> None:
+        """Record rewards, their components, errors and indicators of a rewarded request; a subscriber."""
+        labels = event.request.reward, event.request.preset
+        for group in event.groups:
+            rewards = []
+            for one in group.result.trajectories:
+                if one.reward is None:
+                    continue
+                rewards.append(one.reward)
+                self._rewards.labels(*labels).observe(one.reward)
+                for name, value in (one.components or {}).items():
+                    self._components.labels(*labels, name).observe(value)
+                for flag in one.flags if event.is_fresh(one.id) else ():
+                    if flag in HACKING:
+                        self._flagged.labels(flag).inc()
+            self._trajectories.labels(*labels, "ok").inc(len(rewards))
+            self._trajectories.labels(*labels, "error").inc(group.result.size - len(rewards))
+            if len(rewards) > 1:  # one alone has no spread
+                self._spreads.labels(*labels).observe(max(rewards) - min(rewards))
 
     def watch(self, gauges: Callable[[], Mapping[str, float]], info: Callable[[], Mapping[str, str]]) -> None:
         """Show live numbers, and the model's labels as `opera_model_info`, on every scrape."""

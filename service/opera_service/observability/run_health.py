@@ -6,12 +6,12 @@ One window a run, a bounded number of runs, an injected clock. Knows numbers and
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean, pstdev
-from threading import Lock
 
 from opera_service.observability.hacking_indicators import EMPTY_REFLECTION, REFERENCE_COPY, REPETITION
+from opera_service.observability.rewarded import Rewarded
 
 LENGTH_DRIFT = "length_drift"
 """The run's responses have become `DRIFT` times as long or as short as they were, and so is this one."""
@@ -62,28 +62,29 @@ class RunNumbers:
 
 
 @dataclass
-class _Run:
-    last_seen: float
-    trajectories: deque[Seen]
-    groups: deque[tuple[float, bool]]
-    """Standard deviation of each group, and whether its rewards are all equal."""
+class _Lengths:
+    """How long a run's responses were at first, and how long they are of late."""
+
     baseline_count: int = 0
     baseline_tokens: int = 0
     recent: deque[int] = field(default_factory=lambda: deque(maxlen=RECENT))
 
+    def copy(self) -> _Lengths:
+        return replace(self, recent=self.recent.copy())
+
     @property
-    def baseline(self) -> float | None:
+    def _baseline(self) -> float | None:
         return self.baseline_tokens / self.baseline_count if self.baseline_count == BASELINE else None
 
     @property
-    def length_ratio(self) -> float | None:
-        baseline = self.baseline
+    def ratio(self) -> float | None:
+        baseline = self._baseline
         if not baseline or len(self.recent) < RECENT:
             return None
         return fmean(self.recent) / baseline
 
     def drifted(self, tokens: int) -> bool:
-        ratio, baseline = self.length_ratio, self.baseline
+        ratio, baseline = self.ratio, self._baseline
         if ratio is None or baseline is None:
             return False
         longer, shorter = ratio >= DRIFT, ratio <= 1 / DRIFT
@@ -97,8 +98,17 @@ class _Run:
             self.recent.append(tokens)
 
 
+@dataclass
+class _Run:
+    last_seen: float
+    trajectories: deque[Seen]
+    groups: deque[tuple[float, bool]]
+    """Standard deviation of each group, and whether its rewards are all equal."""
+    lengths: _Lengths = field(default_factory=_Lengths)
+
+
 class RunHealth:
-    """Watches at most `max_runs` runs by name. Used from several threads.
+    """Watches at most `max_runs` runs by name. Used from one event loop.
 
     When all places are taken, a new run gets the place of the one seen longest ago if that has been silent for
     `idle_s` seconds; else it counts as `other`, so that names cannot flood whoever collects the numbers.
@@ -111,38 +121,56 @@ class RunHealth:
         self._window, self._max_runs, self._idle_s = window, max_runs, idle_s
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._other: _Run | None = None
-        self._lock = Lock()
 
-    def group(self, run_id: str | None, members: Sequence[Seen], *, whole: bool = True) -> list[tuple[str, ...]]:
-        """Add the scored members of one group; return for each of them what only the run's past can tell.
+    def drifted(self, run_id: str | None, groups: Sequence[Sequence[int]]) -> list[list[bool]]:
+        """Say of every response, given its tokens, whether it has drifted in length along with its run.
 
-        Without `whole`, others of their group were added before: its spread has been counted.
+        Each group is judged by what came before it, the groups before it here included. Changes nothing: the run
+        is told by `add`.
         """
-        if not members:
-            return []
-        with self._lock:
-            run = self._run(UNNAMED if run_id is None else run_id[:NAME_CHARS])
-            drift: list[tuple[str, ...]] = [
-                (LENGTH_DRIFT,) if run.drifted(one.response_tokens) else () for one in members
+        lengths = self._lengths(_name(run_id))
+        found = []
+        for tokens in groups:
+            found.append([lengths.drifted(one) for one in tokens])
+            for one in tokens:
+                lengths.measure(one)
+        return found
+
+    def rewarded(self, event: Rewarded) -> None:
+        """Add the fresh trajectories of every group; a subscriber."""
+        for group in event.groups:
+            seen = [
+                Seen(one.outcome.reward, one.encoded.response_tokens, tuple(one.result.flags))
+                for one in group.scored()
+                if event.is_fresh(one.encoded.id)
             ]
-            for one, more in zip(members, drift, strict=True):
-                run.trajectories.append(Seen(one.reward, one.response_tokens, one.flags + more))
-                run.measure(one.response_tokens)
-            rewards = [one.reward for one in members]
-            if whole and len(rewards) > 1:
-                run.groups.append((pstdev(rewards), max(rewards) - min(rewards) <= EQUAL))
-            return drift
+            self.add(event.request.run_id, seen, whole=event.fresh is None)
+
+    def add(self, run_id: str | None, members: Sequence[Seen], *, whole: bool = True) -> None:
+        """Add scored members of one group; without `whole`, others of it, and so its spread, were added before."""
+        if not members:
+            return
+        run = self._run(_name(run_id))
+        for one in members:
+            run.trajectories.append(one)
+            run.lengths.measure(one.response_tokens)
+        rewards = [one.reward for one in members]
+        if whole and len(rewards) > 1:
+            run.groups.append((pstdev(rewards), max(rewards) - min(rewards) <= EQUAL))
 
     def snapshot(self) -> dict[str, RunNumbers]:
         """Return the numbers of every run by name, and of the rest as `other`."""
-        with self._lock:
-            named = dict(self._runs)
-            if self._other is not None:
-                named[OTHER] = self._other
-            kept = {
-                name: (list(run.trajectories), list(run.groups), run.length_ratio) for name, run in named.items()
-            }
-        return {name: _numbers(*one) for name, one in kept.items()}
+        named = dict(self._runs)
+        if self._other is not None:
+            named[OTHER] = self._other
+        return {name: _numbers(run.trajectories, run.groups, run.lengths.ratio) for name, run in named.items()}
+
+    def _lengths(self, name: str) -> _Lengths:
+        """Return a copy of the lengths that a name's next responses are measured by."""
+        run = self._runs.get(name)
+        if run is None and (name == OTHER or self._is_full(self._clock())):
+            run = self._other
+        return run.lengths.copy() if run else _Lengths()
 
     def _run(self, name: str) -> _Run:
         now = self._clock()
@@ -157,22 +185,29 @@ class RunHealth:
 
     def _place(self, name: str, now: float) -> _Run:
         """Return the window of a name that has none of its own."""
-        full = len(self._runs) >= self._max_runs
-        if full and now - next(iter(self._runs.values())).last_seen >= self._idle_s:
-            self._runs.popitem(last=False)
-            full = False
-        if full or name == OTHER:
+        if name == OTHER or self._is_full(now):
             self._other = self._other or self._empty(now)
             return self._other
+        if len(self._runs) >= self._max_runs:
+            self._runs.popitem(last=False)
         self._runs[name] = self._empty(now)
         return self._runs[name]
+
+    def _is_full(self, now: float) -> bool:
+        """Whether all places are taken, by runs that still go on."""
+        runs = self._runs
+        return len(runs) >= self._max_runs and now - next(iter(runs.values())).last_seen < self._idle_s
 
     def _empty(self, now: float) -> _Run:
         return _Run(now, deque(maxlen=self._window), deque(maxlen=self._window))
 
 
+def _name(run_id: str | None) -> str:
+    return UNNAMED if run_id is None else run_id[:NAME_CHARS]
+
+
 def _numbers(
-    trajectories: Sequence[Seen], groups: Sequence[tuple[float, bool]], ratio: float | None
+    trajectories: Collection[Seen], groups: Collection[tuple[float, bool]], ratio: float | None
 ) -> RunNumbers:
     def share(names: frozenset[str]) -> float | None:
         return _mean([not names.isdisjoint(one.flags) for one in trajectories])
@@ -190,5 +225,5 @@ def _numbers(
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _mean(values: Collection[float]) -> float | None:
     return fmean(values) if values else None

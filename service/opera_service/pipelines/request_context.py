@@ -67,6 +67,7 @@ class RequestContext:
         self._started = service.clock()
         self._encode_s = 0.0
         self._naive = 0
+        self._item_errors: list[str] = []
         self._scored: list[Scored] = []
         self._sampled: list[Done[Sampled]] = []
         self._place: AbstractContextManager[Reservation] | None = None
@@ -108,11 +109,13 @@ class RequestContext:
         return result
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """RequestContext `function`, which turns scores into an answer, in a worker thread."""
+        """Run `function`, which turns scores into an answer, in a worker thread; then count its items' errors."""
         started = self.service.clock()
         result = await self.service.in_thread(function, *args, **kwargs)
         ended = self.service.clock()
         self.service.metrics.read(ended - started)
+        for code in self._item_errors:
+            self.service.metrics.item_error(code)
         self.service.tracing.stage("read", started, ended)
         return result
 
@@ -261,7 +264,7 @@ class RequestContext:
 
     def error(self, error: OperaError, field: str) -> ErrorDetail:
         """Return an item's error for the answer, naming `field` unless the error knows better."""
-        self.service.metrics.item_error(error.code)
+        self._item_errors.append(error.code)
         return ErrorDetail.model_validate({**error.body(), "field": error.field or field})
 
     @property

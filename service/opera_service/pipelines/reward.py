@@ -6,7 +6,7 @@ be scored has its own error, and its neighbours are ranked without it. It knows 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,12 +17,12 @@ from opera_client.wire import (
     GroupResult,
     RewardRequest,
     RewardResult,
-    SegmentResult,
     TrajectoryResult,
 )
+from opera_service.observability.rewarded import Rewarded, RewardedGroup, announce
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
-from opera_service.pipelines.reward_audit import entries_of
-from opera_service.pipelines.reward_flags import flags_of
+from opera_service.pipelines.reward_flags import flag_drift, flags_of
+from opera_service.pipelines.reward_segments import segments_of
 from opera_service.pipelines.service import Service
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
@@ -57,19 +57,12 @@ class _Settled(NamedTuple):
     outcome: GroupOutcome | None
 
 
-class _Read(NamedTuple):
-    """All groups of a request, read."""
-
-    results: list[GroupResult]
-    outcomes: list[GroupOutcome]
-
-
 async def reward(
     service: Service,
     request: RewardRequest,
     *,
     deadline: float | None = None,
-    fresh: Collection[str] | None = None,
+    fresh: frozenset[str] | None = None,
 ) -> RewardResult:
     """Score every trajectory that can be scored. `deadline` is a time of the service's clock.
 
@@ -87,27 +80,23 @@ async def reward(
     ) as context:
         plans = await context.encode(_plan_all, service, chosen, request.groups)
         scores = await context.score([plan.tree for plan in plans])
-        read = await context.read(_read_all, context, chosen, request, plans, scores, fresh)
-    rules = chosen.config.ema
+        groups = await context.read(_read_all, context, chosen, request, plans, scores)
+    # No await from here on: what the run's past adds to the answer, and what the answer adds to it, are one step.
+    flag_drift(service.run_health, request.run_id, groups, fresh)
+    rules, outcomes = chosen.config.ema, [one.outcome for one in groups if one.outcome is not None]
     named = request.run_id if fresh is None else None
-    baseline = service.baselines.update(named, rules, read.outcomes) if rules and named else None
     answer = RewardResult(
         model=context.model,
         reward=request.reward,
         preset=request.preset,
         config_hash=config_hash(chosen),
         components=list(chosen.components),
-        groups=read.results,
+        groups=[group.result for group in groups],
         usage=context.usage,
         timing_ms=context.timing,
-        ema_baseline=baseline,
+        ema_baseline=service.baselines.after(named, rules, outcomes) if rules and named else None,
     )
-    if (log := service.audit) is not None:
-        for entry in entries_of(request, answer, fresh=fresh, keep_sent=log.keep_sent):
-            log.record(entry)
-        if request.detail == "reward":  # thoughts were read for the log alone
-            for one in (one for group in answer.groups for one in group.trajectories):
-                one.segments = None
+    announce(Rewarded(request, answer, chosen, tuple(groups), fresh), service.subscribers)
     return answer
 
 
@@ -150,15 +139,12 @@ def _read_all(
     request: RewardRequest,
     plans: Sequence[_Planned],
     scores: Sequence[TreeScores | OperaError],
-    fresh: Collection[str] | None,
-) -> _Read:
+) -> list[RewardedGroup]:
     settled = [_read(chosen, plan, answer) for plan, answer in zip(plans, scores, strict=True)]
-    outcomes = [one.outcome for one in settled if one.outcome is not None]
     unread = [error for one in settled for error in one.errors.values() if isinstance(error, EngineFailed)]
-    if unread and not outcomes:
+    if unread and all(one.outcome is None for one in settled):
         raise unread[0]
-    results = [_group_result(context, request, index, one, fresh) for index, one in enumerate(settled)]
-    return _Read(results, outcomes)
+    return [_group(context, request, index, one) for index, one in enumerate(settled)]
 
 
 def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) -> _Settled:
@@ -174,21 +160,12 @@ def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) ->
     return _Settled(plan.errors | errors, reading.group, reading.outcome)
 
 
-def _group_result(
-    context: RequestContext,
-    request: RewardRequest,
-    index: int,
-    settled: _Settled,
-    fresh: Collection[str] | None,
-) -> GroupResult:
+def _group(context: RequestContext, request: RewardRequest, index: int, settled: _Settled) -> RewardedGroup:
     group, (errors, encoded, outcome) = request.groups[index], settled
-    logged = context.service.audit is not None and request.detail == "reward"
-    detail: Detail = "segments" if logged else request.detail
-    tokens = detail == "tokens"
+    tokens = request.detail == "tokens"
     scored: Iterator[tuple[EncodedTrajectory, Outcome, list[str]]] = iter(())
     if encoded and outcome:
-        flags = flags_of(context.service, request.run_id, encoded, outcome, fresh=fresh)
-        scored = iter(zip(encoded.trajectories, outcome.trajectories, flags, strict=True))
+        scored = iter(zip(encoded.trajectories, outcome.trajectories, flags_of(encoded, outcome), strict=True))
     results = []
     for at, trajectory in enumerate(group.trajectories):
         name = str(at) if trajectory.id is None else trajectory.id
@@ -196,19 +173,11 @@ def _group_result(
             error = context.error(errors[at], f"groups.{index}.trajectories.{at}")
             results.append(TrajectoryResult(id=name, status="error", error=error))
         else:
-            results.append(_trajectory_result(name, *next(scored), detail))
-    rewards = [one.reward for one in results if one.reward is not None]
-    context.service.metrics.group(
-        request.reward,
-        request.preset,
-        rewards,
-        components=[one.components for one in results if one.components is not None],
-        errors=len(results) - len(rewards),
-    )
-    return GroupResult(
+            results.append(_trajectory_result(name, *next(scored), request.detail))
+    result = GroupResult(
         group_id=str(index) if group.group_id is None else group.group_id,
         size=len(results),
-        scored=len(rewards),
+        scored=sum(one.status == "ok" for one in results),
         initial_mean_logprob=total_and_mean(outcome.initial_logprobs)[1] if outcome else None,
         reference_tokens=len(encoded.reference_ids) if encoded else 0,
         initial_token_logprobs=outcome.initial_logprobs.tolist() if outcome and tokens else None,
@@ -216,6 +185,7 @@ def _group_result(
         trajectories=results,
         diagnostics=dict(outcome.diagnostics) if outcome else {},
     )
+    return RewardedGroup(group, result, encoded, outcome)
 
 
 def _trajectory_result(
@@ -230,7 +200,7 @@ def _trajectory_result(
         mean_logprob=mean,
         sum_logprob=total,
         perplexity=perplexity(mean),
-        segments=None if detail == "reward" else _segments(trajectory, outcome, tokens=detail == "tokens"),
+        segments=None if detail == "reward" else segments_of(trajectory, outcome, tokens=detail == "tokens"),
         token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
         response_tokens=trajectory.response_tokens,
         flags=flags,
@@ -239,23 +209,3 @@ def _trajectory_result(
 
 def _texts(service: Service, group: EncodedGroup) -> list[str]:
     return TokenText(service.tokenizer, group.reference_ids).tokens
-
-
-def _segments(trajectory: EncodedTrajectory, outcome: Outcome, *, tokens: bool) -> list[SegmentResult]:
-    """Return the priced segments; rewards that price only the end of a trajectory have none."""
-    if not outcome.segments:
-        return []
-    return [
-        SegmentResult(
-            index=index,
-            start=segment.start,
-            end=segment.end,
-            text=segment.text,
-            reflective=segment.reflective,
-            mean_logprob=priced.mean_logprob,
-            gain=priced.gain,
-            credited=priced.credited,
-            token_logprobs=priced.token_logprobs.tolist() if tokens else None,
-        )
-        for index, (segment, priced) in enumerate(zip(trajectory.segments, outcome.segments, strict=True))
-    ]

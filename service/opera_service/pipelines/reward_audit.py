@@ -1,4 +1,4 @@
-"""An answer of /reward as entries of the audit log.
+"""Rewarded requests as entries of the audit log.
 
 Knows the wire and what the log keeps; not how it is written.
 """
@@ -6,19 +6,34 @@ Knows the wire and what the log keeps; not how it is written.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 
-from opera_client.wire import Group, Prompt, RewardRequest, RewardResult, Trajectory, TrajectoryResult
+from opera_client.wire import Group, Prompt, SegmentResult, Trajectory, TrajectoryResult
 from opera_service.audit.entries import NOTHING, Entry, MemberEntry, Sent
+from opera_service.audit.writer import AuditLog
 from opera_service.observability import logs
+from opera_service.observability.rewarded import Rewarded, Subscriber
+from opera_service.pipelines.reward_segments import segments_of
 
 
-def entries_of(
-    request: RewardRequest, answer: RewardResult, *, fresh: Collection[str] | None, keep_sent: bool
-) -> Iterator[Entry]:
-    """Yield one entry a group; `fresh` as in `reward`."""
-    model, now, named = answer.model, time.time(), logs.request_id.get()
-    for group, result in zip(request.groups, answer.groups, strict=True):
+def recorder(log: AuditLog) -> Subscriber:
+    """Return the subscriber that writes every rewarded request into `log`."""
+
+    def record(event: Rewarded) -> None:
+        for entry in entries_of(event, keep_sent=log.keep_sent):
+            log.record(entry)
+
+    return record
+
+
+def entries_of(event: Rewarded, *, keep_sent: bool) -> Iterator[Entry]:
+    """Yield one entry a group."""
+    request, answer, model = event.request, event.result, event.result.model
+    now, named = time.time(), logs.request_id.get()
+    for one in event.groups:
+        group, result = one.asked, one.result
+        # Whatever detail was asked for, the log keeps the thoughts, and no log-probs of single tokens.
+        segments = {each.result.id: segments_of(each.encoded, each.outcome, tokens=False) for each in one.scored()}
         pairs = zip(group.trajectories, result.trajectories, strict=True)
         yield Entry(
             time=now,
@@ -37,7 +52,10 @@ def entries_of(
             dtype=model.dtype,
             engine=model.engine,
             initial_mean_logprob=result.initial_mean_logprob,
-            members=tuple(_member(sent, one, fresh, keep_sent=keep_sent) for sent, one in pairs),
+            members=tuple(
+                _member(sent, each, segments.get(each.id), fresh=event.is_fresh(each.id), keep_sent=keep_sent)
+                for sent, each in pairs
+            ),
             prompt=_prompt(group.prompt, group) if keep_sent else NOTHING,
             reference=Sent(group.reference, group.reference_token_ids) if keep_sent else NOTHING,
             reference_tokens=result.reference_tokens,
@@ -46,11 +64,16 @@ def entries_of(
 
 
 def _member(
-    sent: Trajectory, result: TrajectoryResult, fresh: Collection[str] | None, *, keep_sent: bool
+    sent: Trajectory,
+    result: TrajectoryResult,
+    segments: Sequence[SegmentResult] | None,
+    *,
+    fresh: bool,
+    keep_sent: bool,
 ) -> MemberEntry:
     return MemberEntry(
         id=result.id,
-        fresh=fresh is None or result.id in fresh,
+        fresh=fresh,
         status=result.status,
         reward=result.reward,
         components=result.components,
@@ -59,7 +82,7 @@ def _member(
         error=None if result.error is None else result.error.code,
         response=Sent(sent.response, sent.response_token_ids) if keep_sent else NOTHING,
         response_tokens=result.response_tokens,
-        segments=None if result.segments is None else tuple(result.segments),
+        segments=None if segments is None else tuple(segments),
     )
 
 

@@ -1,34 +1,32 @@
-"""The flags of a group's answer: what encoding and reward said, signs of hacking, and what the run's past adds.
+"""The flags of answers: what encoding and reward said, reward-hacking indicators, and what the run's past adds.
 
 Knows which rooms know what; computes nothing itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from opera_service.observability.hacking_indicators import indicators
-from opera_service.observability.run_health import HACKING, Seen
-from opera_service.pipelines.service import Service
+from opera_service.observability.rewarded import RewardedGroup
+from opera_service.observability.run_health import LENGTH_DRIFT, RunHealth
 from opera_service.rewards.base import GroupOutcome
 from opera_service.trajectories.encoded import EncodedGroup
 
 
-def flags_of(
-    service: Service,
-    run_id: str | None,
-    group: EncodedGroup,
-    outcome: GroupOutcome,
-    *,
-    fresh: Collection[str] | None,
-) -> list[list[str]]:
-    """Return the flags of each scored trajectory, and let the run's health see those in `fresh` (None: all)."""
-    scored = list(zip(group.trajectories, outcome.trajectories, indicators(group), strict=True))
-    flags = [list(dict.fromkeys((*one.flags, *found))) for _, one, found in scored]
-    new = [at for at, (trajectory, *_) in enumerate(scored) if fresh is None or trajectory.id in fresh]
-    seen = [Seen(scored[at][1].reward, scored[at][0].response_tokens, tuple(flags[at])) for at in new]
-    late = service.run_health.group(run_id, seen, whole=fresh is None)
-    for at, more in zip(new, late, strict=True):
-        flags[at] += more
-        service.metrics.flagged([flag for flag in flags[at] if flag in HACKING])
-    return flags
+def flags_of(group: EncodedGroup, outcome: GroupOutcome) -> list[list[str]]:
+    """Return what each scored trajectory's own words and numbers tell."""
+    pairs = zip(outcome.trajectories, indicators(group), strict=True)
+    return [list(dict.fromkeys((*one.flags, *found))) for one, found in pairs]
+
+
+def flag_drift(
+    health: RunHealth, run_id: str | None, groups: Sequence[RewardedGroup], fresh: Collection[str] | None
+) -> None:
+    """Add to the answers of fresh trajectories (None: all) what only the run's past can tell."""
+    new = [[one for one in group.scored() if fresh is None or one.encoded.id in fresh] for group in groups]
+    drifted = health.drifted(run_id, [[one.encoded.response_tokens for one in group] for group in new])
+    for group, flags in zip(new, drifted, strict=True):
+        for one, drifts in zip(group, flags, strict=True):
+            if drifts:
+                one.result.flags.append(LENGTH_DRIFT)

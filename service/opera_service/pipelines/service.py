@@ -19,11 +19,13 @@ from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine, Generation, GenerationRequest, WeightReceiver
 from opera_service.observability.metrics import Metrics
+from opera_service.observability.rewarded import Subscriber
 from opera_service.observability.run_health import RunHealth
 from opera_service.observability.run_metrics import RunMetrics
 from opera_service.observability.tracing import NoTracing, Tracing
 from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.limits import RequestLimits
+from opera_service.pipelines.reward_audit import recorder
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.cache import CacheKey, ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
@@ -62,7 +64,9 @@ class Service:
         limits: RequestLimits | None = None,
         queue_limits: QueueLimits | None = None,
         cache_bytes: int = 2**28,
+        subscribers: Sequence[Subscriber] = (),
     ) -> None:
+        """`subscribers` hear of rewarded requests after the service's own."""
         self.engine = engine
         self.cache = ScoreCache(cache_bytes)
         self.limits = limits or RequestLimits()
@@ -73,7 +77,8 @@ class Service:
         self.clock = time.monotonic
         self.baselines = Baselines()
         self.run_health = RunHealth(self.clock)
-        self.audit: AuditLog | None = None
+        own = (self.metrics.rewarded, self.run_health.rewarded, self.baselines.rewarded)
+        self.subscribers: tuple[Subscriber, ...] = (*own, *subscribers)
         self.tracing: Tracing = NoTracing()
         self.weights = WeightManager(engine, tokenizer, tolerance=canary_tolerance)
         self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
@@ -103,7 +108,7 @@ class Service:
 
     def audit_to(self, log: AuditLog) -> None:
         """Record all rewards in `log` from now on; closing it is its owner's business."""
-        self.audit = log
+        self.subscribers += (recorder(log),)
         self.metrics.registry.register(AuditMetrics(log))
 
     def model(self, weight_version: str | None = None) -> ModelInfo:
@@ -141,7 +146,7 @@ class Service:
             )
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """RequestContext `function` in a worker thread, so that the event loop stays free."""
+        """Run `function` in a worker thread, so that the event loop stays free."""
         loop, context = asyncio.get_running_loop(), copy_context()
         return await loop.run_in_executor(self._threads, lambda: context.run(function, *args, **kwargs))
 

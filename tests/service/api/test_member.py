@@ -44,7 +44,7 @@ async def post(client: httpx.AsyncClient, *bodies: dict) -> list[httpx.Response]
 
 async def parked(client: httpx.AsyncClient, body: dict) -> asyncio.Task[httpx.Response]:
     """Send a member that opens a group, and return once it waits there."""
-    book = client._transport.app.state.lifecycle.members.rendezvous.book
+    book = client._transport.app.state.lifecycle.members.rendezvous.state
     before = book.waiting_groups
     task = asyncio.create_task(client.post("/reward/member", json=body))
     for _ in range(1000):

@@ -38,7 +38,7 @@ async def good(*requests) -> list[dict]:
 
 async def parked(client: httpx.AsyncClient, text: str, **query) -> asyncio.Task[httpx.Response]:
     """A sample that opens a group, once it waits there."""
-    book = client._transport.app.state.lifecycle.members.rendezvous.book
+    book = client._transport.app.state.lifecycle.members.rendezvous.state
     before = book.waiting_groups
     task = asyncio.create_task(ask(client, text, **query))
     for _ in range(1000):
@@ -112,7 +112,7 @@ async def test_a_retry_after_a_lost_connection_does_not_count_twice(client):
     await asyncio.gather(lost, return_exceptions=True)
     answers = await good(*(ask(client, text) for text in THOUGHTS))
     assert [answer["rewards"] for answer in answers] == await direct(client, *THOUGHTS)
-    assert client._transport.app.state.lifecycle.members.rendezvous.book.counts.duplicates == 1
+    assert client._transport.app.state.lifecycle.members.rendezvous.state.counts.duplicates == 1
 
 
 async def test_a_sample_that_cannot_be_scored_gets_the_groups_mean_and_says_so(client):
@@ -165,7 +165,7 @@ async def test_lack_of_room_is_waited_out():
     async with opened(max_waiting_groups=1) as client:
         first = await parked(client, THOUGHTS[0], group_size=2)
         second = asyncio.create_task(ask(client, "b", group_size=1, label="43"))
-        counts = client._transport.app.state.lifecycle.members.rendezvous.book.counts
+        counts = client._transport.app.state.lifecycle.members.rendezvous.state.counts
         for _ in range(1000):
             if counts.refused:
                 break

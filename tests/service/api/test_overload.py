@@ -69,7 +69,7 @@ class House:
         return tasks
 
     def groups_failed(self) -> int:
-        return self.client._transport.app.state.lifecycle.members.rendezvous.book.counts.failed
+        return self.client._transport.app.state.lifecycle.members.rendezvous.state.counts.failed
 
     async def metric(self, name: str) -> float:
         lines = (await self.client.get("/metrics")).text.splitlines()

@@ -7,16 +7,30 @@ from opera_service.pipelines.service import Service
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 
+def request_of(names: str, **fields) -> RewardRequest:
+    trajectories = [{"id": name, "response": f"<think>\nIt is {name}.\n\n</think>\n\n42"} for name in names]
+    group = {"prompt": "p", "reference": "42", "trajectories": trajectories}
+    return RewardRequest.model_validate({"run_id": "run", "groups": [group], **fields})
+
+
 async def test_only_fresh_trajectories_count():
     service = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
-    trajectories = [{"id": name, "response": f"<think>\nIt is {name}.\n\n</think>\n\n42"} for name in "abc"]
-    group = {"prompt": "p", "reference": "42", "trajectories": trajectories}
-    request = RewardRequest.model_validate({"run_id": "run", "groups": [group]})
-    again = await reward(service, request, fresh=frozenset("bc"))
+    again = await reward(service, request_of("abc"), fresh=frozenset("bc"))
     numbers = service.run_health.snapshot()["run"]
     assert (numbers.trajectories, numbers.reward_spread) == (2, None)
-    assert again.groups == (await reward(service, request)).groups
+    assert again.groups == (await reward(service, request_of("abc"))).groups
     numbers = service.run_health.snapshot()["run"]
     assert numbers.trajectories == 5
     assert numbers.reward_spread is not None
+    await service.aclose()
+
+
+async def test_late_members_leave_the_running_mean_alone():
+    service = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
+    first = await reward(service, request_of("abc", preset="paper"))
+    assert first.ema_baseline is not None
+    late = await reward(service, request_of("wxyz", preset="paper"), fresh=frozenset("z"))
+    assert late.ema_baseline is None
+    again = await reward(service, request_of("abc", preset="paper"))
+    assert again.ema_baseline == first.ema_baseline
     await service.aclose()
