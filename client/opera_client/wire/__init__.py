@@ -4,7 +4,7 @@ Field names and meanings are the public contract. Unknown fields of a request ar
 Token counts are tokens, log-probabilities natural logs, times milliseconds.
 """
 
-from opera_client.wire._base import Detail, Message, Prompt, Status, TokenId, TokenIds, WeightVersion
+from opera_client.wire._base import Detail, FirstError, Message, Prompt, Status, TokenId, TokenIds, WeightVersion
 from opera_client.wire.common import ErrorBody, ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.expand import (
     BranchResult,
@@ -54,6 +54,7 @@ __all__ = [
     "ExpandResult",
     "ExpandTiming",
     "ExpandUsage",
+    "FirstError",
     "Group",
     "GroupResult",
     "Health",

@@ -6,26 +6,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from opera_client.wire._base import Answer, Request, Status
+from opera_client.wire._base import Answer, FirstError, Request, Status
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.rank import Branching, CandidateResult
+
+Words = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], FirstError()]
 
 
 class ExpandItem(Branching):
     """Sample branches after one shared prefix."""
 
     n: int = Field(4, ge=1, le=256, description="Branches to sample.")
-    guiding_words: list[str] = Field(
+    guiding_words: Annotated[list[str], FirstError()] = Field(
         default_factory=list,
         max_length=256,
         description="Branch i begins with word i % their number, tokenised alone; an empty one leaves it free.",
     )
-    stop: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+    stop: Words = Field(
         default_factory=list,
         max_length=64,
         description="A branch ends before the first of these texts that it writes, as whole words.",
     )
-    stop_after: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+    stop_after: Words = Field(
         default_factory=list,
         max_length=64,
         description="The same, but the branch keeps the text and ends behind it, as a paragraph with its end.",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, Prompt, Request, Status, TokenIds, needs_one
+from opera_client.wire._base import Answer, FirstError, Prompt, Request, Status, TokenIds, needs_one
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 
 RankBy = Literal["branch", "branch_sum", "sequence", "reference"]
@@ -41,7 +41,7 @@ class Branching(Request):
 class RankItem(Branching):
     """Candidate branches after one shared prefix."""
 
-    candidates: list[str | Candidate] = Field(min_length=1)
+    candidates: Annotated[list[str | Candidate], FirstError()] = Field(min_length=1)
 
 
 class RankRequest(Request):

@@ -1,4 +1,4 @@
-"""Request bodies in, answers out: size limit, JSON, validation with field paths, all off the loop when large.
+"""Request bodies in, answers out: the size limit, how long a body may take, and work off the loop.
 
 It knows pydantic models and bytes; no route.
 """
@@ -6,29 +6,27 @@ It knows pydantic models and bytes; no route.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic import BaseModel
 
-from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, MalformedBody
+from opera_client.errors import BodyTooLarge, DeadlineExceeded
+from opera_service.api.bounded_json import parse
 
 Model = TypeVar("Model", bound=BaseModel)
 
 PATIENCE_S = 120.0
 """How long a body may take to arrive: a sender that dawdles must not hold a connection for ever."""
-SMALL = 16_384
+SMALL = 4_096
 """Bytes up to which parsing on the event loop costs less than a trip to a thread."""
 
 
 async def read_body(request: Request, model: type[Model], *, limit: int) -> Model:
     """Return the request's body as `model`.
 
-    Raises `BodyTooLarge` as soon as `limit` bytes are exceeded, `DeadlineExceeded` when it does not come,
-    `MalformedBody` for anything that is not UTF-8 JSON (NaN and Infinity are not), `InvalidRequest` naming the
-    first wrong field.
+    Raises `BodyTooLarge` as soon as `limit` bytes are exceeded, `DeadlineExceeded` when it does not come, and what
+    `parse` raises.
     """
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -57,53 +55,6 @@ async def _received(request: Request, limit: int) -> tuple[list[bytes], int]:
         elif size > 4 * limit:
             break  # until here the rest is read and dropped: a client cut off while it sends misses the answer
     return chunks, size
-
-
-def parse(data: bytes, model: type[Model]) -> Model:
-    """Return `data` as `model`; raises like `read_body`."""
-    if not data:
-        raise MalformedBody("the body is empty; send a JSON object")
-    try:
-        value = from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedBody(f"the body is not UTF-8 JSON: {error}; NaN and Infinity must be null") from None
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise _invalid(value, error) from None
-
-
-def _invalid(value: object, error: ValidationError) -> InvalidRequest:
-    """Name the first wrong field, with all that was said about it."""
-    details = error.errors(include_url=False)
-    fields = [field_path(value, detail) for detail in details]
-    # A value that fits one branch of a union up to a field of its own is told about that field.
-    field = next((deeper for deeper in fields if deeper.startswith(f"{fields[0]}.")), fields[0])
-    about = [detail for detail, name in zip(details, fields, strict=True) if name == field]
-    message = "; or ".join(dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in about))
-    if about[0]["type"] == "extra_forbidden":
-        message = "unknown field; leave it out (see /docs for the accepted ones)"
-    others = len({name for name in fields if not field.startswith(name)})
-    more = f" ({others} more field{'s are' if others > 1 else ' is'} wrong)" if others else ""
-    return InvalidRequest(f"{message}{more}", field=field or None)
-
-
-def field_path(value: object, detail: ErrorDetails) -> str:
-    """Return `groups.0.reference` for a pydantic error, without the tags it adds for unions and models."""
-    path: list[str] = []
-    location = detail["loc"]
-    for depth, part in enumerate(location):
-        names_a_field = _has(value, part) or (detail["type"] == "missing" and depth == len(location) - 1)
-        if names_a_field:
-            path.append(str(part))
-            value = value[part] if _has(value, part) else None  # type: ignore[index]
-    return ".".join(path)
-
-
-def _has(value: object, part: int | str) -> bool:
-    if isinstance(part, int):
-        return isinstance(value, list)
-    return isinstance(value, Mapping) and part in value
 
 
 async def dump(answer: BaseModel, *, large: bool) -> bytes:

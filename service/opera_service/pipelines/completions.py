@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from opera_client.errors import EmptyContext, InvalidRequest, NotFound, NotSupported
-from opera_client.wire import TokenIds
+from opera_client.wire import FirstError, TokenIds
 from opera_service.pipelines.request_context import RequestContext, or_raise
 from opera_service.pipelines.service import Service
 from opera_service.pipelines.token_text import TokenText
@@ -32,9 +32,9 @@ def _form(prompt: object) -> str:
 
 Prompts = Annotated[
     Annotated[str, Tag("text")]
-    | Annotated[list[str], Tag("texts")]
+    | Annotated[list[str], FirstError(), Tag("texts")]
     | Annotated[TokenIds, Tag("ids")]
-    | Annotated[list[TokenIds], Tag("id_lists")],
+    | Annotated[list[TokenIds], FirstError(), Tag("id_lists")],
     Discriminator(_form),
 ]
 """One prompt or several, each text or ids; told apart by a look at the first element."""

@@ -12,12 +12,12 @@ import json
 from collections.abc import Sequence
 from hashlib import sha256
 from statistics import fmean
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
-from opera_client.wire import MemberRequest, Timing, Usage
+from opera_client.wire import FirstError, MemberRequest, Timing, Usage
 from opera_service.pipelines.group_batch import Rewarded
 from opera_service.pipelines.member import Members
 from opera_service.rewards.registry import resolve
@@ -48,15 +48,18 @@ class OpenRLHFQuery(BaseModel):
     task: Literal["open", "math"] = "open"
 
 
+Texts = Annotated[list[str], FirstError()]
+
+
 class OpenRLHFRequest(BaseModel):
     """The trainer's body: lists of equal length, in practice 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    query: list[str]
+    query: Texts
     """Prompt and response in one; the prompt may be cut on the left."""
-    prompts: list[str]
-    labels: list[str]
+    prompts: Texts
+    labels: Texts
     """The reference answers (`--data.label_key`)."""
 
 
