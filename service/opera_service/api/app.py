@@ -37,6 +37,7 @@ from opera_service.api.routes import (
 from opera_service.pipelines.service import Service
 from opera_service.server.lifecycle import Lifecycle
 from opera_service.server.settings import Settings
+from opera_service.server.zero_series import show_zeros
 
 _ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
 
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None, *, service: Service | None = No
     """
     settings = settings or Settings()
     lifecycle = Lifecycle(settings, service)
+    show_zeros(lifecycle.metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

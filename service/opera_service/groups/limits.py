@@ -25,7 +25,7 @@ class GroupCounts:
     incomplete: int = 0
     """Callers told that their group is incomplete."""
     duplicates: int = 0
-    """AnonymousMembers of a member that had its place already."""
+    """Arrivals of a member that had its place already."""
     refused: int = 0
     """Members refused by a limit."""
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from opera_service.observability.rewarded import Rewarded
-from opera_service.observability.run_health import HACKING
+from opera_service.observability.run_health import HACKING, THINKLESS
 from opera_service.scoring.dispatcher import BatchReport
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -67,10 +67,53 @@ class Metrics:
         self._trajectories = counter(
             "trajectories", "Trajectories answered by status: ok or error.", "reward", "preset", "status"
         )
+        self._thinkless = counter(
+            "thinkless_trajectories", "Scored trajectories without a thought.", "reward", "preset"
+        )
         self._flagged = counter("flagged_trajectories", "Trajectories with a sign of hacking, by sign.", "flag")
         self._spreads = histogram(
             "reward_group_spread", "Largest minus smallest reward of a group.", _SPREADS, "reward", "preset"
         )
+
+    def start_at_zero(
+        self,
+        *,
+        routes: Iterable[str],
+        statuses: Iterable[int],
+        refusals: Iterable[str],
+        item_errors: Iterable[str],
+        weight_errors: Iterable[str],
+        flags: Iterable[str],
+        reward: str,
+        preset: str,
+        components: Iterable[str],
+    ) -> None:
+        """Show zeros for labels that are known beforehand.
+
+        A counter that first appears as 1 has not risen, so `rate` and `increase` miss the first event of its kind.
+        """
+        for route in routes:
+            self._request_seconds.labels(route)
+            for status in statuses:
+                self._requests.labels(route, str(status))
+        for reason in ("expired", "abandoned"):
+            self._dropped.labels(reason)
+            self._dropped_samplings.labels(reason)
+        for counter, values in (
+            (self._batches, ("ok", "engine_failed", "engine_out_of_memory")),
+            (self._rejected, refusals),
+            (self._item_errors, item_errors),
+            (self._policy_loads, ("ok", *weight_errors)),
+            (self._flagged, flags),
+        ):
+            for value in values:
+                counter.labels(value)
+        for outcome in ("ok", "error"):
+            self._trajectories.labels(reward, preset, outcome)
+        for metric in (self._rewards, self._thinkless, self._spreads):
+            metric.labels(reward, preset)
+        for component in components:
+            self._components.labels(reward, preset, component)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -130,7 +173,7 @@ class Metrics:
         self._policy_loads.labels(outcome).inc()
 
     def rewarded(self, event: Rewarded) -> None:
-        """Record rewards, their components, errors and indicators of a rewarded request; a subscriber."""
+        """Record what a rewarded request got, its errors and its indicators; a subscriber."""
         labels = event.request.reward, event.request.preset
         for group in event.groups:
             rewards = []
@@ -141,6 +184,7 @@ class Metrics:
                 self._rewards.labels(*labels).observe(one.reward)
                 for name, value in (one.components or {}).items():
                     self._components.labels(*labels, name).observe(value)
+                self._thinkless.labels(*labels).inc(int(not THINKLESS.isdisjoint(one.flags)))
                 for flag in one.flags if event.is_fresh(one.id) else ():
                     if flag in HACKING:
                         self._flagged.labels(flag).inc()
@@ -216,7 +260,7 @@ _TEXTS = {
     "groups_failed": "Scorings of a gathered group that ended in an error.",
     "groups_expired": "Groups dropped unanswered, because nobody came back for them.",
     "groups_incomplete": "Callers told that their group is incomplete.",
-    "groups_duplicates": "AnonymousMembers of a member that had its place already.",
+    "groups_duplicates": "Arrivals of a member that had its place already.",
     "groups_refused": "Members refused by a limit.",
     "cache_entries": "Trees whose scores are remembered.",
     "cache_bytes": "What they take.",

@@ -48,6 +48,7 @@ async def test_the_health_of_a_run_is_what_its_answers_say(client: httpx.AsyncCl
     assert abs(after["opera_run_reward_mean", ("r2",)] - sum(rewards) / 4) < 1e-9
     assert after["opera_run_truncated_ratio", ("r2",)] == 0.25
     assert after["opera_run_thinkless_ratio", ("r2",)] == 0.25
+    assert after["opera_thinkless_trajectories_total", ("hardened", "opera")] == 1
     assert after["opera_run_equal_groups_ratio", ("r2",)] == 0
     assert after["opera_run_window_trajectories", ("r2",)] == 4
 
