@@ -1,0 +1,86 @@
+"""verl's rollout replicas, asked for scores by the very call that samples, each trajectory where it was sampled.
+
+Knows verl's client of its servers and how that tells log-probabilities; no reward, no group.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from opera_adapters._versions import weight_version
+from opera_vllm.asking import PromptRows, sampling_params
+
+_PROMPTS = 1024
+"""Prompts whose trajectories are remembered: the least recent leave first."""
+_HEAD = 32
+"""First tokens that tell prompts apart well enough."""
+
+
+class OwnEngine:
+    """`opera_vllm.asking.RolloutVllm` over verl's client, and that client itself for whoever samples.
+
+    verl sends equal request ids to the same replica. So it is remembered which id wrote what, and a prompt is
+    scored under the id of the trajectory that it shares most with: its keys and values are there and nowhere else.
+    """
+
+    def __init__(self, client: Any, *, model: str, dtype: str, max_model_len: int, run_id: str | None) -> None:
+        self._client, self._run_id = client, run_id
+        self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
+        self._written: OrderedDict[tuple[int, ...], list[tuple[str, np.ndarray[Any, Any]]]] = OrderedDict()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def generate(self, request_id: str, *, prompt_ids: Sequence[int], **more: Any) -> Any:
+        """Sample as verl does, and remember who wrote what."""
+        output = await self._client.generate(request_id, prompt_ids=prompt_ids, **more)
+        trajectories = self._written.setdefault(_head(prompt_ids), [])
+        self._written.move_to_end(_head(prompt_ids))
+        trajectories.append((request_id, np.asarray([*prompt_ids, *output.token_ids])))
+        if len(self._written) > _PROMPTS:
+            self._written.popitem(last=False)
+        return output
+
+    async def score(self, token_ids: list[int], first_row: int | None) -> PromptRows:
+        """Return a prompt's rows, from the replica that knows most of it."""
+        params = sampling_params(first_row)
+        output = await _generate(
+            self._client, self._writer(token_ids), prompt_ids=token_ids, sampling_params=params
+        )
+        told = output.extra_fields
+        # A list of one a row, and a row of zeros at the end, as verl pads them.
+        ids, logprobs = told["prompt_ids"][:-1], told["prompt_logprobs"][:-1]
+        return PromptRows(
+            [one for (one,) in ids],
+            [one for (one,) in logprobs],
+            told.get("num_cached_tokens"),
+            weight_version(self._run_id, int(told["global_steps"])),
+        )
+
+    def _writer(self, token_ids: list[int]) -> str:
+        trajectories = self._written.get(_head(token_ids), [])
+        ids = np.asarray(token_ids)
+        return max(trajectories, key=lambda one: _shared(one[1], ids), default=(uuid4().hex,))[0]
+
+
+def _head(ids: Sequence[int]) -> tuple[int, ...]:
+    return tuple(ids[:_HEAD])
+
+
+def _shared(some: np.ndarray[Any, Any], others: np.ndarray[Any, Any]) -> int:
+    """Return how many first tokens are the same."""
+    length = min(len(some), len(others))
+    differs = some[:length] != others[:length]
+    return int(differs.argmax()) if differs.any() else length
+
+
+async def _generate(client: Any, request_id: str, **asked: Any) -> Any:
+    """Call what the synchronous client does: the one that survives interruptions returns no log-probabilities."""
+    from verl.workers.rollout.llm_server import LLMServerClient
+
+    return await LLMServerClient.generate(client, request_id, **asked)
