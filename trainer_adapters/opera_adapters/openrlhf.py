@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from opera_adapters._actor_vllm import ActorVllm
 from opera_adapters._missing import need
 from opera_adapters.groups import GroupMember, GroupReward
+from opera_adapters.rollout_engines.openrlhf import ActorVllm
 from opera_client import AsyncRewardClient
 from opera_client.errors import InvalidRequest, NotSupported
 

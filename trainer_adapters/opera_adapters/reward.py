@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeVar
 
 from opera_adapters import _ranks
 from opera_adapters._calling import RewardCaller, Scored
-from opera_adapters._colocated import ColocatedVllm
 from opera_adapters._grouping import Row, groups
 from opera_adapters._versions import weight_version
 from opera_adapters.groups import filled
+from opera_adapters.rollout_engines.trl import ColocatedVllm
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 

@@ -17,10 +17,10 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
+from opera_adapters.rollout_engines.verl import ReplicasVllm
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.drift import Drift
 from opera_adapters.verl.group import PromptGroup
-from opera_adapters.verl.own_engine import OwnEngine
 from opera_adapters.verl.settings import OperaSettings, settings_of
 from opera_client import AsyncRewardClient
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
@@ -160,13 +160,13 @@ class OperaAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]  # verl h
         self.agent_loop_workers_class = ray.remote(OperaAgentLoopWorker)
 
 
-def own_engine(client: Any, config: Any, settings: OperaSettings) -> OwnEngine:
+def own_engine(client: Any, config: Any, settings: OperaSettings) -> ReplicasVllm:
     """Return verl's client as what samples and scores. Raises InvalidRequest for a rollout that cannot score."""
     rollout, where = config.actor_rollout_ref.rollout, "actor_rollout_ref.rollout"
     for field, needed in (("name", "vllm"), ("enable_prefix_caching", True), ("full_determinism", False)):
         if rollout.get(field, needed) != needed:
             raise InvalidRequest(f"must be {needed}: reward.opera.score_on=rollout", field=f"{where}.{field}")
-    return OwnEngine(
+    return ReplicasVllm(
         client,
         model=config.actor_rollout_ref.model.path,
         dtype=rollout.dtype,

@@ -5,12 +5,11 @@ Knows verl's client of its servers and how that tells log-probabilities; no rewa
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
-
-import numpy as np
 
 from opera_adapters._versions import weight_version
 from opera_vllm.asking import PromptRows, sampling_params
@@ -21,7 +20,7 @@ _HEAD = 32
 """First tokens that tell prompts apart well enough."""
 
 
-class OwnEngine:
+class ReplicasVllm:
     """`opera_vllm.asking.RolloutVllm` over verl's client, and that client itself for whoever samples.
 
     verl sends equal request ids to the same replica. So it is remembered which id wrote what, and a prompt is
@@ -31,7 +30,7 @@ class OwnEngine:
     def __init__(self, client: Any, *, model: str, dtype: str, max_model_len: int, run_id: str | None) -> None:
         self._client, self._run_id = client, run_id
         self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
-        self._written: OrderedDict[tuple[int, ...], list[tuple[str, np.ndarray[Any, Any]]]] = OrderedDict()
+        self._written: OrderedDict[tuple[int, ...], list[tuple[str, list[int]]]] = OrderedDict()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -41,7 +40,7 @@ class OwnEngine:
         output = await self._client.generate(request_id, prompt_ids=prompt_ids, **more)
         trajectories = self._written.setdefault(_head(prompt_ids), [])
         self._written.move_to_end(_head(prompt_ids))
-        trajectories.append((request_id, np.asarray([*prompt_ids, *output.token_ids])))
+        trajectories.append((request_id, [*prompt_ids, *output.token_ids]))
         if len(self._written) > _PROMPTS:
             self._written.popitem(last=False)
         return output
@@ -64,19 +63,16 @@ class OwnEngine:
 
     def _writer(self, token_ids: list[int]) -> str:
         trajectories = self._written.get(_head(token_ids), [])
-        ids = np.asarray(token_ids)
-        return max(trajectories, key=lambda one: _shared(one[1], ids), default=(uuid4().hex,))[0]
+        return max(trajectories, key=lambda one: _shared(one[1], token_ids), default=(uuid4().hex,))[0]
 
 
 def _head(ids: Sequence[int]) -> tuple[int, ...]:
     return tuple(ids[:_HEAD])
 
 
-def _shared(some: np.ndarray[Any, Any], others: np.ndarray[Any, Any]) -> int:
+def _shared(some: list[int], others: list[int]) -> int:
     """Return how many first tokens are the same."""
-    length = min(len(some), len(others))
-    differs = some[:length] != others[:length]
-    return int(differs.argmax()) if differs.any() else length
+    return bisect_left(range(min(len(some), len(others))), True, key=lambda at: some[: at + 1] != others[: at + 1])
 
 
 async def _generate(client: Any, request_id: str, **asked: Any) -> Any:
