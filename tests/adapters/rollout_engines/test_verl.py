@@ -5,6 +5,7 @@ The servers are scripted here; no vLLM and no Ray.
 
 from __future__ import annotations
 
+import random
 import sys
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
@@ -58,6 +59,24 @@ async def test_a_context_is_scored_where_its_trajectory_was_sampled(engine):
         assert engine.asked[-1][:2] == (writer, ids)
 
 
+async def test_the_longest_common_prefix_decides(engine):
+    """Against comparing with every trajectory, on ids from a small alphabet, where prefixes are often shared."""
+    draw = random.Random(0)
+    written = {}
+    for number in range(60):
+        prompt = [draw.randrange(3) for _ in range(draw.randrange(1, 9))]
+        written[f"s{number}"] = prompt + [number % 10] * 6
+        await engine.generate(f"s{number}", prompt_ids=prompt, sampling_params={})
+    for _ in range(200):
+        ids = [draw.randrange(3) for _ in range(10)]
+        await engine.score(ids, 2)
+        shared = {
+            name: next(at for at in range(10, -1, -1) if ids[:at] == one[:at]) for name, one in written.items()
+        }
+        found = engine.asked[-1][0]
+        assert shared.get(found, 0) == max(shared.values())
+
+
 async def test_a_context_of_nobody_is_scored_anywhere(engine):
     await engine.generate("a1", prompt_ids=PROMPT, sampling_params={})
     await engine.score([5, 5, 5], 1)
@@ -84,7 +103,7 @@ async def test_for_whoever_samples_it_is_verls_client(engine):
 
 
 async def test_old_prompts_are_forgotten(engine, monkeypatch):
-    monkeypatch.setattr("opera_adapters.rollout_engines.verl._PROMPTS", 2)
+    monkeypatch.setattr("opera_adapters.rollout_engines.verl._MOST", 2)
     for number in range(3):
         await engine.generate(f"s{number}", prompt_ids=[number, *PROMPT], sampling_params={})
     await engine.score([0, *PROMPT, 5], 2)

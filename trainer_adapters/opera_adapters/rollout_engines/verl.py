@@ -5,8 +5,8 @@ Knows verl's client of its servers and how that tells log-probabilities; no rewa
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import OrderedDict
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -14,10 +14,8 @@ from uuid import uuid4
 from opera_adapters._versions import weight_version
 from opera_vllm.asking import PromptRows, sampling_params
 
-_PROMPTS = 1024
-"""Prompts whose trajectories are remembered: the least recent leave first."""
-_HEAD = 32
-"""First tokens that tell prompts apart well enough."""
+_MOST = 8192
+"""Trajectories that are remembered: the oldest leave first."""
 
 
 class ReplicasVllm:
@@ -30,7 +28,9 @@ class ReplicasVllm:
     def __init__(self, client: Any, *, model: str, dtype: str, max_model_len: int, run_id: str | None) -> None:
         self._client, self._run_id = client, run_id
         self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
-        self._written: OrderedDict[tuple[int, ...], list[tuple[str, list[int]]]] = OrderedDict()
+        self._written: list[tuple[list[int], str]] = []
+        """Trajectories and who wrote them, sorted: what shares most with some ids stands beside their place."""
+        self._order: deque[tuple[list[int], str]] = deque()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -38,11 +38,11 @@ class ReplicasVllm:
     async def generate(self, request_id: str, *, prompt_ids: Sequence[int], **more: Any) -> Any:
         """Sample as verl does, and remember who wrote what."""
         output = await self._client.generate(request_id, prompt_ids=prompt_ids, **more)
-        trajectories = self._written.setdefault(_head(prompt_ids), [])
-        self._written.move_to_end(_head(prompt_ids))
-        trajectories.append((request_id, [*prompt_ids, *output.token_ids]))
-        if len(self._written) > _PROMPTS:
-            self._written.popitem(last=False)
+        one = ([*prompt_ids, *output.token_ids], request_id)
+        insort(self._written, one)
+        self._order.append(one)
+        if len(self._order) > _MOST:
+            del self._written[bisect_left(self._written, self._order.popleft())]
         return output
 
     async def score(self, token_ids: list[int], first_row: int | None) -> PromptRows:
@@ -62,12 +62,11 @@ class ReplicasVllm:
         )
 
     def _writer(self, token_ids: list[int]) -> str:
-        trajectories = self._written.get(_head(token_ids), [])
-        return max(trajectories, key=lambda one: _shared(one[1], token_ids), default=(uuid4().hex,))[0]
-
-
-def _head(ids: Sequence[int]) -> tuple[int, ...]:
-    return tuple(ids[:_HEAD])
+        """Return the request id that wrote the trajectory with the longest common prefix, a new one for none."""
+        place = bisect_left(self._written, (token_ids, ""))
+        beside = self._written[max(place - 1, 0) : place + 1]
+        shared, writer = max(((_shared(ids, token_ids), writer) for ids, writer in beside), default=(0, ""))
+        return writer if shared else uuid4().hex
 
 
 def _shared(some: list[int], others: list[int]) -> int:
