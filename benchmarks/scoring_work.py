@@ -20,6 +20,7 @@ Context = tuple[np.ndarray, int]
 
 SHAPES = {
     # layers, hidden, heads, key heads, head size, feed-forward, vocabulary
+    "tiny": (2, 32, 4, 2, 8, 64, 512),
     "small": (6, 256, 2, 1, 64, 1024, 8192),
     "wide": (4, 384, 6, 2, 64, 1024, 32768),
     "8b": (36, 4096, 32, 8, 128, 12288, 151936),

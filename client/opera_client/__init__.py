@@ -2,27 +2,32 @@
 
     from opera_client import RewardClient
 
-The whole error tree is in `opera_client.errors`, every wire model in `opera_client.wire`.
+What is named here is imported when it is used, so that an engine alone needs no httpx and no pydantic. The whole
+error tree is in `opera_client.errors`, every wire model in `opera_client.wire`.
 """
 
-from opera_client._async import DEFAULT_TIMEOUT, AsyncRewardClient, ClientOptions
-from opera_client._client import RewardClient
-from opera_client.errors import ClientError, ItemError, OperaError, RequestError, ServiceError
-from opera_client.wire import (
-    Candidate,
-    ExpandItem,
-    ExpandResult,
-    Group,
-    MemberRequest,
-    MemberResult,
-    Message,
-    RankItem,
-    RankResult,
-    RewardResult,
-    ScoreItem,
-    ScoreResult,
-    Trajectory,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opera_client._async import DEFAULT_TIMEOUT, AsyncRewardClient, ClientOptions
+    from opera_client._client import RewardClient
+    from opera_client.errors import ClientError, ItemError, OperaError, RequestError, ServiceError
+    from opera_client.wire import (
+        Candidate,
+        ExpandItem,
+        ExpandResult,
+        Group,
+        MemberRequest,
+        MemberResult,
+        Message,
+        RankItem,
+        RankResult,
+        RewardResult,
+        ScoreItem,
+        ScoreResult,
+        Trajectory,
+    )
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -48,3 +53,16 @@ __all__ = [
     "ServiceError",
     "Trajectory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for home in ("errors", "wire", "_async", "_client"):
+            module = import_module(f"opera_client.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
