@@ -18,6 +18,8 @@ RUN python3 -m venv /opt/tools; \
     fi
 COPY pyproject.toml README.md LICENSE ./
 COPY client/ client/
+COPY cli/ cli/
+COPY demo/ demo/
 COPY service/ service/
 COPY trainer_adapters/ trainer_adapters/
 COPY trainer/ trainer/

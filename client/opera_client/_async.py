@@ -121,7 +121,13 @@ class AsyncRewardClient(PolicyCalls):
 
     @classmethod
     def in_process(
-        cls, app: App | None = None, /, *, options: ClientOptions | None = None, **settings: Any
+        cls,
+        app: App | None = None,
+        /,
+        *,
+        options: ClientOptions | None = None,
+        rollout: Any = None,
+        **settings: Any,
     ) -> Self:
         """Run the service's own app inside this process, without a port: same code, same numbers.
 
@@ -130,6 +136,8 @@ class AsyncRewardClient(PolicyCalls):
         Args:
             app: an ASGI app to run instead of the service's.
             options: arguments of the class, e.g. `{"timeout": 60}`.
+            rollout: the vLLM that a trainer samples with (`opera_vllm.asking.RolloutVllm`); it scores instead of
+                an engine of the service's own.
             settings: the service's settings, as `opera-reward serve` has them, e.g. `engine="dummy"`.
 
         Raises:
@@ -140,7 +148,7 @@ class AsyncRewardClient(PolicyCalls):
         @asynccontextmanager
         async def connect() -> AsyncIterator[httpx.AsyncClient]:
             async with (
-                running(app or service_app(settings)) as transport,
+                running(app or service_app(settings, rollout)) as transport,
                 client._connected(transport, None) as http,
             ):
                 yield http

@@ -21,8 +21,10 @@ App = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[Non
 """An ASGI 3 application."""
 
 
-def service_app(settings: Mapping[str, Any]) -> App:
+def service_app(settings: Mapping[str, Any], rollout: Any = None) -> App:
     """Build the service's app with settings named as in `opera-reward serve` (`engine`, `model`, …).
+
+    `rollout` is an `opera_vllm.asking.RolloutVllm` that scores instead of an engine of the service's.
 
     Raises:
         NotSupported: the service's dependencies are not installed.
@@ -37,7 +39,7 @@ def service_app(settings: Mapping[str, Any]) -> App:
             "pip install 'opera-reward[server]', or give the url of a running one"
         ) from None
     try:
-        app: App = api.create_app(config.Settings(**settings))
+        app: App = api.create_app(config.Settings(**settings), rollout=rollout)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))

@@ -34,7 +34,7 @@ import opera_adapters.{adapter}
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(
-        f"ImportError: opera_adapters.{adapter} needs {trainer}, which is not installed; pip install"
+        f"ModuleNotFoundError: opera_adapters.{adapter} needs {trainer}, which is not installed; pip install"
     )
 
 

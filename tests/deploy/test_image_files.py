@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def test_all_that_is_copied_is_let_through():
     assert ignore[1] == "*"
     assert sources == {line[1:].rstrip("/") for line in ignore if line.startswith("!")}
     assert all((ROOT / source).exists() for source in sources)
+
+
+def test_every_package_of_the_wheel_is_copied():
+    """A room that is missing there would be missing from the wheel, or stop its build."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    rooms = {package.split("/")[0] for package in wheel["packages"]}
+    assert rooms <= {target.rstrip("/") for target in re.findall(r"^COPY \S+ (\S+)$", DOCKERFILE, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("file", ["server.lock", "tools.lock"])

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 
 def need(module: str, extra: str) -> None:
-    """Raise ImportError when `module` is not installed, saying how to get it."""
+    """Raise ModuleNotFoundError when `module` is not installed, saying how to get it."""
     if find_spec(module) is None:
-        raise ImportError(
+        raise ModuleNotFoundError(
             f"opera_adapters.{extra} needs {module}, which is not installed; pip install 'opera-reward[{extra}]'",
             name=module,
         )

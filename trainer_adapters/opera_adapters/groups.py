@@ -84,7 +84,12 @@ class GroupReward:
         )
 
     async def __call__(
-        self, question: Mapping[str, Any], trajectories: Sequence[Mapping[str, Any]], *, step: int | None = None
+        self,
+        question: Mapping[str, Any],
+        trajectories: Sequence[Mapping[str, Any]],
+        *,
+        step: int | None = None,
+        weight_version: str | None = None,
     ) -> list[GroupMember]:
         """Return one member a trajectory.
 
@@ -92,13 +97,14 @@ class GroupReward:
             question: the fields of a wire `Group` but its trajectories, e.g. `prompt_token_ids`, `reference`.
             trajectories: the fields of a wire `Trajectory` each, e.g. `response_token_ids`.
             step: the trainer's step, for the service's logs.
+            weight_version: refuse scores of other weights.
         """
         if not question.get("reference") and "reference_token_ids" not in question and self._components is None:
             raise InvalidRequest(
                 "is empty or missing; name the dataset's column of known answers", field="reference"
             )
         rows = [Row(question, trajectory).checked() for trajectory in trajectories]
-        scored = await self._caller.score(rows, len(rows) or None, step=step, weight_version=None)
+        scored = await self._caller.score(rows, len(rows) or None, step=step, weight_version=weight_version)
         self._components = self._components or scored.components
         if self._components is None:
             raise Unavailable(f"no group was answered yet: {scored.problem}")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from opera_adapters._missing import need
 from opera_adapters.groups import GroupMember, GroupReward
-from opera_client.errors import NotSupported
+from opera_adapters.rollout_engines.openrlhf import ActorVllm
+from opera_client import AsyncRewardClient
+from opera_client.errors import InvalidRequest, NotSupported
 
 need("openrlhf", "openrlhf")
 from openrlhf.utils.agent import AgentExecutorBase, SingleTurnAgentExecutor  # noqa: E402
@@ -22,6 +25,8 @@ from openrlhf.utils.agent import AgentExecutorBase, SingleTurnAgentExecutor  # n
 class _Group:
     """The samples of one prompt that one call of `generate_responses` asks for."""
 
+    weights: str | None
+    """Which weights began to sample; None where they are not known."""
     samples: list[dict[str, Any] | None] = field(default_factory=list)
     """None until, or unless, it was generated."""
     generating: int = 0
@@ -37,7 +42,11 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
     told, and no group waits for samples that do not come. Failures are constants, see `GroupReward`.
 
     Args:
-        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default.
+        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default. score_on: `rollout`
+        scores in this process, on the vLLM that sampled; it needs `--vllm.enable_prefix_caching`.
+            `service` is a service's own model.
+        moved_weights: whether samples that other weights began than those that would score them, as happens in
+            asynchronous training, are refused or scored all the same; for `score_on="rollout"`.
         task: `open`, or `math` for answers that are right or wrong.
         send: `ids` scores the very tokens of the rollout, the scorer having the policy's tokenizer; `text` is for
             another model as scorer.
@@ -48,13 +57,19 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         self,
         url: str | None = None,
         *,
+        score_on: Literal["service", "rollout"] = "service",
+        moved_weights: Literal["refuse", "accept"] = "refuse",
         task: Literal["open", "math"] = "open",
         send: Literal["ids", "text"] = "ids",
         **options: Any,
     ) -> None:
-        self.task, self.send = task, send
+        if score_on == "rollout" and (url is not None or "client" in options or send != "ids"):
+            raise InvalidRequest("needs no url and no client, and scores the rollout's ids", field="score_on")
+        self.task, self.send, self.moved_weights = task, send, moved_weights
         self._rollout = SingleTurnAgentExecutor()
-        self._reward = GroupReward(url, **options)
+        self._make_reward = partial(GroupReward, **options)
+        self._reward = self._make_reward(url=url) if score_on == "service" else None
+        self._vllm: ActorVllm | None = None
         self._gathering: dict[tuple[int, str, str], _Group] = {}
 
     async def execute(
@@ -70,9 +85,13 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         """Return OpenRLHF's sample with `reward`, `scores` and `extra_logs`, once its group is scored."""
         if images:
             raise NotSupported("opera_adapters.openrlhf scores text; prompts with images have no reward")
+        if self._reward is None:
+            self._vllm = ActorVllm(llm_engine)
+            self._reward = self._make_reward(client=AsyncRewardClient.in_process(rollout=self._vllm))
         # The samples of one call share this very object, and every call has one of its own.
         key = (id(sampling_params), prompt, label)
-        group = self._gathering.setdefault(key, _Group())
+        weights = None if self._vllm is None else self._vllm.weight_version
+        group = self._gathering.setdefault(key, _Group(weights))
         place = len(group.samples)
         group.samples.append(None)
         group.generating += 1
@@ -103,7 +122,10 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
             question["prompt_token_ids"] = first["observation_tokens"][: first["action_ranges"][0][0]]
         else:
             question["prompt"] = first["prompt"]
-        answers = await self._reward(question, [self._trajectory(one, tokenizer) for one in samples.values()])
+        trajectories = [self._trajectory(one, tokenizer) for one in samples.values()]
+        wanted = group.weights if self.moved_weights == "refuse" else None
+        assert self._reward is not None
+        answers = await self._reward(question, trajectories, weight_version=wanted)
         return dict(zip(samples, answers, strict=True))
 
     def _trajectory(self, sample: dict[str, Any], tokenizer: Any) -> dict[str, Any]:

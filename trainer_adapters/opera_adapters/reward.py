@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import fmean
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row, groups
 from opera_adapters._versions import weight_version
 from opera_adapters.groups import filled
+from opera_adapters.rollout_engines.trl import ColocatedVllm
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 
@@ -32,8 +34,10 @@ class OperaReward:
     `<name>/<component>`, with `<name>/scored`, the share of completions that have a reward.
 
     Args:
-        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default.
-        client: instead of `url`, a client, e.g. `RewardClient.in_process()`. Cannot be pickled.
+        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default. client: instead of
+        `url`, a client, e.g. `RewardClient.in_process()`. Cannot be pickled. score_on: `rollout` scores in this
+        process, on the vLLM that GRPOTrainer samples with (`vllm_mode="colocate"`);
+            `service` is a service's own model.
         num_generations: size of a group. GRPOTrainer and RLOOTrainer are asked for theirs, so it is needed only
             where the trainer cannot be seen; without it, completions of equal prompts are a group.
         reward, preset, config: which reward, as in `POST /reward`.
@@ -63,6 +67,7 @@ class OperaReward:
         url: str | None = None,
         *,
         client: AsyncRewardClient | RewardClient | None = None,
+        score_on: Literal["service", "rollout"] = "service",
         num_generations: int | None = None,
         reward: str = "opera",
         preset: str = "hardened",
@@ -85,13 +90,18 @@ class OperaReward:
         self.reference_column, self.task, self.task_column = reference_column, task, task_column
         self.send, self.follow_policy, self.run_id = send, follow_policy, run_id
         self.on_failure = on_failure
-        self._caller = RewardCaller(
-            url,
-            client,
+        if score_on == "rollout" and (url is not None or client is not None or follow_policy):
+            raise InvalidRequest(
+                "needs no url, client or follow_policy: the policy scores itself", field="score_on"
+            )
+        self._make_caller = partial(
+            RewardCaller,
             timeout_s=timeout_s,
             options=client_options or {},
             fields={"reward": reward, "preset": preset, "config": dict(config or {}), "run_id": run_id},
         )
+        self._on_rollout = score_on == "rollout"
+        self._caller = None if self._on_rollout else self._make_caller(url, client)
 
     async def __call__(
         self,
@@ -108,6 +118,8 @@ class OperaReward:
         trainer = getattr(log_metric, "__self__", None)
         size = self._group_size(trainer)
         self._check(columns)
+        if self._caller is None:  # the trainer's vLLM is not there before its first call
+            self._caller = self._make_caller(None, RewardClient.in_process(rollout=ColocatedVllm(trainer)))
         try:
             rows = self._rows(trainer, prompts, completions, completion_ids, columns)
         except Exception as error:  # noqa: BLE001 (whatever it is: the other ranks wait for this one's rows)
@@ -171,6 +183,8 @@ class OperaReward:
         return rows
 
     def _weight_version(self, step: int | None) -> str | None:
+        if self._on_rollout:  # those that sampled: TRL loads a step's weights right before its rollouts
+            return None if step is None else str(step)
         return weight_version(self.run_id, step) if self.follow_policy and step is not None else None
 
     def _log(

@@ -38,6 +38,7 @@ from opera_service.pipelines.service import Service
 from opera_service.server.lifecycle import Lifecycle
 from opera_service.server.settings import Settings
 from opera_service.server.zero_series import show_zeros
+from opera_vllm.asking import RolloutVllm
 
 _ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
 
@@ -48,14 +49,21 @@ A scoring request may carry `X-Request-Deadline`, in unix seconds. Errors have o
 """
 
 
-def create_app(settings: Settings | None = None, *, service: Service | None = None, wait: bool = True) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    service: Service | None = None,
+    rollout: RolloutVllm | None = None,
+    wait: bool = True,
+) -> FastAPI:
     """Return the ASGI app.
 
     `settings` default to the environment's. `service` is served instead of a newly loaded one; the app closes
-    it. With `wait=False` the lifespan begins before the model is loaded, and until then requests get 503.
+    it. `rollout`, a trainer's own vLLM, scores instead of an engine of the service's. With `wait=False` the
+    lifespan begins before the model is loaded, and until then requests get 503.
     """
     settings = settings or Settings()
-    lifecycle = Lifecycle(settings, service)
+    lifecycle = Lifecycle(settings, service, rollout)
     show_zeros(lifecycle.metrics)
 
     @asynccontextmanager

@@ -36,6 +36,8 @@ class EngineInfo:
     """How trees are computed, where the engine has a choice."""
     route_reason: str = ""
     """Why so, where it was not the user's choice."""
+    borrowed: bool = False
+    """Whether the weights are another's, who may replace them unseen: `weight_version` is the last answer's."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Service:
     ) -> None:
         """`subscribers` hear of rewarded requests after the service's own."""
         self.engine = engine
-        self.cache = ScoreCache(cache_bytes)
+        # Scores are found by the weights' version, which is known only afterwards where they are another's.
+        self.cache = ScoreCache(0 if engine.info.borrowed else cache_bytes)
         self.limits = limits or RequestLimits()
         self.transfer = transfer
         self.tokenizer = tokenizer
@@ -136,7 +137,12 @@ class Service:
         )
 
     def require_weights(self, wanted: str | None, *, scored: str | None = None) -> None:
-        """Raise `WeightVersionMismatch` unless the loaded (or the scoring) weights are the wanted ones."""
+        """Raise `WeightVersionMismatch` unless the loaded (or the scoring) weights are the wanted ones.
+
+        Weights of another's are known once they have scored, not before.
+        """
+        if scored is None and self.engine.info.borrowed:
+            return
         loaded = scored or self.engine.info.weight_version
         if wanted is not None and wanted != loaded:
             raise WeightVersionMismatch(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from opera_client.errors import NotSupported
 from opera_service.engines.base import Engine, WeightReceiver
 from opera_service.engines.supervisor import Supervisor
+from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.model_store.folders import model_folder
 from opera_service.observability.metrics import Metrics
@@ -21,17 +22,22 @@ from opera_service.pipelines.service import Service
 from opera_service.rewards.registry import rewards
 from opera_service.scoring.admission import QueueLimits
 from opera_service.server.settings import Settings
+from opera_vllm.asking import RolloutVllm
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 
 def build_service(
-    settings: Settings, metrics: Metrics | None = None, loop: asyncio.AbstractEventLoop | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    rollout: RolloutVllm | None = None,
 ) -> Service:
     """Load engine and tokenizer; blocks until the weights are in memory. Raises `OperaError`, saying why.
 
     Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
-    the others need none.
+    the others need none. `rollout` scores instead of an engine of the service's own.
     """
     settings = settings.model_copy(update={"model": model_folder(settings.model)} if settings.model else {})
     rewards()  # find and import them now, not on the event loop during the first request
@@ -55,8 +61,8 @@ def build_service(
             max_batch_tokens=settings.max_batch_tokens,
             **_common(settings),
         )
-    if settings.engine in ("vllm", "vllm-http"):
-        return _build_vllm_service(settings, metrics, loop)
+    if rollout is not None or settings.engine in ("vllm", "vllm-http"):
+        return _build_vllm_service(settings, metrics, loop, rollout)
     # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
     from opera_service.engines.torch.engine import TorchEngine
     from opera_service.trajectories.hf_tokenizer import HFTokenizer
@@ -100,7 +106,10 @@ def _common(settings: Settings) -> dict[str, Any]:
 
 
 def _build_vllm_service(
-    settings: Settings, metrics: Metrics | None, loop: asyncio.AbstractEventLoop | None
+    settings: Settings,
+    metrics: Metrics | None,
+    loop: asyncio.AbstractEventLoop | None,
+    rollout: RolloutVllm | None,
 ) -> Service:
     if loop is None:
         raise NotSupported(f"--engine {settings.engine} runs inside a service only")
@@ -111,16 +120,30 @@ def _build_vllm_service(
     def started(engine: Coroutine[Any, Any, AnyEngine]) -> AnyEngine:
         return asyncio.run_coroutine_threadsafe(engine, loop).result()
 
-    if settings.engine == "vllm-http":
+    if rollout is not None:
+        from opera_service.engines.vllm import in_process
+
+        source = settings.model or rollout.model
+        tokenizer = HFTokenizer.load(source, trust_remote_code=settings.trust_remote_code)
+        engine: Engine = started(
+            in_process.connect(
+                rollout,
+                vocab_size=tokenizer.vocab_size,
+                weight_version=settings.weight_version,
+                inflight_tokens=settings.vllm.inflight_tokens or INFLIGHT_TOKENS,
+            )
+        )
+    elif settings.engine == "vllm-http":
         from opera_service.engines.vllm import http
 
         tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
-        engine: Engine = started(
+        engine = started(
             http.connect(
                 settings.vllm_url or "",
                 vocab_size=tokenizer.vocab_size,
                 api_key=settings.vllm_key,
                 weight_version=settings.weight_version,
+                inflight_tokens=settings.vllm.inflight_tokens or INFLIGHT_TOKENS,
             )
         )
     else:

@@ -28,6 +28,7 @@ from opera_service.server.build import build_service
 from opera_service.server.settings import Settings, SettingsError
 from opera_service.weights.allowed_paths import WeightRoots
 from opera_service.weights.upload import WeightSpool
+from opera_vllm.asking import RolloutVllm
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +61,11 @@ class Loader(Protocol):
 class Lifecycle:
     """Where the service stands: starting, ok, failed or draining. Used from one event loop."""
 
-    def __init__(self, settings: Settings, service: Service | None = None) -> None:
+    def __init__(
+        self, settings: Settings, service: Service | None = None, rollout: RolloutVllm | None = None
+    ) -> None:
         self.settings = settings
+        self._rollout = rollout
         self.metrics = service.metrics if service else Metrics()
         self._service: Service | None = None
         self._members: Members | None = None
@@ -94,7 +98,7 @@ class Lifecycle:
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            service: Service | OperaError = build_service(self.settings, self.metrics, loop)
+            service: Service | OperaError = build_service(self.settings, self.metrics, loop, rollout=self._rollout)
         except OperaError as error:
             service = error
         except Exception as error:

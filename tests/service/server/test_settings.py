@@ -18,7 +18,7 @@ def test_defaults_serve_the_embedded_model_on_this_machine_only():
     settings = load_settings([])
     assert (settings.host, settings.port, settings.engine, settings.route) == ("127.0.0.1", 8000, "torch", "auto")
     assert settings.model is None
-    assert settings.model_path.endswith("opera_service/demo/model")
+    assert settings.model_path.endswith("opera_demo/model")
     assert settings.keys == ()
 
 

@@ -53,12 +53,13 @@ def told(
     info["opera/mean_logprob"] = result.mean_logprob
     info["opera/group_size"] = float(size)
     info["opera/flags"] = ",".join(sorted(result.flags))
-    if settings.max_lag is not None:
+    allowed = 0 if settings.max_lag is None and settings.score_on == "rollout" else settings.max_lag
+    if allowed is not None:
         away = lag(scored_by, written, settings.run_id)
-        if away is None or away > settings.max_lag:
+        if away is None or away > allowed:
             raise WeightVersionMismatch(
                 f"weights {scored_by!r} scored what the weights of steps {written} wrote, max_lag is "
-                f"{settings.max_lag}; see the callback's log, and serve with "
+                f"{allowed}; see the callback's log, and serve with "
                 f"--weight-version {weight_version(settings.run_id, 0)}"
             )
         info["opera/scorer_lag"] = float(away)

@@ -17,10 +17,12 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
+from opera_adapters.rollout_engines.verl import ReplicasVllm
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.drift import Drift
 from opera_adapters.verl.group import PromptGroup
 from opera_adapters.verl.settings import OperaSettings, settings_of
+from opera_client import AsyncRewardClient
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
 
 TESTED = "0.9."
@@ -41,9 +43,13 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings_of(self.config)
+        client = None
+        if self._settings.score_on == "rollout":
+            self.llm_client: Any = own_engine(self.llm_client, self.config, self._settings)
+            client = AsyncRewardClient.in_process(rollout=self.llm_client)
         self._caller = RewardCaller(
             self._settings.url,
-            None,
+            client,
             timeout_s=self._settings.timeout_s,
             options={},
             fields=self._settings.asked,
@@ -152,6 +158,21 @@ class OperaAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]  # verl h
         _check(settings)
         super().__init__(config, *args, **kwargs)
         self.agent_loop_workers_class = ray.remote(OperaAgentLoopWorker)
+
+
+def own_engine(client: Any, config: Any, settings: OperaSettings) -> ReplicasVllm:
+    """Return verl's client as what samples and scores. Raises InvalidRequest for a rollout that cannot score."""
+    rollout, where = config.actor_rollout_ref.rollout, "actor_rollout_ref.rollout"
+    for field, needed in (("name", "vllm"), ("enable_prefix_caching", True), ("full_determinism", False)):
+        if rollout.get(field, needed) != needed:
+            raise InvalidRequest(f"must be {needed}: reward.opera.score_on=rollout", field=f"{where}.{field}")
+    return ReplicasVllm(
+        client,
+        model=config.actor_rollout_ref.model.path,
+        dtype=rollout.dtype,
+        max_model_len=int(rollout.get("max_model_len") or rollout.prompt_length + rollout.response_length),
+        run_id=settings.run_id,
+    )
 
 
 def _check(settings: OperaSettings) -> None:

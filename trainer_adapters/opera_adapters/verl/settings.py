@@ -24,6 +24,8 @@ class OperaSettings:
 
     url: str | None = None
     """The service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default."""
+    score_on: Literal["service", "rollout"] = "service"
+    """In the agent loop, `rollout` scores on the replicas that sampled; `service` is a service's own model."""
     reward: str = "opera"
     preset: str = "hardened"
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -42,7 +44,8 @@ class OperaSettings:
     wait_s: float = 600.0
     """Seconds that a sample's reward waits for the rest of its group, where samples come alone."""
     max_lag: int | None = None
-    """Refuse rewards whose weights are more steps away from those that wrote the sample; None for any weights."""
+    """Refuse rewards whose weights are more steps away from those that wrote the sample; None for any weights, and
+    with `score_on: rollout` for none but those."""
     scorer_kl: bool = False
     """In the agent loop, measure how far the scorer is from the policy as well: `opera/scorer_kl`."""
     weights: Literal["push", "load"] = "push"
@@ -58,6 +61,10 @@ class OperaSettings:
             _refuse("wait_s", f"must be more than 0 and at most {MAX_WAIT_S:g} seconds, not {self.wait_s}")
         if self.scorer_kl and self.send != "ids":
             _refuse("scorer_kl", "compares log-probs of the same tokens; it needs send=ids")
+        if self.score_on == "rollout" and (self.url is not None or self.send != "ids" or self.scorer_kl):
+            _refuse(
+                "score_on", "rollout scores the rollout's ids, with no url; the scorer is the policy: no scorer_kl"
+            )
         if self.max_lag is not None and self.max_lag < 0:
             _refuse("max_lag", f"must be at least 0 steps, not {self.max_lag}")
 
@@ -82,7 +89,12 @@ class OperaSettings:
         return self.task if found is None else str(found)
 
 
-_CHOICES = {"task": ("open", "math"), "send": ("ids", "text"), "weights": ("push", "load")}
+_CHOICES = {
+    "score_on": ("service", "rollout"),
+    "task": ("open", "math"),
+    "send": ("ids", "text"),
+    "weights": ("push", "load"),
+}
 
 
 def settings_of(config: Any) -> OperaSettings:

@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 _STEPS = 8
 """Steps of vLLM that one `score` call should fill: enough to keep it busy, few enough to stay responsive."""
+INFLIGHT_TOKENS = 2_000_000
+"""Prompt tokens handed to vLLM at once, unless the settings say otherwise."""
 _WATCH_S = 0.5
 _RESTART_PAUSES_S = (0.0, 1.0, 5.0, 15.0, 60.0)
 """Waits before successive attempts to restart; the last repeats."""
@@ -52,7 +54,7 @@ class VllmEngine:
         self._model, self._settings, self._shapes = weights.source, settings, shapes
         self._name = Path(self._model).resolve().name if Path(self._model).is_dir() else self._model
         self._weights = self._on_disk = weights
-        self._gate, self._budget = ReadWriteLock(), TokenBudget(settings.inflight_tokens)
+        self._gate, self._budget = ReadWriteLock(), TokenBudget(settings.inflight_tokens or INFLIGHT_TOKENS)
         self._rescored, self._restarts, self._start_s = 0, 0, 30.0
         self._detail, self._closing = "", asyncio.Event()
         self._watch = asyncio.create_task(self._keep_alive())

@@ -13,7 +13,7 @@ from opera_client.errors import EngineFailed, OperaError
 from opera_service.engines.base import EngineInfo, Generation, GenerationRequest
 from opera_service.engines.vllm import http_api
 from opera_service.engines.vllm.plan import Prompt
-from opera_service.engines.vllm.rollout import Answer, RolloutEngine, Route
+from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS, Answer, RolloutEngine, Route
 
 
 class VllmServer:
@@ -36,7 +36,8 @@ class VllmServer:
         """Ask /weight_info, which servers in vLLM's development mode have, as trainers start them."""
         if not self._tells_version:
             return None
-        return str((await http_api.answered(self._http.get("/weight_info")))["weight_version"])
+        told = (await http_api.answered(self._http.get("/weight_info"))).get("weight_version")
+        return None if told is None else str(told)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -53,7 +54,7 @@ async def connect(
     api_key: str | None = None,
     weight_version: str = "0",
     timeout_s: float = 600.0,
-    inflight_tokens: int = 500_000,
+    inflight_tokens: int = INFLIGHT_TOKENS,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> RolloutEngine:
     """Ask the server at `url` what it serves and how it can score.
@@ -81,5 +82,6 @@ async def connect(
         vocab_size=vocab_size,
         max_context=length - 1,
         max_batch_tokens=inflight_tokens,
+        borrowed=True,
     )
     return await RolloutEngine.connect(VllmServer(http, name, tells_version=tells_version), info)

@@ -26,6 +26,9 @@ from opera_service.scoring.tree import TokenTree
 
 log = logging.getLogger(__name__)
 
+INFLIGHT_TOKENS = 500_000
+"""Prompt tokens that such a vLLM is handed at once: its owner has work for it, too."""
+
 Route = Literal["prefix-cache", "recomputed"]
 """`prefix-cache`: the plug-in caps what is read from the cache. `recomputed`: the cache is not read."""
 

@@ -34,10 +34,11 @@ class VllmSettings(BaseModel):
     max_model_len: int | None = Field(None, ge=2, description="Longest context + target + 1; the model's limit.")
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="Fraction of GPU memory to take.")
     quantization: str | None = None
-    inflight_tokens: int = Field(
-        2_000_000,
+    inflight_tokens: int | None = Field(
+        None,
         ge=1,
-        description="Prompt tokens handed to vLLM at once, shared prefixes counted each time: bounds host memory.",
+        description="Prompt tokens handed to vLLM at once, shared prefixes counted each time: bounds host memory "
+        "(2,000,000 for a vLLM of our own), or what another's vLLM is asked beside its own work (500,000).",
     )
     stall_s: float = Field(
         300.0, gt=0, description="vLLM's process is replaced when it has work and gives nothing for so long."
