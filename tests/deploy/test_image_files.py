@@ -19,6 +19,8 @@ from .cluster import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 HADOLINT = str(Path(sys.executable).with_name("hadolint"))
+LOCKED = ("server", "parquet", "otel")
+"""Extras that the image has."""
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
@@ -60,9 +62,12 @@ def test_the_lock_and_torch_fit_the_project():
     (torch,) = re.findall(r"^torch==\S+$", (ROOT / "deploy" / "image" / "torch.txt").read_text(), re.MULTILINE)
     assert f'"{torch}"' in project
     assert not re.search(r"^(torch|triton|nvidia-\S+)==", lock, re.MULTILINE), "they depend on the index"
-    direct = "fastapi uvicorn transformers pydantic httpx sniffio prometheus-client pyarrow"
-    for name in direct.split():
-        assert re.search(rf"^{name}==", lock, re.MULTILINE), name
+    known = tomllib.loads(project)["project"]
+    direct = [*known["dependencies"], *(one for extra in LOCKED for one in known["optional-dependencies"][extra])]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in direct} - {"torch"}
+    assert len(names) > 10
+    for name in names:
+        assert re.search(rf"^{name}==", lock, re.MULTILINE), f"make lock: {name} is missing"
 
 
 def compose_problems(content: dict[str, Any]) -> list[str]:
