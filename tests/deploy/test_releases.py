@@ -125,6 +125,22 @@ def test_each_alerts_once(releases: dict[ServiceOf, list[Object]]):
     assert len(dashboards) == 1
 
 
+def test_managed_prometheus_gets_the_same_rules_under_its_own_kind():
+    objects = helm(values={"monitoring": {"kind": "gke", "rules": True}}, name="judge", namespace="models")
+    rules = one(objects, "ClusterRules")
+    assert (
+        rules["spec"]
+        == one(single("rules"), "PrometheusRule")["spec"]
+        == one(single("rules-gke"), "ClusterRules")["spec"]
+    )
+    assert "namespace" not in one(single("rules-gke"), "ClusterRules")["metadata"], "it belongs to the cluster"
+    monitoring = one(objects, "PodMonitoring")["spec"]
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert selected(monitoring["selector"]["matchLabels"], labels)
+    (service,) = monitoring["targetLabels"]["fromPod"]
+    assert (labels[service["from"]], service["to"]) == ("judge", "service"), "what queries call a release"
+
+
 def test_the_secrets_are_the_documented_ones(releases: dict[ServiceOf, list[Object]]):
     for objects in releases.values():
         names = {volume["secret"]["secretName"] for volume in pod_of(objects)["volumes"] if "secret" in volume}
