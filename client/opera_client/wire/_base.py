@@ -21,6 +21,8 @@ class FirstError(FailFast):
 
 TokenId = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], FirstError()]
+Step = Annotated[int, Field(ge=0, lt=2**63)]
+"""A step of a training run; databases keep it in 64 bits."""
 WeightVersion = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 """A name of weights: up to 128 printable ASCII characters without spaces, as it travels in headers, too."""
 Detail = Literal["reward", "segments", "tokens"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Detail, Prompt, TokenIds, needs_one
+from opera_client.wire._base import Detail, Prompt, Step, TokenIds, needs_one
 from opera_client.wire.common import ModelInfo
 from opera_client.wire.reward import Trajectory, TrajectoryResult
 
@@ -28,7 +28,7 @@ class MemberRequest(Trajectory):
     timeout_s: float | None = Field(None, gt=0, description="Give up waiting and scoring after this many seconds.")
     weight_version: str | None = Field(None, description="Refuse (409) when other weights are loaded.")
     run_id: str | None = None
-    step: int | None = Field(None, ge=0)
+    step: Step | None = None
     group_id: Name = Field(description="Members with equal run_id, step, group_id, reward and config meet.")
     group_size: int = Field(ge=1, description="Members that make the group complete.")
     member_id: Name = Field(description="The same member again gets the same answer and never counts twice.")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, Detail, Prompt, Request, Status, TokenIds, needs_one
+from opera_client.wire._base import Answer, Detail, Prompt, Request, Status, Step, TokenIds, needs_one
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 
 
@@ -60,7 +60,7 @@ class RewardRequest(Request):
     timeout_s: float | None = Field(None, gt=0, description="Drop the work unscored after this many seconds.")
     weight_version: str | None = Field(None, description="Refuse (409) when other weights are loaded.")
     run_id: str | None = None
-    step: int | None = Field(None, ge=0)
+    step: Step | None = None
     groups: list[Group] = Field(min_length=1)
 
 

@@ -6,6 +6,7 @@ Knows SQL; no queue, no thread, no command.
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ VERSION = 2
 """Of the tables; SQLite's `user_version`. 0 is a new file. 1 knew no thoughts."""
 APPLICATION = 0x4F504552
 """SQLite's `application_id`: OPER."""
+HEADER_BYTES = 100
+"""A SQLite file begins with them: 16 bytes of name, the application id at 68 (sqlite.org/fileformat.html)."""
 
 _TABLES = """
 CREATE TABLE groups (
@@ -54,20 +57,54 @@ class NotAnAuditLog(Exception):
 def open_for_writing(path: Path, *, busy_s: float = 1.0) -> sqlite3.Connection:
     """Open the log, making it for its owner's eyes only if need be; readers may read meanwhile (WAL).
 
+    A file that others may read is closed to them first: it holds prompts and answers.
+
     Raises `NotAnAuditLog`, and `sqlite3.Error` for what may pass: no space, no right, a lock.
     """
     with suppress(OSError):  # SQLite says better what is wrong with the path
         path.touch(mode=0o600)
+    _for_its_owner_only(path)
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
     try:
         _check(connection, path, new=True)
+        make_tables(
+            connection
+        )  # before the write-ahead file is used, so that the main file is known by its header
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        make_tables(connection)
     except BaseException:  # whatever it is, nobody else holds the connection
         connection.close()
         raise
     return connection
+
+
+def _for_its_owner_only(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # SQLite says what is wrong with the path
+    if not stat.S_ISREG(mode):
+        if stat.S_ISDIR(mode):
+            return
+        raise NotAnAuditLog(f"{path} is no regular file; name another")
+    if mode & 0o077:
+        try:
+            path.chmod(0o600)
+        except OSError as error:
+            raise NotAnAuditLog(
+                f"{path} can be read by others (mode {stat.S_IMODE(mode):03o}) and holds prompts and answers, and its "
+                f"mode cannot be changed ({error.strerror}); make it 600 or name another file"
+            ) from None
+
+
+def is_header(head: bytes) -> bool:
+    """Whether the first `HEADER_BYTES` of a file are those of an audit log."""
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION.to_bytes(4, "big")
+
+
+def is_damaged(error: sqlite3.Error) -> bool:
+    """Whether SQLite found something else in the file than it had written."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def make_tables(connection: sqlite3.Connection) -> None:

@@ -17,12 +17,13 @@ from typing import Literal
 
 from opera_service.audit import store
 from opera_service.audit.entries import Entry
-from opera_service.audit.target import LogFile, Target
+from opera_service.audit.target import LogFile, Spoiled, Target
 
 logger = logging.getLogger(__name__)
 
-Loss = Literal["queue_full", "unwritten", "unwritable"]
-"""Why trajectories are not in the log: it could not be written for too long; nor at the end; they never could."""
+Loss = Literal["queue_full", "unwritten", "unwritable", "spoiled"]
+"""Why trajectories are not in the log: it could not be written for too long; nor at the end; they never could; they
+were written, and then something else wrote into that file (a copy of it may hold them)."""
 BATCH = 256
 """Groups of one transaction at most."""
 
@@ -51,7 +52,7 @@ class AuditLog:
         self._target = LogFile(path) if isinstance(path, Path) else path
         self.keep_sent = keep_sent
         self.written = 0
-        """Trajectories in the file."""
+        """Trajectories that came to be in the file."""
         self.failures = 0
         """Tries to write that failed."""
         self.lost: Counter[Loss] = Counter()
@@ -64,6 +65,8 @@ class AuditLog:
         self._news = threading.Condition()
         self._closing = False
         self._failing = False
+        self._told = 0
+        """Unwritten trajectories that were said to be lost."""
         self._on_written = on_written
         try:
             self._target.check()
@@ -98,11 +101,17 @@ class AuditLog:
             self._news.notify()
 
     def close(self, *, within_s: float = 5.0) -> None:
-        """Write what waits, for at most `within_s` seconds; the rest is lost."""
+        """Write what waits, for at most `within_s` seconds; the rest is lost, counted, and said in one line."""
         with self._news:
             self._closing = True
             self._news.notify_all()
         self._thread.join(within_s)
+        with self._news:
+            self._give_up()
+            if lost := self.lost["unwritten"] - self._told:
+                self._told += lost
+                logger.error("the audit log %s ends without %d trajectories that could not be written in time",
+                             self._target, lost)  # fmt: skip
 
     # --- the thread ----------------------------------------------------------------------------------------
 
@@ -132,6 +141,12 @@ class AuditLog:
             last_try = self._closing
             try:
                 self._target.write(batch)
+            except Spoiled as error:
+                self.lost["spoiled"] += error.trajectories
+                self.failures += 1
+                logger.warning("the audit log %s was changed by something else: %s; %d trajectories were in it, a new "
+                               "file is begun", self._target, error, error.trajectories)  # fmt: skip
+                continue
             except Exception as error:  # noqa: BLE001  whatever it is, the thread lives on
                 self._target.forget()
                 if not _may_pass(error):
@@ -143,9 +158,7 @@ class AuditLog:
                 return
             with self._news:
                 if last_try:
-                    self._lose("unwritten", *(entry for entry, _ in self._waiting))
-                    self._waiting.clear()
-                    self._waiting_bytes = 0
+                    self._give_up()
                     return
                 self._news.wait_for(lambda: self._closing, next(pauses))
 
@@ -158,8 +171,16 @@ class AuditLog:
         logger.error("a group cannot be written to the audit log: %s", type(error).__name__)
         self._settle(batch, written=False)
 
+    def _give_up(self) -> None:
+        if self._waiting:
+            self._lose("unwritten", *(entry for entry, _ in self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
     def _settle(self, batch: list[Entry], *, written: bool) -> None:
         with self._news:
+            if not self._waiting:
+                return  # given up meanwhile, and counted
             for _ in batch:
                 self._waiting_bytes -= self._waiting.popleft()[1]
             if written:
@@ -188,7 +209,8 @@ class AuditLog:
 def _may_pass(error: Exception) -> bool:
     """Whether it is the file's fault (no room, a lock, no right, damage), not that of one entry."""
     return (
-        isinstance(error, sqlite3.OperationalError | store.NotAnAuditLog) or type(error) is sqlite3.DatabaseError
+        isinstance(error, sqlite3.OperationalError | store.NotAnAuditLog | OSError)
+        or type(error) is sqlite3.DatabaseError
     )
 
 

@@ -1,15 +1,17 @@
 """Writing in the background: nothing waits for it, nothing is lost in silence, and it recovers."""
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from opera_service.audit.store import NotAnAuditLog, Window, groups, open_for_reading
+from opera_service.audit.target import LogFile
 from opera_service.audit.writer import AuditLog
 
 QUICK = (0.001,)
@@ -138,11 +140,124 @@ def test_a_file_moved_away_is_begun_anew(path: Path, entry, until):
     assert steps(path.with_name("old.db")) == [1]
 
 
+def spoil_by_truncating(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def spoil_by_a_shorter_file(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(5000)
+
+
+def spoil_by_text(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"mine " * 10_000)
+
+
+def spoil_by_another_database(path: Path) -> None:
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE mine AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                           "LIMIT 20000) SELECT i FROM n")  # fmt: skip
+        connection.commit()
+    path.write_bytes(other.read_bytes())  # in place, as `cp` does
+
+
+def spoil_the_pages_behind_the_header(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * (path.stat().st_size - 100))
+
+
+@pytest.mark.parametrize("checkpointed", [True, False])
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_by_truncating, spoil_by_a_shorter_file, spoil_by_text, spoil_by_another_database],
+)
+def test_a_file_that_something_else_wrote_into_is_set_aside_counted_and_begun_anew(
+    path: Path, entry, until, caplog, spoil, checkpointed
+):
+    caplog.set_level(logging.WARNING)
+    with opened(path, idle_s=0.001 if checkpointed else 60.0) as log:
+        log.record(entry(step=1))
+        until(lambda: log.written == 2)
+        if checkpointed:
+            until(lambda: path.with_name("audit.db-wal").stat().st_size == 0)
+        spoil(path)
+        left = path.read_bytes()
+        for step in (2, 3):
+            log.record(entry(step=step))
+            until(lambda step=step: log.written == 2 * step)
+    assert steps(path) == [2, 3]
+    assert (log.lost, log.failures, log.ok) == ({"spoiled": 2}, 1, True)
+    beside = [one.read_bytes() for one in path.parent.glob("audit.db.spoiled-*")]
+    assert beside == ([left] if left else [])  # not a byte of ours was written into it
+    assert caplog.text.count("was changed by something else") == 1
+
+
+def test_pages_spoiled_behind_the_header_are_found_when_they_are_written(path: Path, entry, until):
+    with opened(path, idle_s=0.001) as log:
+        log.record(entry(step=1))
+        until(lambda: log.written == 2)
+        until(lambda: path.with_name("audit.db-wal").stat().st_size == 0)
+    spoil_the_pages_behind_the_header(path)
+    with pytest.raises(NotAnAuditLog):  # a start says so at once
+        AuditLog(path)
+
+
+def test_what_is_not_written_in_time_at_the_end_is_counted_and_logged(path: Path, entry, caplog):
+    with locked_at_end(path) as target:
+        log = AuditLog(target, pauses_s=QUICK)
+        for _ in range(3):
+            log.record(entry())
+        log.close(within_s=0.05)
+        assert log.lost == {"unwritten": 6}
+        assert "ends without 6 trajectories" in caplog.text
+    log._thread.join(10)
+    assert not log._thread.is_alive()
+
+
+@contextmanager
+def locked_at_end(path: Path) -> Iterator[LogFile]:
+    """A disk that does not return from writing until the block ends."""
+    free = threading.Event()
+
+    class Slow(LogFile):
+        def write(self, entries) -> None:
+            free.wait(30)
+            super().write(entries)
+
+    try:
+        yield Slow(path)
+    finally:
+        free.set()
+
+
+def test_an_existing_file_is_closed_to_others(path: Path):
+    AuditLog(path).close()
+    path.chmod(0o644)
+    AuditLog(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_whose_mode_cannot_be_tightened_is_refused(path: Path, monkeypatch):
+    AuditLog(path).close()
+    path.chmod(0o644)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with pytest.raises(NotAnAuditLog, match="can be read by others"):
+        AuditLog(path)
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
         (lambda path: path.write_text("mine " * 1000), NotAnAuditLog),
         (lambda path: path.mkdir(), sqlite3.OperationalError),
+        (os.mkfifo, NotAnAuditLog),
     ],
 )
 def test_a_path_that_cannot_be_a_log_is_refused_at_once(path: Path, make, error):
