@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from opera_cli.exits import BadInput
+from opera_cli.lock import claim
 
 Record = dict[str, Any]
 """A result as on the wire, plus `input` and `run`."""
@@ -21,7 +22,7 @@ _OPENING = b'{"input":"'
 
 
 class Journal:
-    """An OUT file, open for appending after `resume`."""
+    """An OUT file: this process's own after `claim`, open for appending after `resume`."""
 
     def __init__(self, path: Path, run: dict[str, Any], *, shown: Path | None = None) -> None:
         self._path = path
@@ -30,6 +31,18 @@ class Journal:
         self.run = run
         self.done = 0
         """Complete lines in the file."""
+
+    def claim(self) -> None:
+        """Open the file, made if need be, and keep other commands from it until `close`. Raises `BadInput`."""
+        try:
+            self._file = self._path.open("a+b")
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        try:
+            claim(self._file.fileno(), self._path)
+        except BadInput:
+            self._file.close()
+            raise
 
     def resume(self, digest_at: Callable[[int], str | None], seen: Callable[[Record], None]) -> None:
         """Count what an earlier run left, drop a half-written last line, and open for appending.
@@ -42,7 +55,6 @@ class Journal:
             BadInput: the file cannot be written, or is not an earlier OUT of the same question.
         """
         try:
-            self._file = self._path.open("a+b")
             self._file.seek(0)
             keep = 0
             for raw in self._file:
@@ -55,7 +67,7 @@ class Journal:
             self._file.truncate(keep)
             self._file.seek(keep)
         except OSError as error:
-            raise BadInput(f"cannot write {self.path}: {error.strerror}; choose another -o") from None
+            raise self._cannot_write(error) from None
 
     def append(self, digest: str, result: Record) -> Record:
         """Write one record as one line; it survives whatever ends the process afterwards."""
@@ -75,6 +87,9 @@ class Journal:
         """Close the file; whatever could not be written was reported when it was appended."""
         with suppress(OSError):  # a full disk refuses the rest of that record a second time
             self._file.close()
+
+    def _cannot_write(self, error: OSError) -> BadInput:
+        return BadInput(f"cannot write {self.path}: {error.strerror}; choose another -o")
 
     def _checked(self, raw: bytes, digest: str | None) -> Record:
         number = self.done + 1

@@ -6,11 +6,15 @@ Knows no groups; Parquet is first spelled out as JSON Lines, so that there is on
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from opera_cli.exits import BadInput
+from opera_cli.options import STANDARD
 from opera_cli.parquet import spelled_out
 
 
@@ -18,21 +22,25 @@ class Lines:
     """An open input file; `unit` is how a place in it is called (`line`, or `row` of a Parquet file)."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`.
+        """Open `path`; `-` is standard input, which is kept on disk, for its lines are read more than once.
 
         Raises:
             BadInput: missing, a directory, unreadable, or no Parquet inside.
         """
-        self.path = path
+        self.name = "standard input" if path == STANDARD else str(path)
+        """What messages call the file."""
+        self.unit = "line"
+        if path == STANDARD:
+            self._file: IO[bytes] = _kept(sys.stdin.buffer)
+            return
         if path.is_dir():
             raise BadInput(f"{path} is a directory; give a .jsonl or .parquet file")
         try:
-            self._file: IO[bytes] = path.open("rb")
+            self._file = path.open("rb")
         except FileNotFoundError:
             raise BadInput(f"{path} does not exist") from None
         except OSError as error:
             raise BadInput(f"cannot read {path}: {error.strerror}") from None
-        self.unit = "line"
         if path.suffix == ".parquet":
             self.unit = "row"
             self._file = spelled_out(path, self._file)
@@ -62,13 +70,19 @@ class Lines:
 
     def wrong(self, number: int, what: str) -> BadInput:
         """Return the error about one line."""
-        return BadInput(f"{self.path}, {self.unit} {number}: {what}")
+        return BadInput(f"{self.name}, {self.unit} {number}: {what}")
 
     def _parsed(self, number: int, raw: bytes) -> dict[str, Any]:
         try:
             return parsed(raw)
         except ValueError as error:
             raise self.wrong(number, str(error)) from None
+
+
+def _kept(stream: IO[bytes]) -> IO[bytes]:
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    shutil.copyfileobj(stream, spool)
+    return spool
 
 
 def parsed(raw: bytes) -> dict[str, Any]:

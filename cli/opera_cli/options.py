@@ -10,10 +10,21 @@ import typer
 
 from opera_cli.exits import BadInput
 
+STANDARD = Path("-")
+"""In place of a file: standard input or output."""
+
+
+def _file_or_stdout(out: Path | None) -> Path | None:
+    return None if out == STANDARD else out
+
+
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Write results here (.jsonl or .parquet) instead of to stdout."),
-]
+    typer.Option(
+        "--out", "-o", callback=_file_or_stdout,
+        help="Write results here (.jsonl or .parquet) instead of to stdout, which `-` is, too.",
+    ),
+]  # fmt: skip
 Url = Annotated[
     str | None,
     typer.Option(envvar="OPERA_REWARD_URL", help="A running service; its key is taken from OPERA_API_KEY."),

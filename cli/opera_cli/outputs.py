@@ -44,6 +44,7 @@ class JsonlOutput:
     def open(self, run: dict[str, Any], digest_at: DigestAt) -> int:
         """Take up what is there."""
         self._journal = Journal(self._file, run)
+        self._journal.claim()
         self._journal.resume(digest_at, self._seen)
         return self._journal.done
 
@@ -67,8 +68,9 @@ class ParquetOutput:
 
     def open(self, run: dict[str, Any], digest_at: DigestAt) -> int:
         """Take up what is there, also a whole file."""
-        spelled = self._file.exists() and not self._partial.exists()
         self._journal = Journal(self._partial, run, shown=self._file)
+        self._journal.claim()
+        spelled = self._file.exists() and not self._partial.stat().st_size
         try:
             if spelled:
                 to_jsonl(self._file, self._partial)
@@ -85,9 +87,9 @@ class ParquetOutput:
 
     def finish(self) -> None:
         """Turn the partial file into Parquet, in one step."""
-        self._journal.close()
         to_parquet(self._partial, self._file)
         self._partial.unlink()
+        self._journal.close()
 
 
 class StdoutOutput:
@@ -128,7 +130,7 @@ def output_for(out: Path | None, source: Path, seen: Seen, show: Seen | None = N
     """
     if out is None:
         return StdoutOutput(seen, show)
-    if out.exists() and out.samefile(source):
+    if out.exists() and source.exists() and out.samefile(source):
         raise BadInput(f"{out} is the input file; choose another -o")
     if out.is_dir():
         raise BadInput(f"{out} is a directory; give a file name for -o")

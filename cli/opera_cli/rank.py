@@ -20,7 +20,10 @@ from opera_client import AsyncRewardClient, OperaError, RankItem
 
 def rank(
     file: Annotated[
-        Path, typer.Argument(help="Items to rank, .jsonl or .parquet.", metavar="FILE", show_default=False)
+        Path,
+        typer.Argument(
+            help="Items to rank, .jsonl or .parquet; - is standard input.", metavar="FILE", show_default=False
+        ),
     ],
     out: Out = None,
     url: Url = None,

@@ -13,7 +13,7 @@ import typer
 from opera_cli.batch import Job, Tally, error_of, work
 from opera_cli.exits import BadInput, Exit, one_line_errors
 from opera_cli.journal import Record
-from opera_cli.options import Concurrency, Engine, Model, Out, Timeout, Url, parse_config
+from opera_cli.options import STANDARD, Concurrency, Engine, Model, Out, Timeout, Url, parse_config
 from opera_cli.outputs import output_for
 from opera_cli.plotting import PlotPage
 from opera_cli.source import GroupSource
@@ -25,7 +25,12 @@ from opera_client.wire import Detail
 
 def score(
     file: Annotated[
-        Path, typer.Argument(help="Groups or flat rows, .jsonl or .parquet.", metavar="FILE", show_default=False)
+        Path,
+        typer.Argument(
+            help="Groups or flat rows, .jsonl or .parquet; - is standard input.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ],
     out: Out = None,
     plot: Annotated[Path | None, typer.Option(help="Also write one self-contained HTML page.")] = None,
@@ -99,6 +104,8 @@ def _with_ray(
         raise BadInput("--ray runs engines of its own; leave --url and OPERA_REWARD_URL out")
     if out is None:
         raise BadInput("--ray needs -o: a .jsonl or .parquet file, or a folder for the parts")
+    if file == STANDARD:
+        raise BadInput("--ray reads a file or folder that all workers see, not standard input")
     if page is not None:
         raise BadInput("--plot draws few groups; leave it or --ray out")
     return score_data_set(file, out, settings, target, Workers(workers, gpus)).code

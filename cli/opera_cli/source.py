@@ -70,7 +70,7 @@ class GroupSource:
                 self._add_row(number, offset, line)
         _not_empty(self._lines, len(self._offsets))
         if ignored:
-            say(f"{path}: fields that are not used: {', '.join(sorted(ignored))}")
+            say(f"{self._lines.name}: fields that are not used: {', '.join(sorted(ignored))}")
         self._flat.clear()
         self._ids.clear()
 
@@ -173,7 +173,7 @@ def _checked(lines: Lines, number: int, kind: type[Item], line: dict[str, Any], 
 
 def _not_empty(lines: Lines, count: int) -> None:
     if not count:
-        raise BadInput(f"{lines.path} is empty; one JSON object a line is needed")
+        raise BadInput(f"{lines.name} is empty; one JSON object a line is needed")
 
 
 def _hash(value: object, tag: bool) -> bytes:

@@ -22,6 +22,7 @@ def write(path: Path, wanted: list[dict], stop: int | None = None, run: dict = R
     """Go on with `path` until `stop` results are there; return every record that was seen."""
     seen = []
     journal = Journal(path, run)
+    journal.claim()
     journal.resume(lambda at: f"digest-{at}" if at < len(wanted) else None, seen.append)
     todo = range(journal.done, len(wanted) if stop is None else stop)
     seen += [journal.append(f"digest-{at}", wanted[at]) for at in todo]

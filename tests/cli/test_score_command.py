@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from tests.client.toy import MODEL, group, refusal, toy_reward
@@ -228,6 +229,52 @@ def test_an_out_of_other_weights_settings_or_input_is_never_continued(cli, url, 
     assert done.returncode == 2
     assert 'weight_version "7", not "8"' in done.stderr
     assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_of_two_commands_with_one_out_the_second_is_refused_and_harms_nothing(
+    cli, url, service, groups, tmp_path, name
+):
+    out = tmp_path / name
+    service.delay = lambda: 0.1
+    command = [sys.executable, "-m", "opera_cli", "score", groups, "-o", out, "--url", url, "--concurrency", "1"]
+    first = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    growing = out if name.endswith("jsonl") else out.with_name(out.name + ".partial.jsonl")
+    while not growing.exists() or not growing.read_bytes():
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = cli("score", groups, "-o", out, "--url", url)
+    assert first.poll() is None, "the first had ended already"
+    assert second.returncode == 2
+    assert second.stderr.splitlines()[-1] == (
+        f"opera-reward score: {growing} is being written by another command; wait for it, or choose another -o"
+    )
+    service.delay = lambda: 0.0
+    assert first.communicate(timeout=60)[1].endswith(f"-> {out}\n")
+    assert first.returncode == 0
+    assert cli("score", groups, "-o", out, "--url", url).returncode == 0  # it is free again
+    if name.endswith("jsonl"):
+        assert rewards(read_jsonl(out)) == EXPECTED
+
+
+def test_a_dash_is_standard_input_and_output(url, groups, tmp_path):
+    command = [sys.executable, "-m", "opera_cli", "score", "-", "-o", "-", "--url", url]
+    with groups.open() as given:
+        done = subprocess.run(
+            command, stdin=given, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    assert rewards(json.loads(line) for line in done.stdout.splitlines()) == EXPECTED
+    assert not (tmp_path / "-").exists()
+
+
+def test_what_is_wrong_in_standard_input_is_told_by_line(url, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "opera_cli", "score", "-", "--url", url],
+        input="\n[]\n", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "standard input, line 2: a JSON object is needed" in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"my notes", b"my notes\n", b'{"a": 1}\n', b"\x00\xff"])

@@ -16,6 +16,7 @@ from typing import Any
 
 from opera_cli.batch import Tally
 from opera_cli.exits import BadInput, missing_extra, say
+from opera_cli.lock import claimed
 from opera_cli.ray_data.chunks import Chunk, cut, files_of
 from opera_cli.ray_data.parts import Parts
 from opera_cli.ray_data.steps import Row, Scorer, count, gather, look, rows
@@ -44,6 +45,22 @@ def score_data_set(source: Path, out: Path, settings: dict[str, Any], target: Ta
     if not is_folder(out) and out.exists():
         raise BadInput(f"{out} is there already; choose another -o, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        tally, groups = _into(folder, out, files, source, settings, target, workers)
+    say(tally.line(groups, time.monotonic() - started) + f" -> {out}")
+    return tally
+
+
+def _into(
+    folder: Path,
+    out: Path,
+    files: list[Path],
+    source: Path,
+    settings: dict[str, Any],
+    target: Target,
+    workers: Workers,
+) -> tuple[Tally, int]:
+    """Return what came out, and how many groups there were."""
     parts = Parts(folder.resolve())
     parts.agree("input", {"input": _fingerprint(files)})
     parts.agree("settings", {**settings, "engine": target.engine, "model": target.model})
@@ -54,8 +71,7 @@ def score_data_set(source: Path, out: Path, settings: dict[str, Any], target: Ta
     parts.tidy()
     if not is_folder(out):
         parts.join(len(plan.chunks), out)
-    say(tally.line(sum(plan.groups), time.monotonic() - started) + f" -> {out}")
-    return tally
+    return tally, sum(plan.groups)
 
 
 def is_folder(out: Path) -> bool:

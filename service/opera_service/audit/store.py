@@ -92,8 +92,8 @@ def _for_its_owner_only(path: Path) -> None:
             path.chmod(0o600)
         except OSError as error:
             raise NotAnAuditLog(
-                f"{path} can be read by others (mode {stat.S_IMODE(mode):03o}) and holds prompts and answers, and its "
-                f"mode cannot be changed ({error.strerror}); make it 600 or name another file"
+                f"{path} can be read by others (mode {stat.S_IMODE(mode):03o}) and its mode cannot be changed "
+                f"({error.strerror}); it is to hold prompts and answers: make it 600, or name another file"
             ) from None
 
 

@@ -22,8 +22,8 @@ from opera_service.audit.target import LogFile, Spoiled, Target
 logger = logging.getLogger(__name__)
 
 Loss = Literal["queue_full", "unwritten", "unwritable", "spoiled"]
-"""Why trajectories are not in the log: it could not be written for too long; nor at the end; they never could; they
-were written, and then something else wrote into that file (a copy of it may hold them)."""
+"""Why trajectories are not in the log: it could not be written for too long; nor at the end; they never could;
+they were written, and then something else wrote into that file (a copy of it may hold them)."""
 BATCH = 256
 """Groups of one transaction at most."""
 
@@ -144,8 +144,8 @@ class AuditLog:
             except Spoiled as error:
                 self.lost["spoiled"] += error.trajectories
                 self.failures += 1
-                logger.warning("the audit log %s was changed by something else: %s; %d trajectories were in it, a new "
-                               "file is begun", self._target, error, error.trajectories)  # fmt: skip
+                logger.warning("the audit log %s was changed by something else: %s; %d trajectories were in it, "
+                               "a new file is begun", self._target, error, error.trajectories)  # fmt: skip
                 continue
             except Exception as error:  # noqa: BLE001  whatever it is, the thread lives on
                 self._target.forget()
