@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 import uvicorn
 
-from opera_service.api.app import create_app
 from opera_service.engines.base import Engine
-from opera_service.pipelines.service import Service
+from opera_service.server.app import create_app
+from opera_service.server.backends import Backend
 from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 from scoring_work import PROMPT
@@ -84,9 +84,12 @@ async def compare(engine: Engine, other: Engine, point: tuple[int, ...]) -> Serv
 
 @asynccontextmanager
 async def _served(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
-    service = Service(engine, ByteTokenizer())
-    app = create_app(Settings(engine="dummy"), service=service)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+    app = create_app(Settings(engine="dummy"), backend=Backend(engine, ByteTokenizer()))
+    app.state.lifecycle.start()
+    runtime = await app.state.lifecycle.ready()
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
+    )  # the engine is closed elsewhere
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  uvicorn tells nobody
         await asyncio.sleep(0.01)
@@ -95,7 +98,7 @@ async def _served(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
         yield client
     server.should_exit = True
     await serving
-    await service.tree_dispatcher.aclose()
+    await runtime.tree_dispatcher.aclose()
 
 
 async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[dict[str, Any], float]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import uvicorn
 
-from opera_service.api.app import create_app
 from opera_service.engines.base import Engine
-from opera_service.pipelines.service import Service
+from opera_service.server.app import create_app
+from opera_service.server.backends import Backend
 from opera_service.server.command import SWITCH_INTERVAL_S
 from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
@@ -40,9 +40,9 @@ class Answer:
 @asynccontextmanager
 async def serving(engine: Engine, *, weights: Path | None = None) -> AsyncIterator[str]:
     """Yield the URL of a service without a cache; it takes weights from the folder `weights`."""
-    service = Service(engine, ByteTokenizer(), cache_bytes=0)
-    settings = Settings(engine="dummy", policy_root=(weights,) if weights else ())
-    server = uvicorn.Server(uvicorn.Config(create_app(settings, service=service), port=0, log_level="warning"))
+    settings = Settings(engine="dummy", cache_mb=0, policy_root=(weights,) if weights else ())
+    app = create_app(settings, backend=Backend(engine, ByteTokenizer()))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     running = asyncio.create_task(server.serve())
     while not server.started:

@@ -31,7 +31,7 @@ def service_app(settings: Mapping[str, Any], rollout: Any = None) -> App:
         InvalidRequest: there is no such setting, or it cannot have this value.
     """
     try:
-        api = importlib.import_module("opera_service.api.app")
+        server = importlib.import_module("opera_service.server.app")
         config = importlib.import_module("opera_service.server.settings")
     except ModuleNotFoundError as error:
         raise NotSupported(
@@ -39,7 +39,7 @@ def service_app(settings: Mapping[str, Any], rollout: Any = None) -> App:
             "pip install 'opera-reward[server]', or give the url of a running one"
         ) from None
     try:
-        app: App = api.create_app(config.Settings(**settings), rollout=rollout)
+        app: App = server.create_app(config.Settings(**settings), rollout=rollout)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))

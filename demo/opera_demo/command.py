@@ -21,9 +21,9 @@ from opera_client.errors import OperaError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from opera_client.wire import RewardResult
+    from opera_client.wire import RewardResult, ServedModel
     from opera_demo.rollouts import Rollout
-    from opera_service.pipelines.service import Service
+    from opera_service.server.backends import Backend
     from opera_service.server.settings import Settings
 
 
@@ -55,7 +55,7 @@ async def _demo(options: argparse.Namespace) -> None:
     from opera_client import AsyncRewardClient
     from opera_demo import rollouts, show
     from opera_demo.world import tasks
-    from opera_service.server.build import build_service
+    from opera_service.server.backends import load_backend
     from opera_service.server.settings import Settings
 
     options.out.mkdir(parents=True, exist_ok=True)
@@ -63,14 +63,13 @@ async def _demo(options: argparse.Namespace) -> None:
     console.print(show.INTRODUCTION)
     # Given here, so that no OPERA_... variable of a real service changes the demo.
     settings = Settings(engine="torch", model=options.model, api_keys=(), api_key_file=None, weight_version="0")
-    service = await asyncio.to_thread(build_service, settings)
-    async with _serving(settings, service) as url:
-        model = service.served_model()
+    backend = await asyncio.to_thread(load_backend, settings)
+    async with _serving(settings, backend) as (url, model):
         served = f"{url}: model {model.name}, {model.dtype}, engine {model.engine} ({model.route})"
         console.print(show.facts({"Service": served}))
         start = time.perf_counter()
         asked = tasks("test", 4, seed=options.seed)
-        sampled = await rollouts.sample(service.engine, service.tokenizer, asked, count=4, seed=options.seed)
+        sampled = await rollouts.sample(backend.engine, backend.tokenizer, asked, count=4, seed=options.seed)
         drawn = f"4 different responses to each of {len(asked)} questions the model never saw"
         console.print(show.facts({"Sampling": f"{drawn}, {time.perf_counter() - start:.1f} s"}))
         start = time.perf_counter()
@@ -84,11 +83,11 @@ async def _demo(options: argparse.Namespace) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _serving(settings: Settings, service: Service) -> AsyncIterator[str]:
-    """Serve on a free port of the loopback while the block runs; yields the address."""
+async def _serving(settings: Settings, backend: Backend) -> AsyncIterator[tuple[str, ServedModel]]:
+    """Serve on a free port of the loopback while the block runs; yields the address and what is served there."""
     import uvicorn
 
-    from opera_service.api.app import create_app
+    from opera_service.server.app import create_app
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -96,11 +95,12 @@ async def _serving(settings: Settings, service: Service) -> AsyncIterator[str]:
             yield  # Ctrl-C is the demo's to handle: it ends the block, and that ends the server
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        app = create_app(settings, service=service)
+        app = create_app(settings, backend=backend)
         server = Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            runtime = await app.state.lifecycle.ready()
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", runtime.served_model()
         finally:
             server.should_exit = True
             await serving

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 Message = MutableMapping[str, Any]

@@ -17,7 +17,7 @@ from opera_adapters.groups import GroupMember, GroupReward, filled, members
 from opera_client import RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, Timing, TrajectoryResult, Usage
-from opera_service.pipelines.group_batch import Rewarded
+from opera_service.pipelines.member_reward import MemberReward
 from opera_service.pipelines.openrlhf import sample_of
 
 QUESTION = {"prompt": "What is 17 + 25?\n", "reference": "42"}
@@ -137,9 +137,9 @@ def _result(reward: float | None) -> TrajectoryResult | None:
     return TrajectoryResult(id="a", status="ok", reward=reward, components={"relative": 0.5})
 
 
-def _rewarded(reward: float | None, group: tuple[float, ...], size: int) -> Rewarded:
+def _rewarded(reward: float | None, group: tuple[float, ...], size: int) -> MemberReward:
     failed = reward is None
-    return Rewarded(
+    return MemberReward(
         MemberResult(
             id="a", status="error" if failed else "ok", reward=reward,
             components=None if failed else {"relative": 0.5},

@@ -14,7 +14,7 @@ import uvicorn
 from opera_client import AsyncRewardClient, RewardClient
 from opera_client.errors import ContextTooLong, InvalidRequest, NotFound, OperaError, WeightVersionMismatch
 from opera_client.wire import RewardResult
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 GROUPS = [

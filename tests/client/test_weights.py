@@ -12,7 +12,7 @@ from safetensors.numpy import load, save, save_file
 from opera_client import AsyncRewardClient, RewardClient
 from opera_client._weights import WeightBody
 from opera_client.errors import CanaryMismatch, Forbidden, InvalidRequest, InvalidWeights
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 
@@ -112,9 +112,9 @@ async def test_a_busy_service_is_asked_again():
     app = create_app(Settings(engine="dummy"))
     async with AsyncRewardClient.in_process(app) as client:
         await client.health()
-        service = app.state.lifecycle.service
-        with service.weights.turn():
+        runtime = app.state.lifecycle.runtime
+        with runtime.weights.turn():
             pushing = asyncio.create_task(client.push_weights(salted(1), "1"))
-            while b'outcome="policy_busy"' not in service.metrics.render():  # noqa: ASYNC110
+            while b'outcome="policy_busy"' not in runtime.metrics.render():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (await pushing).changed

@@ -66,16 +66,16 @@ def test_rewards_follow_the_right_answers_that_no_reward_has_seen(shown):
 
 
 async def test_the_same_seed_samples_the_same_responses_and_another_does_not():
-    from opera_service.server.build import build_service
+    from opera_service.server.backends import load_backend
     from opera_service.server.settings import Settings
 
-    service = build_service(Settings(engine="torch", model=None))
+    backend = load_backend(Settings(engine="torch", model=None))
     asked = tasks("test", 2, seed=5)
     first, again, other = [
-        [one.group for one in await rollouts.sample(service.engine, service.tokenizer, asked, count=3, seed=seed)]
+        [one.group for one in await rollouts.sample(backend.engine, backend.tokenizer, asked, count=3, seed=seed)]
         for seed in (1, 1, 2)
     ]
-    await service.aclose()
+    await backend.engine.aclose()
     assert first == again
     assert first != other
 

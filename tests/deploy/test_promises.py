@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 from .cluster import (

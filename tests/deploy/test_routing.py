@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from opera_client._routing import GROUP_HEADER
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 from .cluster import ROOT, Object, container_of, helm, one, with_components

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import load_file, save
 
-from opera_service.api.app import create_app
 from opera_service.engines.torch.engine import TorchEngine
-from opera_service.pipelines.service import Service
+from opera_service.server.app import create_app
+from opera_service.server.backends import Backend
 from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
@@ -33,15 +33,17 @@ THOUGHTS = [
 @asynccontextmanager
 async def served(engine, **settings) -> AsyncIterator[httpx.AsyncClient]:
     """An app around `engine`, which it does not close. The byte tokenizer's ids fit the tiny model's 512."""
-    service = Service(engine, ByteTokenizer(), cache_bytes=0)  # what comes again is the engine's business here
-    app = create_app(Settings(engine="dummy", **settings), service=service)
+    # What comes again is the engine's business here.
+    app = create_app(Settings(engine="dummy", cache_mb=0, **settings), backend=Backend(engine, ByteTokenizer()))
+    app.state.lifecycle.start()
+    runtime = await app.state.lifecycle.ready()
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://app", timeout=120) as client:
         yield client
-    await service.sampling_dispatcher.aclose()
-    await service.tree_dispatcher.aclose()
-    await app.state.lifecycle.members.aclose()
-    app.state.lifecycle.spool.close()
+    await runtime.gatherer.aclose()
+    await runtime.sampling_dispatcher.aclose()
+    await runtime.tree_dispatcher.aclose()
+    runtime.updates.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -18,46 +18,60 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
-from opera_client.wire import ExpandResult, RankResult, RewardResult, ScoreResult, Timing, Usage
 from opera_service.api.authenticator import given_key
 from opera_service.api.body import SMALL, dump, read_body
-from opera_service.api.idempotency import Answered
-from opera_service.pipelines.member import Members
-from opera_service.pipelines.service import Service
-from opera_service.server.lifecycle import Lifecycle
+from opera_service.api.idempotency import SerializedAnswer
+from opera_service.api.state import runtime_of, state_of
+from opera_service.pipelines.costed import Costed, CostedResult
+from opera_service.pipelines.runtime import Runtime
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
-Result = TypeVar("Result", RewardResult, RankResult, ExpandResult, ScoreResult)
+Sent = TypeVar("Sent", bound=BaseModel, contravariant=True)
 DEADLINE = "X-Request-Deadline"
 IDEMPOTENCY_KEY, REPLAYED = "Idempotency-Key", "Idempotency-Replayed"
 SMALL_ANSWER = 2_000
 """Log-probs up to which an answer is serialised on the event loop."""
 
 
-def lifecycle_of(request: Request) -> Lifecycle:
-    """Return the app's lifecycle."""
-    lifecycle: Lifecycle = request.app.state.lifecycle
-    return lifecycle
+@dataclass(frozen=True)
+class Call(Generic[Body]):
+    """One scoring request, read."""
+
+    request: Request
+    runtime: Runtime
+    body: Body
+    deadline: float | None
+    """A time of the runtime's clock, after which the answer is of no use."""
 
 
-def service_of(request: Request) -> Service:
-    """Return the app's service. Raises `Unavailable` while it is starting."""
-    return lifecycle_of(request).service
+class Pipeline(Protocol[Sent]):
+    """What computes an answer."""
+
+    def __call__(
+        self, runtime: Runtime, request: Sent, /, *, deadline: float | None
+    ) -> Coroutine[Any, Any, Costed | CostedResult]:
+        """Return the answer. `deadline` is a time of the runtime's clock."""
+        ...
 
 
-def members_of(request: Request) -> Members:
-    """Return where the app's groups gather. Raises `Unavailable` while it is starting."""
-    return lifecycle_of(request).members
+async def receive(request: Request, model: type[Body], *, timeout_s: float | None = None) -> Call[Body]:
+    """Read a scoring request whose body is `model`; it has `timeout_s` unless the body says so itself.
+
+    Raises `Unavailable` while the service is starting, and what `read` raises.
+    """
+    runtime = runtime_of(request)
+    body = await read(request, model)
+    timeout_s = getattr(body, "timeout_s", timeout_s)
+    return Call(request, runtime, body, runtime.deadline(timeout_s, _unix_deadline(request)))
 
 
 async def read(request: Request, model: type[Body]) -> Body:
     """Return the body as `model`; see `read_body` for its errors."""
-    return await read_body(request, model, limit=lifecycle_of(request).settings.max_body_bytes)
+    return await read_body(request, model, limit=state_of(request).options.max_body_bytes)
 
 
-def deadline_of(request: Request, timeout_s: float | None) -> float | None:
-    """Return the earlier of `timeout_s` from now and the header's absolute unix time, on the service's clock."""
+def _unix_deadline(request: Request) -> float | None:
     header = request.headers.get(DEADLINE)
     try:
         unix = None if header is None else float(header)
@@ -65,10 +79,35 @@ def deadline_of(request: Request, timeout_s: float | None) -> float | None:
         unix = math.nan
     if unix is not None and not math.isfinite(unix):
         raise InvalidRequest(f"{DEADLINE} is {header!r}; give unix seconds, such as 1767225600.5", field=DEADLINE)
-    return service_of(request).deadline(timeout_s, unix)
+    return unix
 
 
-async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def respond(call: Call[Body], pipeline: Pipeline[Body], *, replays: bool = True) -> Response:
+    """Answer with what `pipeline` makes, and with its cost in headers.
+
+    With `replays`, what was made before for the same `Idempotency-Key` and body on these weights is given again.
+    Raises what `pipeline` raises, `InvalidRequest` for an unfit key, `IdempotencyKeyReused`.
+    """
+    request = call.request
+    key = _idempotency_key(request) if replays else None
+
+    async def compute() -> SerializedAnswer:
+        made = await pipeline(call.runtime, call.body, deadline=call.deadline)
+        return await _serialized(request, made if isinstance(made, Costed) else Costed.of(made))
+
+    if key is None:
+        answer, again = await _until_gone(request, compute()), False
+    else:
+        fingerprint = await asyncio.to_thread(_fingerprint, call.body)
+        name = request.url.path, sha256(given_key(request.headers).encode()).digest(), key
+        cache = state_of(request).idempotency
+        answering = cache.answer(name, fingerprint, compute, deadline=call.deadline)
+        answer, again = await _until_gone(request, answering)
+    headers = {**answer.headers, **({REPLAYED: "true"} if again else {})}
+    return Response(answer.content, media_type="application/json", headers=headers)
+
+
+async def _until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`; cancel it when the client disconnects, so that its trees leave the queue."""
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_disconnected(request))
@@ -87,49 +126,6 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a pipeline made of a request."""
-
-    answer: BaseModel
-    usage: Usage
-    timing: Timing
-    weight_version: str
-
-
-async def finished(work: Awaitable[Result]) -> Finished:
-    """Return what `work` made."""
-    answer = await work
-    return Finished(answer, answer.usage, answer.timing_ms, answer.model.weight_version)
-
-
-async def reply(
-    request: Request,
-    body: BaseModel,
-    work: Callable[[], Coroutine[Any, Any, Finished]],
-    *,
-    deadline: float | None,
-) -> Response:
-    """Answer with what `work` makes, or made before for the same `Idempotency-Key` and body on these weights.
-
-    Raises what `work` raises, `InvalidRequest` for an unfit key, `IdempotencyKeyReused`.
-    """
-    key = _idempotency_key(request)
-
-    async def compute() -> Answered:
-        return await _answered(request, await work())
-
-    if key is None:
-        answered, again = await until_gone(request, compute()), False
-    else:
-        fingerprint = await asyncio.to_thread(_fingerprint, body)
-        name = request.url.path, sha256(given_key(request.headers).encode()).digest(), key
-        answers = lifecycle_of(request).idempotency.answer(name, fingerprint, compute, deadline=deadline)
-        answered, again = await until_gone(request, answers)
-    headers = {**answered.headers, **({REPLAYED: "true"} if again else {})}
-    return Response(answered.content, media_type="application/json", headers=headers)
-
-
 def _idempotency_key(request: Request) -> str | None:
     header = request.headers.get(IDEMPOTENCY_KEY)
     if header is None:
@@ -146,19 +142,13 @@ def _fingerprint(body: BaseModel) -> bytes:
     return sha256(body.model_dump_json(exclude={"timeout_s"}).encode()).digest()
 
 
-async def respond(request: Request, answer: BaseModel, usage: Usage, timing: Timing) -> Response:
-    """Return `answer` as JSON with the cost headers."""
-    answered = await _answered(request, Finished(answer, usage, timing, ""))
-    return Response(answered.content, media_type="application/json", headers=answered.headers)
-
-
-async def _answered(request: Request, done: Finished) -> Answered:
-    usage, timing = done.usage, done.timing
+async def _serialized(request: Request, made: Costed) -> SerializedAnswer:
     # Answers grow with what was asked; small requests can ask for many numbers, but not for large texts.
-    large = usage.scored_tokens > SMALL_ANSWER or int(request.headers.get("content-length", SMALL + 1)) > SMALL
+    sent = int(request.headers.get("content-length", SMALL + 1))
     headers = {
-        "X-Queue-Ms": f"{timing.queue:.3f}",
-        "X-Engine-Ms": f"{timing.engine:.3f}",
-        "X-Tokens-Computed": str(usage.tokens_computed),
+        "X-Queue-Ms": f"{made.timing.queue:.3f}",
+        "X-Engine-Ms": f"{made.timing.engine:.3f}",
+        "X-Tokens-Computed": str(made.usage.tokens_computed),
     }
-    return Answered(await dump(done.answer, large=large), headers, done.weight_version)
+    content = await dump(made.answer, large=made.usage.scored_tokens > SMALL_ANSWER or sent > SMALL)
+    return SerializedAnswer(content, headers, made.weight_version)

@@ -1,14 +1,9 @@
-"""The HTTP app: routes, envelope, lifespan, docs.
-
-In process, without a port: `app = create_app(Settings(engine="dummy"))`, then either
-`async with app.router.lifespan_context(app):` around calls through `httpx.ASGITransport(app)`, or any ASGI server.
-Entering the lifespan loads the model and waits for it; leaving it finishes queued work and frees the engine.
-"""
+"""The HTTP app: routes, envelope, docs. It knows no setting; what it serves, it is told."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -18,7 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from opera_service.api.authenticator import Authenticator
 from opera_service.api.describing import error_table, install_openapi
+from opera_service.api.idempotency import IdempotencyCache
 from opera_service.api.middleware import RequestMiddleware, on_http_exception
+from opera_service.api.options import ApiOptions
 from opera_service.api.routes import (
     completions,
     expand,
@@ -34,11 +31,8 @@ from opera_service.api.routes import (
     tokenizer,
     weight_transfer,
 )
-from opera_service.pipelines.service import Service
-from opera_service.server.lifecycle import Lifecycle
-from opera_service.server.settings import Settings
-from opera_service.server.zero_series import show_zeros
-from opera_vllm.asking import RolloutVllm
+from opera_service.api.state import ApiState, Lifecycle
+from opera_service.observability.observers import Observers
 
 _ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
 
@@ -49,33 +43,24 @@ A scoring request may carry `X-Request-Deadline`, in unix seconds. Errors have o
 """
 
 
-def create_app(
-    settings: Settings | None = None,
-    *,
-    service: Service | None = None,
-    rollout: RolloutVllm | None = None,
-    wait: bool = True,
+def create_api(
+    lifecycle: Lifecycle,
+    options: ApiOptions,
+    authenticator: Authenticator,
+    observers: Observers,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
-    """Return the ASGI app.
-
-    `settings` default to the environment's. `service` is served instead of a newly loaded one; the app closes
-    it. `rollout`, a trainer's own vLLM, scores instead of an engine of the service's. With `wait=False` the
-    lifespan begins before the model is loaded, and until then requests get 503.
-    """
-    settings = settings or Settings()
-    lifecycle = Lifecycle(settings, service, rollout)
-    show_zeros(lifecycle.metrics)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        lifecycle.start()
-        try:
-            if wait:
-                await lifecycle.ready()
-            yield
-        finally:
-            await lifecycle.stop()
-
+    """Return the ASGI app over whatever `lifecycle` says is there. Until it has a runtime, requests get 503."""
+    state = ApiState(
+        lifecycle,
+        options,
+        authenticator,
+        observers.metrics,
+        IdempotencyCache(
+            options.replay_bytes, options.keep_replays_s, lambda: lifecycle.runtime.engine.info.weight_version
+        ),
+    )
+    observers.metrics.watch_counted(state.idempotency.gauges, state.idempotency.counters)
     # Swagger UI comes from the package, not from a CDN: /docs works without the internet.
     app = FastAPIOffline(
         title="opera-reward",
@@ -86,8 +71,7 @@ def create_app(
         docs_url="/docs",
         redoc_url=None,
     )
-    app.state.lifecycle = lifecycle
-    app.state.authenticator = authenticator = Authenticator(settings)
+    app.state.api = state
     for family in (
         reward,
         member,
@@ -105,12 +89,12 @@ def create_app(
     ):
         app.include_router(family.router)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(RequestMiddleware, lifecycle=lifecycle, authenticator=authenticator)
-    if settings.cors_origin:
+    app.add_middleware(RequestMiddleware, state=state, tracing=observers.tracing)
+    if options.cors_origins:
         # Outermost: a browser asks beforehand, without a key. Weights are not a web page's business.
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origin,
+            allow_origins=options.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=[
                 "Authorization",

@@ -1,67 +1,16 @@
 """Who may call, and who may replace the weights: API keys, admin keys, and what is open without any.
 
-Keys are kept and compared as digests, so that comparing takes the same time for any key. Files of keys are read
-again when they change. It knows headers and settings; no route's content.
+It knows headers and key rings; no route's content.
 """
 
 from __future__ import annotations
 
-import hmac
-import logging
-from collections.abc import Sequence
-from hashlib import sha256
-from pathlib import Path
-
 from fastapi import Request
-from pydantic import SecretStr
 from starlette.datastructures import Headers
 
 from opera_client.errors import Forbidden, OperaError, Unauthorized
+from opera_service.api.key_ring import KeyRing
 from opera_service.api.loopback import is_loopback
-from opera_service.server.settings import Settings, SettingsError, read_keys
-
-logger = logging.getLogger(__name__)
-
-
-class KeyRing:
-    """Keys given at the start, and those in one file."""
-
-    def __init__(self, keys: Sequence[SecretStr], field: str, file: Path | None) -> None:
-        """`field` is the file's setting. Raises `SettingsError` when it cannot be read now."""
-        self._own = _digests([key.get_secret_value() for key in keys])
-        self._field, self._file = field, file
-        self._stamp = self._stamp_now()
-        self._read = _digests(read_keys(field, file))
-
-    def __bool__(self) -> bool:
-        """Whether keys are asked for at all."""
-        return bool(self._own or self._read)
-
-    def holds(self, key: str) -> bool:
-        """Whether `key` is one of them. A file that became unreadable or empty leaves the keys as they were."""
-        self._read_again_if_changed()
-        digest = sha256(key.encode()).digest()
-        matches = [hmac.compare_digest(digest, known) for known in (*self._own, *self._read)]
-        return any(matches) and bool(key)
-
-    def _read_again_if_changed(self) -> None:
-        stamp = self._stamp_now()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._read = _digests(read_keys(self._field, self._file))
-        except SettingsError as error:
-            logger.error("the keys stay as they were: %s", error)
-
-    def _stamp_now(self) -> tuple[int, ...] | None:
-        if self._file is None:
-            return None
-        try:
-            status = self._file.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Authenticator:
@@ -72,10 +21,9 @@ class Authenticator:
     asked from loopback, without API keys, and not by a web page.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._api = KeyRing(settings.api_keys, "api_key_file", settings.api_key_file)
-        self._admin = KeyRing(settings.admin_keys, "admin_key_file", settings.admin_key_file)
-        self._bound_to_loopback = is_loopback(settings.host)
+    def __init__(self, api: KeyRing, admin: KeyRing, *, bound_to_loopback: bool) -> None:
+        """`bound_to_loopback`: nobody but this machine reaches the service."""
+        self._api, self._admin, self._bound_to_loopback = api, admin, bound_to_loopback
 
     def check(self, headers: Headers) -> None:
         """Raise `Unauthorized` unless a key is given, as Bearer token or X-API-Key, where keys are asked for."""
@@ -105,10 +53,6 @@ def given_key(headers: Headers) -> str:
     """Return the key of a request; a Bearer token goes before X-API-Key."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     return bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-
-
-def _digests(keys: Sequence[str]) -> list[bytes]:
-    return [sha256(key.encode()).digest() for key in keys]
 
 
 def _unauthorized(what: str) -> OperaError:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from opera_client.errors import BodyTooLarge, DeadlineExceeded
 from opera_service.api.bounded_json import parse
@@ -66,3 +67,8 @@ async def dump(answer: BaseModel, *, large: bool) -> bytes:
 
 def _dump(answer: BaseModel) -> bytes:
     return answer.__pydantic_serializer__.to_json(answer)
+
+
+async def small(answer: BaseModel, *, status: int = 200) -> Response:
+    """Return a small answer as JSON."""
+    return Response(await dump(answer, large=False), status_code=status, media_type="application/json")

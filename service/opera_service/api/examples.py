@@ -33,6 +33,8 @@ REWARD_RESULT = {
             "scored": 2,
             "initial_mean_logprob": -5.591708,
             "reference_tokens": 3,
+            "initial_token_logprobs": None,
+            "reference_token_texts": None,
             "trajectories": [
                 {
                     "id": "a",
@@ -67,6 +69,7 @@ REWARD_RESULT = {
                         },
                     ],
                     "token_logprobs": None,
+                    "response_tokens": 49,
                     "flags": [],
                     "error": None,
                 },
@@ -92,6 +95,7 @@ REWARD_RESULT = {
                         }
                     ],
                     "token_logprobs": None,
+                    "response_tokens": 24,
                     "flags": [],
                     "error": None,
                 },
@@ -105,6 +109,7 @@ REWARD_RESULT = {
                     "perplexity": None,
                     "segments": None,
                     "token_logprobs": None,
+                    "response_tokens": None,
                     "flags": [],
                     "error": {
                         "code": "empty_response",

@@ -21,7 +21,7 @@ _ENTRY_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class Answered:
+class SerializedAnswer:
     """A finished answer."""
 
     content: bytes
@@ -37,14 +37,14 @@ class Answered:
 @dataclass(frozen=True)
 class _Kept:
     fingerprint: bytes
-    answer: Answered
+    answer: SerializedAnswer
     until: float
 
 
 @dataclass(eq=False)
 class _Running:
     fingerprint: bytes
-    task: asyncio.Task[Answered]
+    task: asyncio.Task[SerializedAnswer]
     waiting: int = 0
 
 
@@ -72,10 +72,10 @@ class IdempotencyCache:
         self,
         name: Hashable,
         fingerprint: bytes,
-        compute: Callable[[], Coroutine[Any, Any, Answered]],
+        compute: Callable[[], Coroutine[Any, Any, SerializedAnswer]],
         *,
         deadline: float | None = None,
-    ) -> tuple[Answered, bool]:
+    ) -> tuple[SerializedAnswer, bool]:
         """Return the answer of `name`, and whether it was there or under way already; else `compute` it.
 
         Only answers are kept: after an error the next one computes. An answer of other weights than those that
@@ -123,11 +123,11 @@ class IdempotencyCache:
         return kept
 
     def _start(
-        self, name: Hashable, fingerprint: bytes, compute: Callable[[], Coroutine[Any, Any, Answered]]
+        self, name: Hashable, fingerprint: bytes, compute: Callable[[], Coroutine[Any, Any, SerializedAnswer]]
     ) -> _Running:
         running = self._running[name] = _Running(fingerprint, asyncio.create_task(compute()))
 
-        def finish(task: asyncio.Task[Answered]) -> None:
+        def finish(task: asyncio.Task[SerializedAnswer]) -> None:
             if self._running.get(name) is running:
                 del self._running[name]
             if not task.cancelled() and task.exception() is None:
@@ -136,7 +136,7 @@ class IdempotencyCache:
         running.task.add_done_callback(finish)
         return running
 
-    async def _wait(self, name: Hashable, running: _Running, deadline: float | None) -> Answered:
+    async def _wait(self, name: Hashable, running: _Running, deadline: float | None) -> SerializedAnswer:
         running.waiting += 1
         try:
             async with asyncio.timeout(None if deadline is None else deadline - self._clock()):
@@ -154,7 +154,7 @@ class IdempotencyCache:
                 running.task.cancel()
                 self._running.pop(name, None)
 
-    def _keep(self, name: Hashable, fingerprint: bytes, answer: Answered) -> None:
+    def _keep(self, name: Hashable, fingerprint: bytes, answer: SerializedAnswer) -> None:
         self._forget(name)
         if self._keep_s <= 0 or answer.size > self._max_bytes:
             return

@@ -30,10 +30,9 @@ from opera_client.errors import (
     Overloaded,
     Unavailable,
 )
-from opera_service.api.authenticator import Authenticator
+from opera_service.api.state import ApiState
 from opera_service.observability import logs
-from opera_service.observability.tracing import Describe, NoTracing
-from opera_service.server.lifecycle import Lifecycle
+from opera_service.observability.tracing import Describe, NoTracing, Tracing
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("opera_service.access")
@@ -47,11 +46,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 class RequestMiddleware:
     """Wraps the app; `scope["state"]["request_id"]` is the id inside."""
 
-    def __init__(self, app: ASGIApp, *, lifecycle: Lifecycle, authenticator: Authenticator) -> None:
-        self._app = app
-        self._lifecycle = lifecycle
-        self._gate = authenticator
-        self._open = OPEN_PATHS | {"/metrics"} if lifecycle.settings.open_metrics else OPEN_PATHS
+    def __init__(self, app: ASGIApp, *, state: ApiState, tracing: Tracing) -> None:
+        self._app, self._state, self._tracing = app, state, tracing
+        self._open = OPEN_PATHS | {"/metrics"} if state.options.open_metrics else OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; everything else passes."""
@@ -66,7 +63,7 @@ class RequestMiddleware:
         named = logs.request_id.set(request_id)
         quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics"
         try:
-            with (_UNTRACED if quiet else self._lifecycle.tracing).request(headers) as describe:
+            with (_UNTRACED if quiet else self._tracing).request(headers) as describe:
                 await self._answer(scope, receive, send, headers, request_id, describe)
         finally:
             logs.request_id.reset(named)
@@ -85,13 +82,13 @@ class RequestMiddleware:
 
         try:
             if scope["path"] not in self._open and not scope["path"].startswith(OPEN_PREFIX):
-                self._gate.check(headers)
-            with self._lifecycle.metrics.in_flight():
+                self._state.authenticator.check(headers)
+            with self._state.metrics.in_flight():
                 await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
         except asyncio.CancelledError:  # by the server: the request outlasted --drain-timeout
-            if status or not self._lifecycle.draining:
+            if status or not self._state.lifecycle.draining:
                 raise
             gone = Unavailable("the service has shut down before this was answered; send it to another replica")
             gone.retry_after = 1.0
@@ -110,15 +107,15 @@ class RequestMiddleware:
 
     def _refuse(self, error: OperaError, request_id: str) -> Response:
         if isinstance(error, Overloaded):
-            self._lifecycle.metrics.rejected(error.reason)
-            return error_response(error, request_id, status=int(self._lifecycle.settings.overload_status))
+            self._state.metrics.rejected(error.reason)
+            return error_response(error, request_id, status=self._state.options.overload_status)
         if isinstance(error, LimitExceeded):
-            self._lifecycle.metrics.rejected(error.code)
+            self._state.metrics.rejected(error.code)
         return error_response(error, request_id)
 
     def _log(self, request_id: str, scope: Scope, error: Exception) -> None:
         """Log a defect; its message may quote what was sent, so it is left out unless the settings allow it."""
-        if self._lifecycle.settings.log_prompts:
+        if self._state.options.log_prompts:
             logger.error("request %s: %s %s failed", request_id, scope["method"], scope["path"], exc_info=error)
             return
         frames = "".join(traceback.format_tb(error.__traceback__))
@@ -128,7 +125,7 @@ class RequestMiddleware:
     def _count(self, scope: Scope, status: int, seconds: float, describe: Describe) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         status = status or 499  # as in nginx's log: the client went away before the answer
-        self._lifecycle.metrics.request(route, status, seconds)
+        self._state.metrics.request(route, status, seconds)
         about: dict[str, str | int] = {"http.request.method": scope["method"], "http.route": route}
         about |= {"http.response.status_code": status, "opera.request_id": scope["state"]["request_id"]}
         describe(f"{scope['method']} {route}", about)

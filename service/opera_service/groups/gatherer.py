@@ -12,9 +12,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from copy import copy
+from dataclasses import asdict
 from typing import Generic
 
 from opera_client.errors import InternalError, OperaError, Unavailable
+from opera_service.groups.anonymous import AnonymousMembers
 from opera_service.groups.group import Answer, Content, GroupBatch, MemberSubmission
 from opera_service.groups.limits import GroupLimits
 from opera_service.groups.state import Clock, GroupState
@@ -34,6 +36,8 @@ class GroupGatherer(Generic[Content, Answer]):
         weigh: Callable[[Answer], int] = lambda _: 0,
     ) -> None:
         self.state: GroupState[Content, Answer] = GroupState(limits or GroupLimits(), clock, weigh)
+        self.anonymous = AnonymousMembers(self.state, clock)
+        """Places for members whose callers send no ids."""
         self._score = score
         self._clock = clock
         self._rounds: set[asyncio.Task[None]] = set()
@@ -66,6 +70,20 @@ class GroupGatherer(Generic[Content, Answer]):
             return await future
         finally:
             self.state.leave(waiter)
+
+    def gauges(self) -> dict[str, float]:
+        """Return what is held now, for metrics."""
+        state = self.state
+        return {
+            "groups_waiting": state.waiting_groups,
+            "group_places_waiting": state.waiting_members,
+            "group_tokens_waiting": state.waiting_tokens,
+            "group_answers_kept": state.kept_answers,
+        }
+
+    def counters(self) -> dict[str, float]:
+        """Return what has happened so far, for metrics; `GroupCounts` says what each means."""
+        return {f"groups_{name}": count for name, count in asdict(self.state.counts).items()}
 
     def drain(self) -> None:
         """Refuse all who wait for others and all who come, with `Unavailable`; rounds that are out go on."""

@@ -1,7 +1,7 @@
 """Where the time of one request went, as spans: the interface, and the tracing that does nothing.
 
 Stages are told after they ended, in seconds of the service's clock, and belong to the request in whose task they
-are told. It knows no HTTP and no exporter; OpenTelemetry is imported only when somebody asks for traces.
+are told. It knows no HTTP and no exporter.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
-
-from opera_service.server.settings import SettingsError
 
 Describe = Callable[[str, Mapping[str, str | int]], None]
 """Names a span and gives it attributes."""
@@ -46,16 +44,3 @@ class NoTracing:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def open_tracing(endpoint: str | None) -> Tracing:
-    """Return tracing to a collector's OTLP/HTTP address; without one, none. Raises `SettingsError`."""
-    if endpoint is None:
-        return NoTracing()
-    try:
-        from opera_service.observability.otel import OtelTracing
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "opentelemetry":
-            raise
-        raise SettingsError("otlp_endpoint: traces need OpenTelemetry: pip install 'opera-reward[otel]'") from None
-    return OtelTracing.to(endpoint)

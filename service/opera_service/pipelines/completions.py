@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from opera_client.errors import EmptyContext, InvalidRequest, NotFound, NotSupported
 from opera_client.wire import FirstError, TokenIds
+from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.request_context import RequestContext, or_raise
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.scoring.planner import Place, Planner
 from opera_service.scoring.scores import TreeScores
@@ -128,19 +129,19 @@ class _Planned:
 
 
 async def complete(
-    service: Service, request: CompletionRequest, *, deadline: float | None = None
-) -> tuple[CompletionResult, RequestContext]:
-    """Score all prompts; raises the first error, as this form has no errors per prompt."""
-    _check_supported(service, request)
-    service.limits.check_items(len(request.prompts()), "prompt")
-    with RequestContext(service, request, "prompt", deadline=deadline) as context:
-        trees, plans = await context.encode(_plan_all, service, request)
+    runtime: Runtime, request: CompletionRequest, *, deadline: float | None = None, name: str = "cmpl"
+) -> Costed:
+    """Score all prompts; raises the first error, as this form has no errors per prompt. `name` is its id."""
+    _check_supported(runtime, request)
+    runtime.limits.check_items(len(request.prompts()), "prompt")
+    with RequestContext(runtime, request, "prompt", deadline=deadline) as context:
+        trees, plans = await context.encode(_plan_all, runtime, request)
         scores = [or_raise(answer) for answer in await context.score(trees)]
-        choices = await context.read(_read_all, service, request, plans, scores)
+        choices = await context.read(_read_all, runtime, request, plans, scores)
     prompt_tokens = sum(len(plan.ids) for plan in plans)
     written = request.max_tokens * len(plans)
     result = CompletionResult(
-        id="cmpl",
+        id=name,
         created=int(time.time()),
         model=context.model.name,
         choices=choices,
@@ -148,10 +149,10 @@ async def complete(
             prompt_tokens=prompt_tokens, completion_tokens=written, total_tokens=prompt_tokens + written
         ),
     )
-    return result, context
+    return Costed(result, context.usage, context.timing, context.model.weight_version)
 
 
-def _check_supported(service: Service, request: CompletionRequest) -> None:
+def _check_supported(runtime: Runtime, request: CompletionRequest) -> None:
     if request.max_tokens > 1:
         raise NotSupported(
             f"max_tokens is {request.max_tokens} but this endpoint scores and writes at most one token; "
@@ -163,16 +164,16 @@ def _check_supported(service: Service, request: CompletionRequest) -> None:
     for name, neutral in _NEUTRAL.items():
         if getattr(request, name) not in (None, neutral):
             raise NotSupported(f"{name} is not supported; leave it out", field=name)
-    name = service.model().name
+    name = runtime.model().name
     if request.model not in (None, name):
         raise NotFound(f"model {request.model!r} is not served here; {name!r} is", field="model")
 
 
-def _plan_all(service: Service, request: CompletionRequest) -> tuple[list[TokenTree], list[_Planned]]:
-    planner = Planner(service.max_batch_tokens)
+def _plan_all(runtime: Runtime, request: CompletionRequest) -> tuple[list[TokenTree], list[_Planned]]:
+    planner = Planner(runtime.max_batch_tokens)
     plans = [
         _plan(
-            service, request, planner, prompt, "prompt" if isinstance(request.prompt, str) else f"prompt.{index}"
+            runtime, request, planner, prompt, "prompt" if isinstance(request.prompt, str) else f"prompt.{index}"
         )
         for index, prompt in enumerate(request.prompts())
     ]
@@ -182,13 +183,13 @@ def _plan_all(service: Service, request: CompletionRequest) -> tuple[list[TokenT
 
 
 def _plan(
-    service: Service, request: CompletionRequest, planner: Planner, prompt: str | list[int], field: str
+    runtime: Runtime, request: CompletionRequest, planner: Planner, prompt: str | list[int], field: str
 ) -> _Planned:
-    given = service.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
-    ids = service.field_tokenizer.checked(given, field)
+    given = runtime.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
+    ids = runtime.field_tokenizer.checked(given, field)
     if not len(ids):
         raise EmptyContext("the prompt has no tokens; give at least one", field=field)
-    service.field_tokenizer.check_length(field, prompt=len(ids), max_tokens=request.max_tokens)
+    runtime.field_tokenizer.check_length(field, prompt=len(ids), max_tokens=request.max_tokens)
     wanted = request.echo and request.logprobs is not None and len(ids) > 1
     return _Planned(
         ids,
@@ -198,13 +199,13 @@ def _plan(
 
 
 def _read_all(
-    service: Service, request: CompletionRequest, plans: Sequence[_Planned], scores: Sequence[TreeScores]
+    runtime: Runtime, request: CompletionRequest, plans: Sequence[_Planned], scores: Sequence[TreeScores]
 ) -> list[Choice]:
-    return [_read(service, request, index, plan, scores) for index, plan in enumerate(plans)]
+    return [_read(runtime, request, index, plan, scores) for index, plan in enumerate(plans)]
 
 
 def _read(
-    service: Service, request: CompletionRequest, index: int, plan: _Planned, scores: Sequence[TreeScores]
+    runtime: Runtime, request: CompletionRequest, index: int, plan: _Planned, scores: Sequence[TreeScores]
 ) -> Choice:
     ids = plan.ids if request.echo else as_ids([])
     logprobs: list[float | None] = [None] if len(ids) else []
@@ -220,7 +221,7 @@ def _read(
         ids = np.append(ids, as_ids([chosen]))
         logprobs.append(best[chosen])
         tops.append(best)
-    text = TokenText(service.tokenizer, ids)
+    text = TokenText(runtime.tokenizer, ids)
     if request.logprobs is None:
         return Choice(index=index, text=text.text, logprobs=None)
     return Choice(

@@ -25,7 +25,7 @@ from opera_client.wire import (
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.pipelines.rank import Planned, price, put_in_order
 from opera_service.pipelines.request_context import RequestContext
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.runtime import Runtime
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encode_expand import EncodedExpand, encode_expand
@@ -69,14 +69,14 @@ class _Sampled:
     """Branches that have tokens, in the order of the plan's queries."""
 
 
-async def expand(service: Service, request: ExpandRequest, *, deadline: float | None = None) -> ExpandResult:
-    """Sample and order the branches of every item. `deadline` is a time of the service's clock.
+async def expand(runtime: Runtime, request: ExpandRequest, *, deadline: float | None = None) -> ExpandResult:
+    """Sample and order the branches of every item. `deadline` is a time of the runtime's clock.
 
     Raises `InvalidRequest` when more than `MAX_NEW_TOKENS` are asked for, `WeightVersionMismatch`, `Unavailable`
     when the weights changed between sampling and ranking, the first item's error when none could be sampled.
     """
-    service.limits.check_items(len(request.items))
-    service.limits.check_branches([item.n for item in request.items], "n")
+    runtime.limits.check_items(len(request.items))
+    runtime.limits.check_branches([item.n for item in request.items], "n")
     new_tokens = sum(item.n * item.max_tokens for item in request.items)
     if new_tokens > MAX_NEW_TOKENS:
         raise InvalidRequest(
@@ -85,7 +85,7 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
             field="items",
         )
     with RequestContext(
-        service,
+        runtime,
         request,
         "items",
         run_id=request.run_id,
@@ -93,11 +93,11 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
         deadline=deadline,
         new_tokens=new_tokens,
     ) as context:
-        asked = await context.encode(_ask_all, service, request.items)
+        asked = await context.encode(_ask_all, runtime, request.items)
         good = [one for one in asked if isinstance(one, _Asked)]
         found = iter(await context.generate([one.requests for one in good]) if good else [])
         answers = [one if isinstance(one, OperaError) else next(found) for one in asked]
-        sampled = await service.in_thread(_cut_all, service, asked, answers)
+        sampled = await runtime.in_thread(_cut_all, runtime, asked, answers)
         scores = await context.score([one.plan.tree if isinstance(one, _Sampled) else None for one in sampled])
         items = await context.read(_read_all, context, request.items, sampled, scores)
     return ExpandResult(
@@ -108,25 +108,25 @@ async def expand(service: Service, request: ExpandRequest, *, deadline: float | 
     )
 
 
-def _ask_all(service: Service, items: Sequence[ExpandItem]) -> list[_Asked | OperaError]:
+def _ask_all(runtime: Runtime, items: Sequence[ExpandItem]) -> list[_Asked | OperaError]:
     asked: list[_Asked | OperaError] = []
     for index, item in enumerate(items):
         try:
-            asked.append(_ask(service, item, encode_expand(item, index, service.field_tokenizer)))
+            asked.append(_ask(runtime, item, encode_expand(item, index, runtime.field_tokenizer)))
         except OperaError as error:
             asked.append(error)
     return asked
 
 
-def _ask(service: Service, item: ExpandItem, encoded: EncodedExpand) -> _Asked:
+def _ask(runtime: Runtime, item: ExpandItem, encoded: EncodedExpand) -> _Asked:
     places: dict[bytes, list[int]] = {}
     for branch, guide in enumerate(encoded.guides):
         places.setdefault(guide.tobytes(), []).append(branch)
-    end = service.tokenizer.eos_id
+    end = runtime.tokenizer.eos_id
     requests, stops = [], []
     for number, branches in enumerate(places.values()):
         start = encoded.start(branches[0])
-        texts = StopTexts(item.stop, start, service.tokenizer, behind=item.stop_after)
+        texts = StopTexts(item.stop, start, runtime.tokenizer, behind=item.stop_after)
         stops.append(texts)
         requests.append(
             GenerationRequest(
@@ -145,7 +145,7 @@ def _ask(service: Service, item: ExpandItem, encoded: EncodedExpand) -> _Asked:
 
 
 def _cut_all(
-    service: Service,
+    runtime: Runtime,
     asked: Sequence[_Asked | OperaError],
     answers: Sequence[list[list[Generation]] | OperaError],
 ) -> list[_Sampled | OperaError]:
@@ -156,15 +156,15 @@ def _cut_all(
         elif isinstance(answer, OperaError):
             sampled.append(answer)
         else:
-            sampled.append(_cut(service, item, answer))
+            sampled.append(_cut(runtime, item, answer))
     return sampled
 
 
-def _cut(service: Service, item: _Asked, answer: Sequence[Sequence[Generation]]) -> _Sampled:
+def _cut(runtime: Runtime, item: _Asked, answer: Sequence[Sequence[Generation]]) -> _Sampled:
     branches: dict[int, _Branch] = {}
     for places, stops, generations in zip(item.places, item.stops, answer, strict=True):
         for branch, generation in zip(places, generations, strict=True):
-            branches[branch] = _branch(service, item.encoded, branch, stops, generation)
+            branches[branch] = _branch(runtime, item.encoded, branch, stops, generation)
     ordered = [branches[branch] for branch in range(len(branches))]
     scored = [branch for branch, one in enumerate(ordered) if len(one.ids)]
     candidates = {number: ordered[branch].ids for number, branch in enumerate(scored)}
@@ -173,18 +173,18 @@ def _cut(service: Service, item: _Asked, answer: Sequence[Sequence[Generation]])
 
 
 def _branch(
-    service: Service, encoded: EncodedExpand, branch: int, stops: StopTexts, generation: Generation
+    runtime: Runtime, encoded: EncodedExpand, branch: int, stops: StopTexts, generation: Generation
 ) -> _Branch:
     ids, ended = generation.token_ids, generation.finish_reason == "stop"
     stopped_by = None
     if ended:
-        stopped_by = service.tokenizer.decode(ids[-1:])
+        stopped_by = runtime.tokenizer.decode(ids[-1:])
         ids = ids[:-1]
     stop = stops.find(ids, ended=ended)
     if stop is not None:
         ids, stopped_by = ids[: stop.kept], stop.text
     ids = np.concatenate([encoded.guides[branch], ids])
-    _, written = bytes_behind(encoded.shared.context_ids, ids, service.tokenizer)
+    _, written = bytes_behind(encoded.shared.context_ids, ids, runtime.tokenizer)
     return _Branch(ids, written.decode(errors="replace"), stopped_by)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opera_client.errors import OperaError, Overloaded, Unavailable, error_from_body
@@ -24,35 +23,36 @@ from opera_client.wire import (
     Usage,
 )
 from opera_service.groups.group import GroupBatch, Kind
-from opera_service.pipelines.reward import reward
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.member_reward import MemberReward
+from opera_service.pipelines.reward import score_groups
+from opera_service.pipelines.runtime import Runtime
+from opera_service.trajectories.group_path import MEMBER
 
 logger = logging.getLogger(__name__)
 
 ASKED = ("reward", "preset", "config", "detail", "weight_version")
+UNNAMED = "unnamed"
+"""Shared by members whose callers send no ids and need an answer, whatever happens."""
 GIVEN = ("task", "prompt", "prompt_token_ids", "reference", "reference_token_ids")
 TRIES = 3
-"""How often a round is scored before its members get an answer without a reward."""
+"""How often a batch is scored before its members get an answer without a reward."""
 
 _FLAGS: Mapping[Kind, list[str]] = {"complete": [], "partial": ["group_partial"], "late": ["late_member"]}
 
 
-@dataclass(frozen=True)
-class Rewarded:
-    """A member's answer, and what its group's scoring cost."""
-
-    result: MemberResult
-    usage: Usage
-    timing: Timing
-    group: tuple[float, ...]
-    """Rewards of all members that were scored together."""
+Gathered = GroupBatch[Trajectory, MemberReward]
 
 
-Gathered = GroupBatch[Trajectory, Rewarded]
+async def score_batch(runtime: Runtime, batch: Gathered) -> dict[str, MemberReward]:
+    """Return the answers of the batch's fresh members; their callers say whether an error may be an answer.
+
+    Raises what failed for the group as a whole; only `Unavailable` and `Overloaded` where all need an answer.
+    """
+    scored = _score_or_explain if batch.group.shared.get(UNNAMED) else _score
+    return await scored(runtime, batch)
 
 
-async def score(service: Service, batch: Gathered) -> dict[str, Rewarded]:
-    """Return the answers of the round's fresh members. Raises what failed for the group as a whole."""
+async def _score(runtime: Runtime, batch: Gathered) -> dict[str, MemberReward]:
     # By name, not by submission: who came first must not decide between equals.
     names = sorted(batch.members)
     shared, key = batch.group.shared, batch.group.key
@@ -64,25 +64,26 @@ async def score(service: Service, batch: Gathered) -> dict[str, Rewarded]:
         groups=[Group(**_part(shared, GIVEN), group_id=key.group_id, trajectories=members)],
     )
     # A late member's group has been part of the run's numbers already.
-    answer = await reward(service, request, fresh=batch.fresh if batch.kind == "late" else None)
+    fresh = batch.fresh if batch.kind == "late" else None
+    answer = await score_groups(runtime, request, fresh=fresh, path=lambda _: MEMBER)
     results = dict(zip(names, answer.groups[0].trajectories, strict=True))
     raise_if_nothing_is_final([*results.values()])
     rewards = tuple(one.reward for one in results.values() if one.reward is not None)
     return {
-        name: Rewarded(_own(batch, name, results[name], answer.model), answer.usage, answer.timing_ms, rewards)
+        name: MemberReward(_own(batch, name, results[name], answer.model), answer.usage, answer.timing_ms, rewards)
         for name in batch.fresh
     }
 
 
-async def score_or_explain(service: Service, batch: Gathered, *, pause_s: float = 1.0) -> dict[str, Rewarded]:
-    """Like `score`, for callers that need an answer: a group that cannot be scored gets one error in all answers.
+async def _score_or_explain(runtime: Runtime, batch: Gathered, *, pause_s: float = 1.0) -> dict[str, MemberReward]:
+    """Like `_score`, for callers that need an answer: a group that cannot be scored gets one error in all answers.
 
     What may pass is tried `TRIES` times first. Raises `Unavailable` and `Overloaded` only: the
     service as a whole is at fault then.
     """
     for again in reversed(range(TRIES)):
         try:
-            return await score(service, batch)
+            return await _score(runtime, batch)
         except (Unavailable, Overloaded):
             raise  # the members keep their places and ask again
         except OperaError as error:
@@ -97,19 +98,9 @@ async def score_or_explain(service: Service, batch: Gathered, *, pause_s: float 
         Usage(tokens_naive=0, tokens_computed=0, scored_tokens=0),
         Timing(encode=0, queue=0, engine=0, total=0),
     )
-    return {name: Rewarded(_own(batch, name, failed, service.model()), *nothing, group=()) for name in batch.fresh}
-
-
-def text_tokens(text: str) -> int:
-    """Return about how many tokens a text has: one for four characters, at least one."""
-    return 1 + len(text) // 4
-
-
-def weight(rewarded: Rewarded) -> int:
-    """Return what an answer costs in memory, in tokens: its numbers, and its texts by length."""
-    segments = rewarded.result.segments or []
-    numbers = len(rewarded.result.token_logprobs or ()) + sum(len(one.token_logprobs or ()) for one in segments)
-    return 16 + numbers + sum(16 + text_tokens(one.text) for one in segments)
+    return {
+        name: MemberReward(_own(batch, name, failed, runtime.model()), *nothing, group=()) for name in batch.fresh
+    }
 
 
 def _part(shared: Mapping[str, object], names: Sequence[str]) -> dict[str, Any]:
@@ -124,24 +115,13 @@ def raise_if_nothing_is_final(results: Sequence[TrajectoryResult]) -> None:
 
 
 def _own(batch: Gathered, name: str, result: TrajectoryResult, model: ModelInfo) -> MemberResult:
-    """Return `result` as the member's own answer, with its own name for itself and for the field at fault."""
+    """Return `result` as the member's own answer, with its own name for itself."""
     own = {
         "id": batch.members[name].id or name,
         "flags": result.flags + _FLAGS[batch.kind],
-        "error": _own_error(result.error),
         "group_id": batch.group.key.group_id,
         "group_size_seen": len(batch.members),
         "model": model,
         "config_hash": batch.group.key.config_hash,
     }
     return MemberResult(**{**dict(result), **own})
-
-
-def _own_error(error: ErrorDetail | None) -> ErrorDetail | None:
-    """Say `response`, not `groups.0.trajectories.3.response`."""
-    if error is None or error.field is None:
-        return error
-    path = error.field.split(".")
-    if path[:2] == ["groups", "0"]:
-        path = path[4:] if path[2:3] == ["trajectories"] else path[2:]
-    return error.model_copy(update={"field": ".".join(path) or "response"})

@@ -1,4 +1,4 @@
-"""POST /openrlhf/reward: OpenRLHF's remote reward protocol, spoken on top of the rendezvous.
+"""POST /openrlhf/reward: OpenRLHF's remote reward protocol, spoken on top of groups that gather.
 
 The trainer sends single samples without ids and needs a number for each, or it stops. So a sample that cannot be
 scored gets its group's mean, which teaches nothing, a group of such samples gets 0 for all, and both say so.
@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
 from opera_client.wire import FirstError, MemberRequest, Timing, Usage
-from opera_service.pipelines.group_batch import Rewarded
-from opera_service.pipelines.member import Members
+from opera_service.pipelines.costed import Costed
+from opera_service.pipelines.member import reward_unnamed
+from opera_service.pipelines.member_reward import MemberReward
+from opera_service.pipelines.runtime import Runtime
 from opera_service.rewards.registry import resolve
 
 ANSWER_WITHIN_S = 175.0
@@ -74,20 +76,20 @@ class OpenRLHFResult(BaseModel):
 
 
 async def reward_samples(
-    members: Members, query: OpenRLHFQuery, request: OpenRLHFRequest, *, deadline: float | None
-) -> tuple[OpenRLHFResult, Usage, Timing]:
-    """Reward every sample with its group; also return what those groups cost. `deadline` is a time of the clock.
+    query: OpenRLHFQuery, runtime: Runtime, request: OpenRLHFRequest, *, deadline: float | None
+) -> Costed:
+    """Reward every sample with its group. `deadline` is a time of the runtime's clock.
 
-    Raises like `Members.reward_unnamed`, and `InvalidRequest`.
+    Raises like `reward_unnamed`, and `InvalidRequest`.
     """
     if not len(request.query) == len(request.prompts) == len(request.labels):
         raise InvalidRequest("query, prompts and labels must have equal lengths", field="labels")
-    members.limits.check_trajectories(len(request.query), "query")
+    runtime.limits.check_trajectories(len(request.query), "query")
     components = resolve(query.reward, query.preset, {}).components
     asked = [_member(query, request, index) for index in range(len(request.query))]
     try:
         async with asyncio.TaskGroup() as together:
-            waits = [together.create_task(members.reward_unnamed(one, deadline=deadline)) for one in asked]
+            waits = [together.create_task(reward_unnamed(runtime, one, deadline=deadline)) for one in asked]
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
     rewarded = [wait.result() for wait in waits]
@@ -96,10 +98,10 @@ async def reward_samples(
     columns = {name: [sample[name] for sample in samples] for name in names}
     scalars = {name: column[0] if len(column) == 1 else column for name, column in columns.items()}
     answer = OpenRLHFResult(rewards=scalars.pop("rewards"), scores=scalars.pop("scores"), extra_logs=scalars)
-    return answer, *_cost(rewarded)
+    return Costed(answer, *_cost(rewarded), runtime.engine.info.weight_version)
 
 
-def _cost(rewarded: Sequence[Rewarded]) -> tuple[Usage, Timing]:
+def _cost(rewarded: Sequence[MemberReward]) -> tuple[Usage, Timing]:
     """Add up the groups' costs, each once, however many of its samples were asked about."""
     groups = {(one.usage.model_dump_json(), one.timing.model_dump_json()): one for one in rewarded}.values()
     return (
@@ -113,7 +115,7 @@ def _cost(rewarded: Sequence[Rewarded]) -> tuple[Usage, Timing]:
     )
 
 
-def sample_of(rewarded: Rewarded, components: Sequence[str]) -> dict[str, float]:
+def sample_of(rewarded: MemberReward, components: Sequence[str]) -> dict[str, float]:
     """Return every number of one sample's answer by name."""
     result, group = rewarded.result, rewarded.group
     low, high, mean = (min(group), max(group), fmean(group)) if group else (0.0, 0.0, 0.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from opera_client.errors import OperaError
 from opera_client.wire import CandidateResult, RankBy, RankItem, RankItemResult, RankRequest, RankResult
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.runtime import Runtime
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, Ids, TokenTree, TreeBuilder
 from opera_service.trajectories.encode_rank import EncodedRank, encode_rank
@@ -44,25 +44,25 @@ class Planned:
         return cls(builder.build() if item.candidates else None, queries)
 
 
-async def rank(service: Service, request: RankRequest, *, deadline: float | None = None) -> RankResult:
-    """Order the candidates of every item. `deadline` is a time of the service's clock."""
-    service.limits.check_items(len(request.items))
-    service.limits.check_branches([len(item.candidates) for item in request.items], "candidates")
+async def rank(runtime: Runtime, request: RankRequest, *, deadline: float | None = None) -> RankResult:
+    """Order the candidates of every item. `deadline` is a time of the runtime's clock."""
+    runtime.limits.check_items(len(request.items))
+    runtime.limits.check_branches([len(item.candidates) for item in request.items], "candidates")
     version = request.weight_version
     with RequestContext(
-        service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline
+        runtime, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline
     ) as context:
-        plans = await context.encode(_plan_all, service, request.items)
+        plans = await context.encode(_plan_all, runtime, request.items)
         scores = await context.score([plan.tree for plan in plans])
         items = await context.read(_read_all, context, request.items, plans, scores)
     return RankResult(model=context.model, items=items, usage=context.usage, timing_ms=context.timing)
 
 
-def _plan_all(service: Service, items: Sequence[RankItem]) -> list[Planned]:
+def _plan_all(runtime: Runtime, items: Sequence[RankItem]) -> list[Planned]:
     plans = []
     for index, item in enumerate(items):
         try:
-            plans.append(Planned.of(encode_rank(item, index, service.field_tokenizer), len(item.candidates)))
+            plans.append(Planned.of(encode_rank(item, index, runtime.field_tokenizer), len(item.candidates)))
         except OperaError as error:
             plans.append(Planned(None, [error] * len(item.candidates)))
     return plans

@@ -26,7 +26,7 @@ from opera_client.errors import (
 )
 from opera_client.wire import ErrorDetail, ModelInfo, Timing, Usage
 from opera_service.engines.base import GenerationRequest
-from opera_service.pipelines.service import Sampled, Sampling, Service
+from opera_service.pipelines.runtime import Runtime, Sampled, Sampling
 from opera_service.scoring.admission import Reservation
 from opera_service.scoring.dispatcher import Done
 from opera_service.scoring.scores import TreeScores
@@ -46,7 +46,7 @@ class RequestContext:
 
     def __init__(
         self,
-        service: Service,
+        runtime: Runtime,
         request: BaseModel,
         field: str,
         *,
@@ -59,12 +59,12 @@ class RequestContext:
 
         `new_tokens` is the most that it wants sampled; with any, its place is in the line for sampling.
         """
-        service.require_weights(weight_version)
-        self.service = service
+        runtime.require_weights(weight_version)
+        self.runtime = runtime
         self._request, self._field, self._run_id = request, field, run_id or ""
         self._wanted = weight_version
         self._deadline, self._new_tokens = deadline, new_tokens
-        self._started = service.clock()
+        self._started = runtime.clock()
         self._encode_s = 0.0
         self._naive = 0
         self._item_errors: list[str] = []
@@ -76,7 +76,7 @@ class RequestContext:
     def __enter__(self) -> Self:
         """Take a place in the queue; what the request will bring is estimated, as nothing is tokenised yet."""
         about = about_tokens(self._request) + self._new_tokens
-        line = self.service.sampling_dispatcher if self._new_tokens else self.service.tree_dispatcher
+        line = self.runtime.sampling_dispatcher if self._new_tokens else self.runtime.tree_dispatcher
         self._place = line.reserve(self._run_id, about=about, deadline=self._deadline)
         self._reservation = self._place.__enter__()
         return self
@@ -93,30 +93,30 @@ class RequestContext:
 
         Raises `DeadlineExceeded` when its turn comes too late.
         """
-        started = self.service.clock()
+        started = self.runtime.clock()
 
         def in_time() -> T:
-            if self._deadline is not None and self.service.clock() >= self._deadline:
+            if self._deadline is not None and self.runtime.clock() >= self._deadline:
                 raise DeadlineExceeded(
                     "the deadline passed before this was tokenised; allow more time, ask for less"
                 )
             return function(*args, **kwargs)
 
-        result = await self.service.in_thread(in_time)
-        self._encode_s = self.service.clock() - started
-        self.service.metrics.encoded(self._encode_s)
-        self.service.tracing.stage("encode", started, self.service.clock())
+        result = await self.runtime.in_thread(in_time)
+        self._encode_s = self.runtime.clock() - started
+        self.runtime.metrics.encoded(self._encode_s)
+        self.runtime.tracing.stage("encode", started, self.runtime.clock())
         return result
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function`, which turns scores into an answer, in a worker thread; then count its items' errors."""
-        started = self.service.clock()
-        result = await self.service.in_thread(function, *args, **kwargs)
-        ended = self.service.clock()
-        self.service.metrics.read(ended - started)
+        started = self.runtime.clock()
+        result = await self.runtime.in_thread(function, *args, **kwargs)
+        ended = self.runtime.clock()
+        self.runtime.metrics.read(ended - started)
         for code in self._item_errors:
-            self.service.metrics.item_error(code)
-        self.service.tracing.stage("read", started, ended)
+            self.runtime.metrics.item_error(code)
+        self.runtime.tracing.stage("read", started, ended)
         return result
 
     async def generate(self, items: Sequence[Sampling]) -> list[Sampled | OperaError]:
@@ -125,7 +125,7 @@ class RequestContext:
         Raises the first item's error when none could be sampled, `TooManyTokens` and `Overloaded` when there is no
         room for them, `WeightVersionMismatch` and `Unavailable` like `score`.
         """
-        started = self.service.clock()
+        started = self.runtime.clock()
         given_up = False
 
         def wanted(request: GenerationRequest) -> GenerationRequest:
@@ -135,7 +135,7 @@ class RequestContext:
 
         asked = [[wanted(request) for request in item] for item in items]
         try:
-            outcomes = await self.service.sampling_dispatcher.answer_all(
+            outcomes = await self.runtime.sampling_dispatcher.answer_all(
                 asked, deadline=self._deadline, reservation=self._reservation
             )
         except TooManyTokens as error:
@@ -143,7 +143,7 @@ class RequestContext:
             raise
         finally:
             given_up = True
-            self.service.tracing.stage("generate", started, self.service.clock())
+            self.runtime.tracing.stage("generate", started, self.runtime.clock())
         failed = [outcome for outcome in outcomes if isinstance(outcome, OperaError)]
         if failed and len(failed) == len(outcomes):
             raise failed[0]
@@ -161,7 +161,7 @@ class RequestContext:
         `TooManyTokens` and `Overloaded` when there is no room for the trees.
         """
         planted = [tree for tree in trees if tree is not None]
-        self.service.limits.check_tokens(sum(tree.num_tokens for tree in planted), self._field)
+        self.runtime.limits.check_tokens(sum(tree.num_tokens for tree in planted), self._field)
         outcomes = await self._outcomes(planted)
         for _ in range(_TIMES_AGAIN):
             stale = self._stale(outcomes)
@@ -177,7 +177,7 @@ class RequestContext:
             raise failed[0]
         self._check_versions()
         usage = self.usage
-        self.service.metrics.cost(
+        self.runtime.metrics.cost(
             naive=usage.tokens_naive, computed=usage.tokens_computed, scored=usage.scored_tokens
         )
         self._trace(usage)
@@ -190,18 +190,18 @@ class RequestContext:
             return
         came, left = (min(s.started - 1e-3 * s.queue_ms for s in computed), max(s.started for s in computed))
         began, ended = min(s.started for s in computed), max(s.finished for s in computed)
-        stage, trees = self.service.tracing.stage, len(computed)
+        stage, trees = self.runtime.tracing.stage, len(computed)
         stage("queue", came, left, trees=trees)
         stage("engine", began, ended, trees=trees, tokens=usage.tokens_computed, logprobs=usage.scored_tokens)
 
     async def _outcomes(self, trees: Sequence[TokenTree]) -> list[Scored | OperaError]:
         """Return the scores of each tree, or its error; what was computed on these weights before is not again."""
-        service = self.service
-        known, keys = await service.known_scores(trees)
+        runtime = self.runtime
+        known, keys = await runtime.known_scores(trees)
         unknown = [tree for tree, found in zip(trees, known, strict=True) if found is None]
         try:
             computed = iter(
-                await service.tree_dispatcher.answer_all(
+                await runtime.tree_dispatcher.answer_all(
                     unknown, deadline=self._deadline, reservation=self._reservation
                 )
             )
@@ -209,7 +209,7 @@ class RequestContext:
             error.field = self._field
             raise
         outcomes = [next(computed) if found is None else found for found in known]
-        service.keep_scores(keys, outcomes)
+        runtime.keep_scores(keys, outcomes)
         return outcomes
 
     def _stale(self, outcomes: Sequence[Scored | OperaError]) -> list[int]:
@@ -218,7 +218,7 @@ class RequestContext:
         if not scored:
             return []
         newest = max(scored, key=lambda one: one.finished).answer.weight_version
-        self.service.require_weights(self._wanted, scored=newest)
+        self.runtime.require_weights(self._wanted, scored=newest)
         return [
             at
             for at, outcome in enumerate(outcomes)
@@ -237,7 +237,7 @@ class RequestContext:
     @property
     def model(self) -> ModelInfo:
         """The model that produced this run's numbers."""
-        return self.service.model(next(iter(self._versions), None))
+        return self.runtime.model(next(iter(self._versions), None))
 
     @property
     def usage(self) -> Usage:
@@ -259,7 +259,7 @@ class RequestContext:
             encode=1e3 * self._encode_s,
             queue=_longest_wait(self._sampled) + _longest_wait(self._scored),
             engine=_engine_ms(self._scored),
-            total=1e3 * (self.service.clock() - self._started),
+            total=1e3 * (self.runtime.clock() - self._started),
         )
 
     def error(self, error: OperaError, field: str) -> ErrorDetail:
@@ -286,7 +286,7 @@ class RequestContext:
     def _check_versions(self) -> None:
         versions = self._versions
         for version in versions:
-            self.service.require_weights(self._wanted, scored=version)
+            self.runtime.require_weights(self._wanted, scored=version)
         if len(versions) > 1:
             raise Unavailable("the weights keep changing while this request is scored; send it again")
 

@@ -6,7 +6,7 @@ be scored has its own error, and its neighbours are ranked without it. It knows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from opera_service.observability.rewarded import Rewarded, RewardedGroup, announ
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.reward_flags import flag_drift, flags_of
 from opera_service.pipelines.reward_segments import segments_of
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
 from opera_service.rewards.outcomes import judge
@@ -33,6 +33,7 @@ from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree, TreeBuilder
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
+from opera_service.trajectories.group_path import GroupPath
 
 
 @dataclass(frozen=True)
@@ -57,32 +58,34 @@ class _Settled(NamedTuple):
     outcome: GroupOutcome | None
 
 
-async def reward(
-    service: Service,
+async def score_groups(
+    runtime: Runtime,
     request: RewardRequest,
     *,
     deadline: float | None = None,
     fresh: frozenset[str] | None = None,
+    path: Callable[[int], GroupPath] = GroupPath,
 ) -> RewardResult:
-    """Score every trajectory that can be scored. `deadline` is a time of the service's clock.
+    """Score every trajectory that can be scored. `deadline` is a time of the runtime's clock.
 
-    Only the trajectories in `fresh`, by id, count as new ones of the run; None: all of them.
+    Only the trajectories in `fresh`, by id, count as new ones of the run; None: all of them. `path` says how
+    errors call the fields of a group, given its position.
 
     Raises `InvalidRequest` for an unknown reward, preset or configuration, and when a group appears twice;
     `LimitExceeded`, `WeightVersionMismatch`, `Overloaded`; the first group's error when no group could be scored.
     """
-    service.limits.check_groups(request.groups)
+    runtime.limits.check_groups(request.groups)
     chosen = resolve(request.reward, request.preset, request.config)
     _refuse_repeated_groups(request.groups)
     version = request.weight_version
     with RequestContext(
-        service, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
+        runtime, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
     ) as context:
-        plans = await context.encode(_plan_all, service, chosen, request.groups)
+        plans = await context.encode(_plan_all, runtime, chosen, request.groups, path)
         scores = await context.score([plan.tree for plan in plans])
-        groups = await context.read(_read_all, context, chosen, request, plans, scores)
+        groups = await context.read(_read_all, context, chosen, request, plans, scores, path)
     # No await from here on: what the run's past adds to the answer, and what the answer adds to it, are one step.
-    flag_drift(service.run_health, request.run_id, groups, fresh)
+    flag_drift(runtime.run_health, request.run_id, groups, fresh)
     rules, outcomes = chosen.config.ema, [one.outcome for one in groups if one.outcome is not None]
     named = request.run_id if fresh is None else None
     answer = RewardResult(
@@ -94,9 +97,9 @@ async def reward(
         groups=[group.result for group in groups],
         usage=context.usage,
         timing_ms=context.timing,
-        ema_baseline=service.baselines.after(named, rules, outcomes) if rules and named else None,
+        ema_baseline=runtime.baselines.after(named, rules, outcomes) if rules and named else None,
     )
-    announce(Rewarded(request, answer, chosen, tuple(groups), fresh), service.subscribers)
+    announce(Rewarded(request, answer, chosen, tuple(groups), fresh), runtime.subscribers)
     return answer
 
 
@@ -114,12 +117,14 @@ def _refuse_repeated_groups(groups: Sequence[Group]) -> None:
         seen.add(name)
 
 
-def _plan_all(service: Service, chosen: AnyReward, groups: Sequence[Group]) -> list[_Planned]:
-    return [_plan(service, chosen, group, index) for index, group in enumerate(groups)]
+def _plan_all(
+    runtime: Runtime, chosen: AnyReward, groups: Sequence[Group], path: Callable[[int], GroupPath]
+) -> list[_Planned]:
+    return [_plan(runtime, chosen, group, index, path(index)) for index, group in enumerate(groups)]
 
 
-def _plan(service: Service, chosen: AnyReward, group: Group, index: int) -> _Planned:
-    encoding = encode_group(group, index, service.field_tokenizer, chosen.config)
+def _plan(runtime: Runtime, chosen: AnyReward, group: Group, index: int, path: GroupPath) -> _Planned:
+    encoding = encode_group(group, index, runtime.field_tokenizer, chosen.config, path)
     errors = dict(encoding.errors)
     if encoding.group is None:
         return _Planned(errors)
@@ -139,12 +144,13 @@ def _read_all(
     request: RewardRequest,
     plans: Sequence[_Planned],
     scores: Sequence[TreeScores | OperaError],
+    path: Callable[[int], GroupPath],
 ) -> list[RewardedGroup]:
     settled = [_read(chosen, plan, answer) for plan, answer in zip(plans, scores, strict=True)]
     unread = [error for one in settled for error in one.errors.values() if isinstance(error, EngineFailed)]
     if unread and all(one.outcome is None for one in settled):
         raise unread[0]
-    return [_group(context, request, index, one) for index, one in enumerate(settled)]
+    return [_group(context, request, index, one, path(index)) for index, one in enumerate(settled)]
 
 
 def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) -> _Settled:
@@ -160,7 +166,9 @@ def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) ->
     return _Settled(plan.errors | errors, reading.group, reading.outcome)
 
 
-def _group(context: RequestContext, request: RewardRequest, index: int, settled: _Settled) -> RewardedGroup:
+def _group(
+    context: RequestContext, request: RewardRequest, index: int, settled: _Settled, path: GroupPath
+) -> RewardedGroup:
     group, (errors, encoded, outcome) = request.groups[index], settled
     tokens = request.detail == "tokens"
     scored: Iterator[tuple[EncodedTrajectory, Outcome, list[str]]] = iter(())
@@ -170,7 +178,7 @@ def _group(context: RequestContext, request: RewardRequest, index: int, settled:
     for at, trajectory in enumerate(group.trajectories):
         name = str(at) if trajectory.id is None else trajectory.id
         if at in errors:
-            error = context.error(errors[at], f"groups.{index}.trajectories.{at}")
+            error = context.error(errors[at], path.trajectory(at))
             results.append(TrajectoryResult(id=name, status="error", error=error))
         else:
             results.append(_trajectory_result(name, *next(scored), request.detail))
@@ -181,7 +189,7 @@ def _group(context: RequestContext, request: RewardRequest, index: int, settled:
         initial_mean_logprob=total_and_mean(outcome.initial_logprobs)[1] if outcome else None,
         reference_tokens=len(encoded.reference_ids) if encoded else 0,
         initial_token_logprobs=outcome.initial_logprobs.tolist() if outcome and tokens else None,
-        reference_token_texts=_texts(context.service, encoded) if encoded and tokens else None,
+        reference_token_texts=_texts(context.runtime, encoded) if encoded and tokens else None,
         trajectories=results,
         diagnostics=dict(outcome.diagnostics) if outcome else {},
     )
@@ -207,5 +215,5 @@ def _trajectory_result(
     )
 
 
-def _texts(service: Service, group: EncodedGroup) -> list[str]:
-    return TokenText(service.tokenizer, group.reference_ids).tokens
+def _texts(runtime: Runtime, group: EncodedGroup) -> list[str]:
+    return TokenText(runtime.tokenizer, group.reference_ids).tokens

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from opera_client.errors import OperaError
 from opera_client.wire import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.runtime import Runtime
 from opera_service.scoring.planner import Place, Planner
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids, TokenTree
@@ -23,26 +23,26 @@ class _Planned(NamedTuple):
     target: Ids
 
 
-async def score(service: Service, request: ScoreRequest, *, deadline: float | None = None) -> ScoreResult:
-    """Score every item that can be scored. `deadline` is a time of the service's clock."""
-    service.limits.check_items(len(request.items))
+async def score(runtime: Runtime, request: ScoreRequest, *, deadline: float | None = None) -> ScoreResult:
+    """Score every item that can be scored. `deadline` is a time of the runtime's clock."""
+    runtime.limits.check_items(len(request.items))
     version = request.weight_version
     with RequestContext(
-        service, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline
+        runtime, request, "items", run_id=request.run_id, weight_version=version, deadline=deadline
     ) as context:
-        trees, plans = await context.encode(_plan, service, request.items)
+        trees, plans = await context.encode(_plan, runtime, request.items)
         scores = await context.score(trees)
         items = await context.read(_read, context, request, plans, scores)
     return ScoreResult(model=context.model, items=items, usage=context.usage, timing_ms=context.timing)
 
 
-def _plan(service: Service, items: Sequence[ScoreItem]) -> tuple[list[TokenTree], list[_Planned | OperaError]]:
+def _plan(runtime: Runtime, items: Sequence[ScoreItem]) -> tuple[list[TokenTree], list[_Planned | OperaError]]:
     # Entropies in trees of their own: an engine that has none fails those, not their neighbours.
-    plain, with_entropies = Planner(service.max_batch_tokens), Planner(service.max_batch_tokens)
+    plain, with_entropies = Planner(runtime.max_batch_tokens), Planner(runtime.max_batch_tokens)
     plans: list[_Planned | OperaError] = []
     for index, item in enumerate(items):
         try:
-            encoded = encode_score(item, index, service.field_tokenizer)
+            encoded = encode_score(item, index, runtime.field_tokenizer)
             planner = with_entropies if item.entropy else plain
             plans.append(_Planned(planner.add(encoded.context, encoded.target), encoded.target))
         except OperaError as error:

@@ -1,7 +1,7 @@
 """One replica among the others: beats to the coordinator, takes up weights as it says, serves while it may.
 
 The second phase of a switch hangs on the engine's own probe: new weights that passed it wait there, nothing being
-scored, until all replicas have come as far. It knows the service and the ledger's words; no Ray and no HTTP.
+scored, until all replicas have come as far. It knows the weights' manager and the ledger's words; no Ray, no HTTP.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from opera_client.errors import EngineFailed, InvalidWeights, OperaError, Unavailable
-from opera_service.pipelines.service import Service
+from opera_service.engines.base import Engine
 from opera_service.ray_serve.ledger import Beat, Clock, Order, Weights
+from opera_service.weights.manager import WeightManager
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,14 @@ AGAIN_S = 1.0
 class Member:
     """Used from one event loop."""
 
-    def __init__(self, name: str, service: Service, hear: Hear, clock: Clock = time.monotonic) -> None:
-        info = service.engine.info
+    def __init__(
+        self, name: str, engine: Engine, manager: WeightManager, hear: Hear, clock: Clock = time.monotonic
+    ) -> None:
+        info = engine.info
         self.serving = Weights(0, info.weight_version, info.revision)
         self.failure: OperaError | None = None
         """Why this replica cannot take up the current weights."""
-        self._name, self._service, self._hear, self._clock = name, service, hear, clock
+        self._name, self._manager, self._hear, self._clock = name, manager, hear, clock
         self._lease_until = -1.0
         self._reading: Weights | None = None
         self._staged = False
@@ -129,7 +132,7 @@ class Member:
                     f"replica {self._name} does not see {source}; give --spool-dir (and what /policy/load reads) "
                     "a disk that all nodes share"
                 )
-            await self._service.weights.load(
+            await self._manager.load(
                 source,
                 weights.version,
                 revision=weights.revision,

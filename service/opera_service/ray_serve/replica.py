@@ -15,16 +15,16 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from opera_client.errors import EngineFailed, OperaError
-from opera_service.api.app import create_app
-from opera_service.observability.metrics import Metrics
-from opera_service.pipelines.service import Service
+from opera_service.engines.base import Engine
 from opera_service.ray_serve.args import settings_of
 from opera_service.ray_serve.fence import Fence
 from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of, root_of
 from opera_service.ray_serve.ledger import Beat, Order, Weights
 from opera_service.ray_serve.member import Member
-from opera_service.server.build import build_service
+from opera_service.server.app import create_app
+from opera_service.server.backends import Backend, load_backend
+from opera_service.server.build import manager_of
 from opera_service.server.command import SWITCH_INTERVAL_S
 from opera_service.server.lifecycle import Lifecycle
 
@@ -47,24 +47,23 @@ class Scorer:
         if settings.audit is not None:
             own["audit"] = settings.audit.with_stem(f"{settings.audit.stem}-{name}")
         settings = settings.model_copy(update=own)
-        metrics = Metrics()
-        loop = asyncio.get_running_loop()
-        service = await asyncio.to_thread(build_service, settings, metrics, loop)
-        service.transfer = None  # a trainer's process group would reach this replica only
-        line = line_of(service)
+        loaded = await asyncio.to_thread(load_backend, settings, asyncio.get_running_loop())
+        # Without its transfer: a trainer's process group would reach this replica only.
+        backend = Backend(loaded.engine, loaded.tokenizer)
+        line, weights = line_of(backend.engine), manager_of(settings, backend)
 
         async def hear(beat: Beat) -> Order:
             return await coordinator.hear.remote(line, beat)  # type: ignore[no-any-return]
 
-        async def push(weights: Weights) -> bool | OperaError:
-            return await coordinator.push.remote(line, weights)  # type: ignore[no-any-return]
+        async def push(pushed: Weights) -> bool | OperaError:
+            return await coordinator.push.remote(line, pushed)  # type: ignore[no-any-return]
 
-        self._service = service
-        self._member = Member(name, service, hear)
+        self._engine = backend.engine
+        self._member = Member(name, backend.engine, weights, hear)
         await self._member.join()
-        app = create_app(settings, service=service)
+        fleet = Fleet(weights, push, folder_of(root, line), root / "spool")
+        app = create_app(settings, backend=backend, weights=weights, loader=fleet)
         self._lifecycle: Lifecycle = app.state.lifecycle
-        self._lifecycle.fleet = Fleet(service.weights, push, folder_of(root, line), root / "spool")
         self._app = Fence(app, name, self._member.door, lambda: self._member.may_serve)
         self._watch = asyncio.create_task(self._leave_in_time())
 
@@ -74,7 +73,7 @@ class Scorer:
 
     def check_health(self) -> None:
         """Raise when Serve had better put another replica in this one's place."""
-        health = self._service.engine.health()
+        health = self._engine.health()
         if not health.ok:
             raise EngineFailed(health.detail)
         if self._member.failure is not None:
@@ -102,7 +101,7 @@ def is_stopping() -> bool:
     return any(actor._replica_impl._shutting_down for actor in actors.values())
 
 
-def line_of(service: Service) -> str:
+def line_of(engine: Engine) -> str:
     """Return what replicas have in common that may serve the same weights: the model they were started with."""
-    info = service.engine.info
+    info = engine.info
     return "|".join((info.engine, info.model, info.revision, info.weight_version, info.dtype))

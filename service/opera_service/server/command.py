@@ -62,7 +62,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
-    from opera_service.api.app import create_app
+    from opera_service.server.app import create_app
 
     app = create_app(settings, wait=False)
     lifecycle: Lifecycle = app.state.lifecycle
@@ -85,8 +85,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     failure: OperaError | None = None
     if loading.done():
         try:
-            service = loading.result()
-            model = service.served_model()
+            model = loading.result().served_model()
             url = _url(listener, "https" if settings.ssl_certfile else "http")
             print(
                 f"opera-reward serves {model.name} ({model.engine}, {model.route}, {model.dtype}) at {url}",

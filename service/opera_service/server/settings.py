@@ -17,6 +17,7 @@ import yaml
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from opera_service.api.key_ring import KeyFileError, read_keys
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.observability.logs import LogFormat
 
@@ -159,22 +160,20 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[str, ...]:
         """All accepted API keys, from `api_keys` and `api_key_file`."""
-        return tuple(key.get_secret_value() for key in self.api_keys) + read_keys(
-            "api_key_file", self.api_key_file
-        )
+        return tuple(key.get_secret_value() for key in self.api_keys) + _keys_in("api_key_file", self.api_key_file)
 
     @property
     def all_admin_keys(self) -> tuple[str, ...]:
         """All accepted admin keys, from `admin_keys` and `admin_key_file`."""
         own = tuple(key.get_secret_value() for key in self.admin_keys)
-        return own + read_keys("admin_key_file", self.admin_key_file)
+        return own + _keys_in("admin_key_file", self.admin_key_file)
 
     @property
     def vllm_key(self) -> str | None:
         """The key for `vllm_url`, from `vllm_api_key` or `vllm_api_key_file`."""
         if self.vllm_api_key is not None:
             return self.vllm_api_key.get_secret_value()
-        return next(iter(read_keys("vllm_api_key_file", self.vllm_api_key_file)), None)
+        return next(iter(_keys_in("vllm_api_key_file", self.vllm_api_key_file)), None)
 
     @property
     def max_weights_bytes(self) -> int:
@@ -182,17 +181,11 @@ class Settings(BaseSettings):
         return int(self.max_weights_gb * 2**30)
 
 
-def read_keys(field: str, path: Path | None) -> tuple[str, ...]:
-    """Return the keys in a file, one a line; none without a file. Raises `SettingsError` naming `field`."""
-    if path is None:
-        return ()
+def _keys_in(field: str, path: Path | None) -> tuple[str, ...]:
     try:
-        lines = tuple(path.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{field}: cannot read {path}: {error}") from None
-    if not lines:
-        raise SettingsError(f"{field}: {path} holds no key")
-    return lines
+        return read_keys(field, path)
+    except KeyFileError as error:
+        raise SettingsError(str(error)) from None
 
 
 def check(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
+from opera_service.trajectories.group_path import GroupPath
 from opera_service.trajectories.reference import read_reference
 from opera_service.trajectories.think import opens_thought
 
@@ -32,21 +33,24 @@ class GroupEncoding:
     """By position in the request: why a trajectory could not be encoded."""
 
 
-def encode_group(group: Group, index: int, fields: FieldTokenizer, rules: EncodingConfig) -> GroupEncoding:
+def encode_group(
+    group: Group, index: int, fields: FieldTokenizer, rules: EncodingConfig, path: GroupPath | None = None
+) -> GroupEncoding:
     """Encode the group at `index` of a request; `rules` is a reward's configuration.
 
-    A wrong prompt or reference is an error of every trajectory. Raises nothing of a request's making.
+    `path` says how errors call the group's fields; by default by their place in the request. A wrong prompt or
+    reference is an error of every trajectory. Raises nothing of a request's making.
     """
-    field = f"groups.{index}"
+    path = path or GroupPath(index)
     try:
-        common = _Common.read(group, field, fields, rules)
+        common = _Common.read(group, path, fields, rules)
     except OperaError as error:
         return GroupEncoding(None, dict.fromkeys(range(len(group.trajectories)), error))
     encoded: list[EncodedTrajectory] = []
     errors: dict[int, OperaError] = {}
     for position, trajectory in enumerate(group.trajectories):
         try:
-            encoded.append(common.encode(trajectory, position, f"{field}.trajectories.{position}"))
+            encoded.append(common.encode(trajectory, position, path.response(position)))
         except OperaError as error:
             errors[position] = error
     if not encoded:
@@ -84,10 +88,10 @@ class _Common:
     controls: tuple[Ids, ...]
 
     @classmethod
-    def read(cls, group: Group, field: str, fields: FieldTokenizer, rules: EncodingConfig) -> _Common:
+    def read(cls, group: Group, path: GroupPath, fields: FieldTokenizer, rules: EncodingConfig) -> _Common:
         tokenizer, context = fields.tokenizer, rules.context
-        prompt_ids = fields.prompt(group.prompt, group.prompt_token_ids, f"{field}.prompt")
-        prompt_field = given_field(f"{field}.prompt", group.prompt_token_ids)
+        prompt_ids = fields.prompt(group.prompt, group.prompt_token_ids, path.field("prompt"))
+        prompt_field = given_field(path.field("prompt"), group.prompt_token_ids)
         prompt = tokenizer.decode(prompt_ids, skip_special=True)
         opened = opens_thought(tokenizer.to_bytes(prompt_ids), rules.think)
         if context.mode == "text":
@@ -99,7 +103,7 @@ class _Common:
             initial = np.concatenate([prompt_ids, tokenizer.encode(context.opening)])
         if not len(prompt_ids):
             raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
-        reference, reference_ids = read_reference(group, f"{field}.reference", fields, rules)
+        reference, reference_ids = read_reference(group, path.field("reference"), fields, rules)
         bridge = tokenizer.encode(context.bridge)
         fixed = len(initial) + len(bridge) + len(reference_ids)
         fields.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=len(reference_ids))
@@ -120,8 +124,8 @@ class _Common:
     def encode(self, trajectory: Trajectory, position: int, field: str) -> EncodedTrajectory:
         name = str(position) if trajectory.id is None else trajectory.id
         given = trajectory.response_token_ids
-        response = self.fields.tokens(trajectory.response, given, f"{field}.response")
-        field = given_field(f"{field}.response", given)
+        response = self.fields.tokens(trajectory.response, given, field)
+        field = given_field(field, given)
         if not len(response):
             raise EmptyResponse("the response has no tokens; leave it out, or send what was written", field=field)
         tokenizer, text = self.fields.tokenizer, trajectory.response

@@ -1,20 +1,18 @@
 """Apps on the dummy engine, asked without a port."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
-import httpx
 import pytest
 
-from opera_service.api.app import create_app
 from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.service import Service
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
-from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-Open = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+from ..app import AppClient, opened
+
+Open = Callable[..., AbstractAsyncContextManager[AppClient]]
 
 
 class FussyEngine(DummyEngine):
@@ -30,32 +28,14 @@ class FussyEngine(DummyEngine):
         return await super().score(trees)
 
 
-def service_on(engine: DummyEngine, **limits) -> Service:
-    """A service around a dummy engine."""
-    return Service(engine, ByteTokenizer(), **limits)
-
-
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPERA_API_KEYS", "OPERA_API_KEY_FILE", "OPERA_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
 
-@asynccontextmanager
-async def opened(service: Service | None = None, **settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a running app."""
-    app = create_app(Settings(engine="dummy", **settings), service=service)
-    # An exception that escapes the app must reach the client as an answer, as behind a port.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://app") as client,
-    ):
-        yield client
-
-
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+async def client() -> AsyncIterator[AppClient]:
     async with opened() as running:
         yield running
 

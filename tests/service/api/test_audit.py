@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from opera_service.api.app import create_app
 from opera_service.audit.store import Window, groups, open_for_reading
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings, SettingsError
 
-from .conftest import group, opened
+from ..app import opened
+from .conftest import group
 
 SECRET = "xylophone-marmalade"
 

@@ -11,9 +11,11 @@ from opera_client.errors import EngineFailed, EngineOutOfMemory, error_types
 from opera_client.wire import Usage
 from opera_service.api import body as bodies
 from opera_service.engines.dummy import DummyEngine
+from opera_service.server.backends import Backend
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import FussyEngine, group, opened, service_on
+from ..app import on, opened
+from .conftest import FussyEngine, group
 
 
 def error_of(response: httpx.Response) -> dict:
@@ -273,7 +275,7 @@ async def test_unknown_routes_and_methods_are_errors_of_ours(client: httpx.Async
 
 async def test_one_group_that_fails_in_the_engine_spoils_no_other():
     engine = FussyEngine(bad_token=ord("@"), error=EngineOutOfMemory("the tree is too big"))
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         body = {"groups": [group(), group(group_id="at", prompt="@")]}
         response = await client.post("/reward", json=body)
         assert response.status_code == 200
@@ -283,7 +285,7 @@ async def test_one_group_that_fails_in_the_engine_spoils_no_other():
 
 async def test_a_trajectory_s_own_error_stays_when_its_group_fails_in_the_engine():
     engine = FussyEngine(bad_token=ord("@"), error=EngineOutOfMemory("the tree is too big"))
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         mixed = group(group_id="at", prompt="@", trajectories=[{"response": ""}, {"response": "x"}])
         response = await client.post("/reward", json={"groups": [group(), mixed]})
         assert statuses(response.json()) == [["ok", "ok"], ["empty_response", "engine_out_of_memory"]]
@@ -314,16 +316,17 @@ async def test_what_cannot_be_judged_is_an_error_of_that_trajectory(client: http
 )
 async def test_a_request_that_fails_whole_is_an_error_to_retry(raised: Exception, status: int, code: str):
     engine = FussyEngine(bad_token=ord("@"), error=raised)
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         response = await post(client, {"groups": [group(prompt="@")]})
         error = error_of(response)
         assert (response.status_code, error["code"], error["retryable"]) == (status, code, True)
 
 
 async def test_a_defect_is_answered_with_its_request_id_and_logged(caplog: pytest.LogCaptureFixture):
-    service = service_on(DummyEngine(ByteTokenizer.vocab_size))
-    service.tokenizer = None  # type: ignore[assignment]  as broken as a defect can make it
-    async with opened(service) as client:
+    class Broken(ByteTokenizer):
+        eos_id = property(lambda _: _.nothing)  # a defect
+
+    async with opened(Backend(DummyEngine(ByteTokenizer.vocab_size), Broken())) as client:
         response = await client.get("/tokenizer_info", headers={"X-Request-Id": "abc"})
         error = error_of(response)
         assert (response.status_code, error["code"], error["request_id"]) == (500, "internal_error", "abc")

@@ -9,12 +9,12 @@ import pytest
 from safetensors.numpy import save
 
 from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.service import Service
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import group, opened
+from ..app import on, opened
+from .conftest import group
 
 REQUESTS = [
     ("/reward", {"groups": [group()], "detail": "tokens"}),
@@ -46,7 +46,7 @@ def numbers(answer: dict) -> dict:
 @pytest.mark.parametrize(("path", "body"), REQUESTS)
 async def test_a_repeat_is_bit_equal_and_costs_nothing(path: str, body: dict):
     engine = Counting()
-    async with opened(Service(engine, ByteTokenizer())) as client:
+    async with opened(on(engine)) as client:
         first = await client.post(path, json=body)
         asked = engine.trees
         again = await client.post(path, json=body)
@@ -67,7 +67,7 @@ async def test_a_repeat_is_bit_equal_and_costs_nothing(path: str, body: dict):
 async def test_only_what_is_new_is_computed():
     engine = Counting()
     old, new = group(group_id="old"), group(group_id="new", reference="43")
-    async with opened(Service(engine, ByteTokenizer())) as client:
+    async with opened(on(engine)) as client:
         first = (await client.post("/reward", json={"groups": [old]})).json()
         both = (await client.post("/reward", json={"groups": [new, old]})).json()
         assert engine.trees == 2
@@ -78,7 +78,7 @@ async def test_only_what_is_new_is_computed():
 async def test_what_is_asked_to_be_shown_does_not_matter():
     """The key is what is computed: equal contexts, however much of the way to the number is returned."""
     engine = Counting()
-    async with opened(Service(engine, ByteTokenizer())) as client:
+    async with opened(on(engine)) as client:
         for detail in ("reward", "segments", "tokens"):
             answer = await client.post("/reward", json={"groups": [group()], "detail": detail})
             assert answer.status_code == 200
@@ -101,7 +101,7 @@ async def test_errors_are_not_kept():
                 answers[0].logprobs[0] = np.nan
             return answers
 
-    async with opened(Service(Failing(), ByteTokenizer())) as client:
+    async with opened(on(Failing())) as client:
         codes = [(await client.post("/reward", json={"groups": [group()]})).status_code for _ in range(4)]
         assert codes == [500, 500, 200, 200]
 

@@ -12,7 +12,7 @@ from opera_client.errors import EngineOutOfMemory
 from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import END_ID, ByteTokenizer
 
-from .conftest import service_on
+from ..app import on
 from .table import ids_of
 
 PROMPT, PREFIX = "Q: 2+2?\n", "<think>four, "
@@ -103,7 +103,7 @@ async def test_guiding_words_take_turns_and_belong_to_the_branch(client: httpx.A
 
 async def test_a_branch_ends_before_a_whole_stop_word(open_app):
     engine = Scripted("a Button But no", "But", "so\n\nyes", "all of it, all")
-    async with open_app(service_on(engine)) as client:
+    async with open_app(on(engine)) as client:
         item = await expanded(client, stop=["But", "\n\n"], max_tokens=15)
     got = [(one["text"], one["finish_reason"], one["stopped_by"]) for one in item["candidates"]]
     assert got == [
@@ -116,7 +116,7 @@ async def test_a_branch_ends_before_a_whole_stop_word(open_app):
 
 
 async def test_sampling_ends_with_the_stop_word(open_app):
-    async with open_app(service_on(Scripted("so But " + "x" * 80, "But<|end|>"))) as client:
+    async with open_app(on(Scripted("so But " + "x" * 80, "But<|end|>"))) as client:
         body = {"items": [{**ITEM, "n": 2, "stop": ["But"], "max_tokens": 100}]}
         answer = (await client.post("/expand", json=body)).json()
     assert [one["text"] for one in answer["items"][0]["candidates"]] == ["so ", ""]
@@ -126,7 +126,7 @@ async def test_sampling_ends_with_the_stop_word(open_app):
 
 async def test_a_branch_that_ends_at_once_stands_last(open_app):
     engine = Scripted("\n\nno", "good", "<|end|>", "bad")
-    async with open_app(service_on(engine)) as client:
+    async with open_app(on(engine)) as client:
         item = await expanded(client, stop=["\n\n"])
     assert item["ranking"][2:] == [0, 2]
     for place, by in ((0, "\n\n"), (2, "<|end|>")):
@@ -138,7 +138,7 @@ async def test_a_branch_that_ends_at_once_stands_last(open_app):
 
 
 async def test_only_empty_branches_are_a_good_answer(open_app):
-    async with open_app(service_on(Scripted("<|end|>", "<|end|>"))) as client:
+    async with open_app(on(Scripted("<|end|>", "<|end|>"))) as client:
         response = await client.post("/expand", json={"items": [{**ITEM, "n": 2}]})
     (item,) = response.json()["items"]
     assert (item["status"], item["ranking"]) == ("ok", [0, 1])
@@ -147,7 +147,7 @@ async def test_only_empty_branches_are_a_good_answer(open_app):
 
 
 async def test_after_a_guiding_word_an_end_is_not_empty(open_app):
-    async with open_app(service_on(Scripted("<|end|>", "ok"))) as client:
+    async with open_app(on(Scripted("<|end|>", "ok"))) as client:
         item = await expanded(client, n=2, guiding_words=["Wait"])
     assert [one["text"] for one in item["candidates"]] == ["Wait", "Waitok"]
     assert item["candidates"][0]["tokens"] == 4
@@ -155,7 +155,7 @@ async def test_after_a_guiding_word_an_end_is_not_empty(open_app):
 
 async def test_the_model_s_end_token_is_asked_for_and_cut(open_app):
     engine = Scripted("yes<|end|>")
-    async with open_app(service_on(engine)) as client:
+    async with open_app(on(engine)) as client:
         item = await expanded(client, n=1)
     assert engine.asked[0].stop_ids == (END_ID,)
     (one,) = item["candidates"]
@@ -184,7 +184,7 @@ async def test_a_bad_item_fails_alone(client: httpx.AsyncClient):
 
 async def test_an_item_that_the_engine_cannot_sample_fails_alone(open_app):
     engine = Scripted("good", "bad", error_at=ord("#"))
-    async with open_app(service_on(engine)) as client:
+    async with open_app(on(engine)) as client:
         items = [{**ITEM, "n": 2}, {**ITEM, "n": 2, "prompt": "#"}]
         good, bad = (await client.post("/expand", json={"items": items})).json()["items"]
         alone = await client.post("/expand", json={"items": items[1:]})
@@ -234,7 +234,7 @@ async def test_weights_that_changed_between_sampling_and_ranking_are_refused(ope
             answers = await super().generate(requests)
             return [[dataclasses.replace(one, weight_version="older") for one in answer] for answer in answers]
 
-    async with open_app(service_on(Swapped(ByteTokenizer.vocab_size))) as client:
+    async with open_app(on(Swapped(ByteTokenizer.vocab_size))) as client:
         response = await client.post("/expand", json={"items": [ITEM]})
         pinned = await client.post("/expand", json={"items": [ITEM], "weight_version": "0"})
     assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")

@@ -9,14 +9,11 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from opera_service.api.app import create_app
 from opera_service.engines.base import Generation, GenerationRequest
 from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.service import Service
-from opera_service.scoring.admission import QueueLimits
-from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
+from ..app import AppClient, on, opened
 from .conftest import group
 
 
@@ -46,8 +43,8 @@ class Gated(DummyEngine):
 class House:
     """A service on a gated engine, and a client of it."""
 
-    def __init__(self, client: httpx.AsyncClient, service: Service, engine: Gated) -> None:
-        self.client, self.service, self.engine = client, service, engine
+    def __init__(self, client: AppClient, engine: Gated) -> None:
+        self.client, self.runtime, self.engine = client, client.runtime, engine
 
     def expand(
         self, prompt: str, *, run: str = "", items: int = 1, **fields: object
@@ -70,14 +67,9 @@ class House:
 @asynccontextmanager
 async def house(batch: int = 100, **limits: int) -> AsyncIterator[House]:
     engine = Gated()
-    service = Service(engine, ByteTokenizer(), max_batch_tokens=batch, queue_limits=QueueLimits(**limits))
-    app = create_app(Settings(engine="dummy"), service=service)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
-    ):
+    async with opened(on(engine), max_batch_tokens=batch, **limits) as client:
         try:
-            yield House(client, service, engine)
+            yield House(client, engine)
         finally:
             engine.let()
 
@@ -87,7 +79,7 @@ async def test_what_comes_meanwhile_is_sampled_together():
         first = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         others = [home.expand(name) for name in "bcd"]
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 3)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 3)
         assert await home.metric("opera_queue_samplings") == 3
         assert await home.metric("opera_queue_tokens") == 300
         assert await home.metric("opera_queue_requests") == 3
@@ -105,7 +97,7 @@ async def test_runs_take_turns():
         greedy = home.expand("g", run="greedy", items=6)
         await home.until(lambda: home.engine.batches == ["g"])
         modest = home.expand("m", run="modest")
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 6)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 6)
         home.engine.let()
         assert ((await greedy).status_code, (await modest).status_code) == (200, 200)
         assert "m" in home.engine.batches[1:3]
@@ -120,11 +112,11 @@ async def test_others_are_scored_while_branches_are_sampled():
 
 
 async def test_sampling_counts_in_the_limits_of_requests():
-    async with house(max_requests=1) as home:
+    async with house(max_queue_requests=1) as home:
         let_in = [home.expand("a")]
         await home.until(lambda: home.engine.batches == ["a"])
         let_in.append(home.expand("b"))
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 1)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 1)
         for refused in (
             await home.expand("c"),
             await home.client.post("/reward", json={"groups": [group()]}),
@@ -137,11 +129,11 @@ async def test_sampling_counts_in_the_limits_of_requests():
 
 
 async def test_sampling_counts_in_the_limits_of_tokens():
-    async with house(max_tokens=250) as home:
+    async with house(max_queue_tokens=250) as home:
         let_in = [home.expand("a")]
         await home.until(lambda: home.engine.batches == ["a"])
         let_in.append(home.expand("b", items=2))
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 2)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 2)
         assert (await home.expand("c")).status_code == 429
         assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
         whole = await home.expand("d", items=3)
@@ -161,7 +153,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
         running = home.expand("b")
         await home.until(lambda: home.engine.batches == ["a", "b"])
         waiting = home.expand("c")
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 1)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 1)
         assert (await home.expand("d", timeout_s=0.3)).status_code == 429
         assert await home.metric('opera_rejected_total{reason="deadline"}') == 1
         home.engine.let()
@@ -194,9 +186,9 @@ async def test_what_a_client_leaves_behind_is_dropped():
         running = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         waiting = home.expand("b")
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 1)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 1)
         waiting.cancel()
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 0)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 0)
         assert await home.metric('opera_dropped_samplings_total{reason="abandoned"}') == 1
         running.cancel()
         await home.until(lambda: home.engine.broken_off == 1)
@@ -210,7 +202,7 @@ async def test_one_that_left_does_not_break_off_its_neighbours():
         first = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         leaving, staying = home.expand("b"), home.expand("c")
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == 2)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == 2)
         home.engine.let(1)
         await home.until(lambda: home.engine.batches == ["a", "bc"])
         leaving.cancel()
@@ -226,7 +218,7 @@ async def test_waiting_is_on_the_bill(items: int):
         first = home.expand("a")
         await home.until(lambda: home.engine.batches == ["a"])
         second = home.expand("b", items=items)
-        await home.until(lambda: home.service.sampling_dispatcher.queued_items == items)
+        await home.until(lambda: home.runtime.sampling_dispatcher.queued_items == items)
         await asyncio.sleep(0.05)
         home.engine.let()
         await first

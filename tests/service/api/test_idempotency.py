@@ -9,7 +9,8 @@ from safetensors.numpy import save
 
 from opera_client.errors import EngineFailed
 
-from .conftest import FussyEngine, group, opened, service_on
+from ..app import on, opened
+from .conftest import FussyEngine, group
 
 REQUESTS = [
     ("/reward", {"groups": [group()]}),
@@ -95,7 +96,7 @@ async def test_the_longest_key(client: httpx.AsyncClient):
 
 async def test_a_failure_is_computed_again():
     engine = FussyEngine(bad_token=ord("7"), error=EngineFailed("lost the device"))
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         assert (await ask(client, "/reward", {"groups": [group()]})).status_code == 500
         engine.bad_token = 0
         good = await ask(client, "/reward", {"groups": [group()]})

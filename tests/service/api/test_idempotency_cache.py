@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from opera_client.errors import DeadlineExceeded, EngineFailed, IdempotencyKeyReused
-from opera_service.api.idempotency import Answered, IdempotencyCache
+from opera_service.api.idempotency import IdempotencyCache, SerializedAnswer
 
 
 class Desk:
@@ -19,14 +19,14 @@ class Desk:
         self.error: Exception | None = None
         self.replays = IdempotencyCache(max_bytes, keep_s, lambda: self.version, clock=lambda: self.now)
 
-    async def compute(self) -> Answered:
+    async def compute(self) -> SerializedAnswer:
         self.started += 1
         number, version = self.started, self.version
         await self.open.wait()
         if self.error:
             raise self.error
         self.done += 1
-        return Answered(str(number).encode(), {}, version)
+        return SerializedAnswer(str(number).encode(), {}, version)
 
     async def ask(self, name: str = "k", body: str = "b", deadline: float | None = None) -> tuple[str, bool]:
         answered, again = await self.replays.answer(name, body.encode(), self.compute, deadline=deadline)

@@ -7,7 +7,8 @@ import pytest
 
 from opera_service.server.settings import Settings
 
-from .conftest import group, opened
+from ..app import opened
+from .conftest import group
 
 ONE = {"id": "a", "response": "<think>\nWell.\n\n</think>\n\n42"}
 

@@ -14,7 +14,8 @@ from opera_service.engines.torch.loading import LoadedModel
 from opera_service.engines.torch.scorer import TreeScorer
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import group, opened, service_on
+from ..app import on, opened
+from .conftest import group
 
 
 def model() -> Qwen3ForCausalLM:
@@ -37,7 +38,7 @@ def save_adapter(folder: Path, seed: int) -> Path:
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     engine = TorchEngine(TreeScorer(LoadedModel.of(model(), name="tiny")))
-    async with opened(service_on(engine), policy_root=(tmp_path,)) as running:
+    async with opened(on(engine), policy_root=(tmp_path,)) as running:
         yield running
 
 

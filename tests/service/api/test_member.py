@@ -10,7 +10,8 @@ from opera_client.wire import MemberResult
 from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import FussyEngine, group, opened, service_on
+from ..app import on, opened
+from .conftest import FussyEngine, group
 
 RESPONSES = {
     "a": "<think>\n17 + 25 is 32.\n\nWait, 7 + 5 carries: 42.\n\n</think>\n\n42",
@@ -44,7 +45,7 @@ async def post(client: httpx.AsyncClient, *bodies: dict) -> list[httpx.Response]
 
 async def parked(client: httpx.AsyncClient, body: dict) -> asyncio.Task[httpx.Response]:
     """Send a member that opens a group, and return once it waits there."""
-    book = client._transport.app.state.lifecycle.members.rendezvous.state
+    book = client.runtime.gatherer.state
     before = book.waiting_groups
     task = asyncio.create_task(client.post("/reward/member", json=body))
     for _ in range(1000):
@@ -106,7 +107,7 @@ class Remembering(DummyEngine):
 
 async def test_who_came_first_makes_no_difference_to_the_engine():
     engine = Remembering()
-    async with opened(service_on(engine, cache_bytes=0)) as client:
+    async with opened(on(engine), cache_mb=0) as client:
         for order in ("abc", "cab"):
             await good(client, *(member(name, group_id=order) for name in order))
     assert len(engine.seen) == 2
@@ -252,7 +253,7 @@ async def test_a_fault_of_the_whole_group_names_the_members_field(client):
 
 async def test_an_engine_failure_reaches_every_member_and_a_retry_is_scored_afresh():
     engine = FussyEngine(bad_token=ord("?"), error=EngineFailed("the engine is ill"))
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         answers = await post(client, member("a", 2), member("b", 2))
         assert [answer.status_code for answer in answers] == [500, 500]
         assert all(answer.json()["error"]["code"] == "engine_failed" for answer in answers)
@@ -320,7 +321,7 @@ async def test_what_waits_and_what_became_of_it_are_metrics(client):
 async def test_draining_refuses_those_who_wait_for_others():
     async with opened() as client:
         waiting = await parked(client, member("a", 2))
-        client._transport.app.state.lifecycle.drain()
+        client.lifecycle.drain()
         answer = await waiting
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         await bad(client, member("b", 2), 503, "unavailable")

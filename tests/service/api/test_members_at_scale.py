@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from fastapi import FastAPI
 
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 GROUPS, SIZE, CONNECTIONS = 1000, 16, 64
@@ -128,7 +128,7 @@ async def test_a_thousand_groups_of_sixteen_from_64_connections_are_each_ranked_
 
     async with app.router.lifespan_context(app):
         await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
-        counts = app.state.lifecycle.members.rendezvous.state.counts
+        counts = app.state.lifecycle.runtime.gatherer.state.counts
         expected = {}
         for start in range(0, GROUPS, 50):
             expected |= await direct(app, range(start, min(start + 50, GROUPS)))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 
-from opera_service.api.app import create_app
 from opera_service.observability.metrics import Metrics
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 from .conftest import group
@@ -35,7 +35,7 @@ async def test_the_table_is_what_is_shown(tmp_path: Path):
         httpx.AsyncClient(transport=transport, base_url="http://app") as client,
     ):
         await client.post("/reward", json={"run_id": "r", "groups": [group()]})
-        shown = rows(app.state.lifecycle.metrics)
+        shown = rows(app.state.api.metrics)
         text = (await client.get("/metrics")).text
     for row in shown:
         assert f"# TYPE {row.split('`')[1]} " in text

@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from opera_service.api.app import create_app
 from opera_service.engines.dummy import DummyEngine
+from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.tree import TokenTree
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import group, opened, service_on
+from ..app import on, opened
+from .conftest import group
 
 
 async def test_without_keys_everybody_is_let_in(client: httpx.AsyncClient):
@@ -76,9 +80,21 @@ async def test_a_request_id_is_kept_or_made(client: httpx.AsyncClient):
         assert replaced.headers["X-Request-Id"] not in ("", unfit)
 
 
+class Watched(DummyEngine):
+    """The dummy engine, which tells when it was given something to score."""
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
+        self.asked = asyncio.Event()
+
+    async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
+        self.asked.set()
+        return await super().score(trees)
+
+
 async def test_work_of_a_client_that_left_never_reaches_the_engine():
-    service = service_on(DummyEngine(ByteTokenizer.vocab_size, seconds_per_token=0.001))
-    app = create_app(Settings(engine="dummy"), service=service)
+    engine = Watched(ByteTokenizer.vocab_size, seconds_per_token=0.001)
+    app = create_app(Settings(engine="dummy"), backend=on(engine))
     left = asyncio.Event()
     body = json.dumps({"groups": [group()]}).encode()
 
@@ -106,14 +122,14 @@ async def test_work_of_a_client_that_left_never_reaches_the_engine():
 
     async with app.router.lifespan_context(app):
         first = asyncio.create_task(ask(stays=True))
-        while not service.tree_dispatcher._pump or service.tree_dispatcher.queued_items:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)  # until the first is on the engine
+        dispatcher = app.state.lifecycle.runtime.tree_dispatcher
+        await engine.asked.wait()
         second = asyncio.create_task(ask(stays=False))
-        while service.tree_dispatcher.queued_items == 0:  # noqa: ASYNC110
+        while dispatcher.queued_items == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         left.set()
         assert await second == [], "there is nobody to answer"
-        assert service.tree_dispatcher.queued_items == 0
+        assert dispatcher.queued_items == 0
         assert (await first)[0]["status"] == 200
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
             metrics = (await client.get("/metrics")).text

@@ -17,7 +17,7 @@ from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import opened, service_on
+from ..app import on, opened
 from .test_operations import samples
 
 Poison = Callable[[bytes, int], bool]
@@ -96,7 +96,7 @@ async def test_a_branch_that_makes_nan_is_one_trajectory_s_error_and_the_rest_is
     good = [trajectory(name, first) for first, name in enumerate(NAMES)]
     bad = trajectory("z", 2, mark=1)
     chosen = {"reward": reward, "preset": preset, "detail": "tokens"}
-    async with opened(service_on(PoisonedEngine(marked, value))) as client, opened() as quiet:
+    async with opened(on(PoisonedEngine(marked, value))) as client, opened() as quiet:
         (expected,) = await ask(quiet, group(good), **chosen)
         for place in (0, 2, 4):
             (found,) = await ask(client, group([*good[:place], bad, *good[place:]]), **chosen)
@@ -121,7 +121,7 @@ def test_whoever_is_spoilt_the_others_have_a_quiet_service_s_answers(marks: list
     asked[1] |= {"group_id": "r", "prompt": "What is 3 + 4?\n"}
 
     async def check() -> None:
-        async with opened(service_on(PoisonedEngine(marked))) as client, opened() as quiet:
+        async with opened(on(PoisonedEngine(marked))) as client, opened() as quiet:
             answer = await client.post("/reward", json={"groups": asked})
             if None not in marks + other:
                 assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
@@ -151,7 +151,7 @@ def test_wherever_the_number_is_missing_only_who_reads_it_fails(data: st.DataObj
         return False
 
     async def every_number() -> list[bytes]:
-        async with opened(service_on(PoisonedEngine(note))) as client:
+        async with opened(on(PoisonedEngine(note))) as client:
             await ask(client, group(sent))
         return sorted(seen)
 
@@ -159,7 +159,7 @@ def test_wherever_the_number_is_missing_only_who_reads_it_fails(data: st.DataObj
 
     async def check() -> None:
         engine = PoisonedEngine(lambda text, _: text == spot)
-        async with opened(service_on(engine), cache_mb=0) as client, opened() as quiet:
+        async with opened(on(engine), cache_mb=0) as client, opened() as quiet:
             alone = [
                 (await client.post("/reward", json={"groups": [group([one])]})).status_code == 200 for one in sent
             ]
@@ -193,7 +193,7 @@ async def test_what_all_share_fails_its_group_and_no_other(where: str):
 
     pair = [trajectory("a", 0), trajectory("b", 1)]
     other = group(pair, group_id="other", prompt="Name a sea.\n", reference="The Baltic.")
-    async with opened(service_on(PoisonedEngine(poison))) as client, opened() as quiet:
+    async with opened(on(PoisonedEngine(poison))) as client, opened() as quiet:
         bad, good = await ask(client, group(pair), other)
         assert all(map(is_engine_failed, bad["trajectories"]))
         assert bad["scored"] == 0
@@ -209,7 +209,7 @@ async def test_what_is_not_finite_is_neither_cached_nor_logged_as_a_reward_nor_p
     path = tmp_path / "audit.db"
     sent = group([trajectory("a", 0), trajectory("b", 1, mark=0), trajectory("c", 2)])
     engine = PoisonedEngine(marked)
-    async with opened(service_on(engine), audit=path) as client:
+    async with opened(on(engine), audit=path) as client:
         (first,) = await ask(client, sent, run_id="r")
         metrics = samples((await client.get("/metrics")).text)
         assert metrics["opera_run_window_trajectories", ("r",)] == 2
@@ -237,7 +237,7 @@ async def test_a_member_gets_its_own_error_and_the_others_their_rewards():
         }
         for one in sent
     ]  # fmt: skip
-    async with opened(service_on(PoisonedEngine(marked))) as client, opened() as quiet:
+    async with opened(on(PoisonedEngine(marked))) as client, opened() as quiet:
         a, b, c = [
             answer.json()
             for answer in await asyncio.gather(*(client.post("/reward/member", json=body) for body in bodies))
@@ -251,7 +251,7 @@ async def test_a_member_gets_its_own_error_and_the_others_their_rewards():
 async def test_an_item_to_score_or_to_rank_fails_alone():
     items = [{"context": context, "target": "42", "entropy": True} for context in ("17+25=", "17~25=", "3+39=")]
     ranked = [{"prompt": "17+25=", "candidates": ["42", "4~2", "41"]}, {"prompt": "~", "candidates": ["42", "41"]}]
-    async with opened(service_on(PoisonedEngine(marked))) as client, opened() as quiet:
+    async with opened(on(PoisonedEngine(marked))) as client, opened() as quiet:
         found = (await client.post("/score", json={"items": items})).json()["items"]
         expected = (await quiet.post("/score", json={"items": items})).json()["items"]
         assert [found[0], found[2]] == [expected[0], expected[2]]
@@ -269,7 +269,7 @@ async def test_an_item_to_score_or_to_rank_fails_alone():
 
 async def test_completions_fail_only_for_prompts_that_read_it():
     asked = {"max_tokens": 0, "echo": True, "logprobs": 1}
-    async with opened(service_on(PoisonedEngine(marked))) as client:
+    async with opened(on(PoisonedEngine(marked))) as client:
         good = await client.post("/v1/completions", json={**asked, "prompt": ["17+25=42", "3+39=42"]})
         assert good.status_code == 200
         bad = await client.post("/v1/completions", json={**asked, "prompt": ["17+25=42", "3~39=42"]})
@@ -277,14 +277,14 @@ async def test_completions_fail_only_for_prompts_that_read_it():
 
 
 async def test_the_canary_of_weights_that_serve_is_an_error_too():
-    async with opened(service_on(PoisonedEngine(lambda *_: True))) as client:
+    async with opened(on(PoisonedEngine(lambda *_: True))) as client:
         answer = await client.get("/policy")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_failed")
 
 
 async def test_branches_that_cannot_be_ranked_fail_with_their_item():
     items = [{"prompt": prompt, "n": 2, "max_tokens": 3, "seed": 1} for prompt in ("17+25=", "17~25=")]
-    async with opened(service_on(PoisonedEngine(marked))) as client, opened() as quiet:
+    async with opened(on(PoisonedEngine(marked))) as client, opened() as quiet:
         found = (await client.post("/expand", json={"items": items})).json()["items"]
         expected = (await quiet.post("/expand", json={"items": items})).json()["items"]
         assert found[0] == expected[0]

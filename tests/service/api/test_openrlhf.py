@@ -10,7 +10,8 @@ from opera_client.errors import EngineFailed, NotSupported, Unavailable
 from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import FussyEngine, group, opened, service_on
+from ..app import on, opened
+from .conftest import FussyEngine, group
 
 PROMPT, LABEL = "What is 17 + 25?\n", "42"
 THOUGHTS = ["<think>\nno\n\n</think>\n\n32", "<think>\nWait, 7 + 5 carries.\n\n</think>\n\n42", "<think>\nHm"]
@@ -38,7 +39,7 @@ async def good(*requests) -> list[dict]:
 
 async def parked(client: httpx.AsyncClient, text: str, **query) -> asyncio.Task[httpx.Response]:
     """A sample that opens a group, once it waits there."""
-    book = client._transport.app.state.lifecycle.members.rendezvous.state
+    book = client.runtime.gatherer.state
     before = book.waiting_groups
     task = asyncio.create_task(ask(client, text, **query))
     for _ in range(1000):
@@ -112,7 +113,7 @@ async def test_a_retry_after_a_lost_connection_does_not_count_twice(client):
     await asyncio.gather(lost, return_exceptions=True)
     answers = await good(*(ask(client, text) for text in THOUGHTS))
     assert [answer["rewards"] for answer in answers] == await direct(client, *THOUGHTS)
-    assert client._transport.app.state.lifecycle.members.rendezvous.state.counts.duplicates == 1
+    assert client.runtime.gatherer.state.counts.duplicates == 1
 
 
 async def test_a_sample_that_cannot_be_scored_gets_the_groups_mean_and_says_so(client):
@@ -125,7 +126,7 @@ async def test_a_sample_that_cannot_be_scored_gets_the_groups_mean_and_says_so(c
 @pytest.mark.parametrize("label", ["", "42"])
 async def test_a_group_that_cannot_be_scored_gets_one_constant_and_says_so(label):
     engine = FussyEngine(bad_token=ord("?"), error=NotSupported("this model cannot"))
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         answers = await good(*(ask(client, text, label=label) for text in THOUGHTS))
     assert len({answer["rewards"] for answer in answers}) == 1
     assert [answer["scores"] for answer in answers] == [0.0] * 3
@@ -147,13 +148,13 @@ class Recovering(DummyEngine):
 
 
 async def test_a_failure_that_passes_is_waited_out():
-    async with opened(service_on(Recovering(2, EngineFailed("ill")))) as client:
+    async with opened(on(Recovering(2, EngineFailed("ill")))) as client:
         answers = await good(*(ask(client, text) for text in THOUGHTS))
         assert [answer["rewards"] for answer in answers] == await direct(client, *THOUGHTS)
 
 
 async def test_a_service_without_engine_is_an_error_not_a_reward():
-    async with opened(service_on(Recovering(1, Unavailable("the engine is gone")))) as client:
+    async with opened(on(Recovering(1, Unavailable("the engine is gone")))) as client:
         asks = [ask(client, text) for text in THOUGHTS]
         answers = await asyncio.gather(*asks)
         assert [answer.status_code for answer in answers] == [503] * 3
@@ -165,7 +166,7 @@ async def test_lack_of_room_is_waited_out():
     async with opened(max_waiting_groups=1) as client:
         first = await parked(client, THOUGHTS[0], group_size=2)
         second = asyncio.create_task(ask(client, "b", group_size=1, label="43"))
-        counts = client._transport.app.state.lifecycle.members.rendezvous.state.counts
+        counts = client.runtime.gatherer.state.counts
         for _ in range(1000):
             if counts.refused:
                 break

@@ -9,14 +9,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from opera_client.errors import EngineFailed, error_types
 from opera_client.wire import RewardResult, RewardsInfo, ServedModel
 from opera_service.api import examples
-from opera_service.api.app import create_app
 from opera_service.engines.base import EngineHealth
 from opera_service.engines.dummy import DummyEngine
-from opera_service.server import lifecycle
+from opera_service.server import backends
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import group, opened, service_on
+from ..app import on, opened
+from .conftest import group
 
 
 async def probe(client: httpx.AsyncClient) -> dict[str, int]:
@@ -31,13 +32,13 @@ async def test_probes_of_a_running_service(client: httpx.AsyncClient):
 
 
 async def test_a_service_that_loads_is_alive_but_not_ready(monkeypatch: pytest.MonkeyPatch):
-    go_on, build = threading.Event(), lifecycle.build_service
+    go_on, build = threading.Event(), backends.load_backend
 
     def slowly(*args):
         go_on.wait()
         return build(*args)
 
-    monkeypatch.setattr(lifecycle, "build_service", slowly)
+    monkeypatch.setattr(backends, "load_backend", slowly)
     app = create_app(Settings(engine="dummy"), wait=False)
     transport = httpx.ASGITransport(app)
     async with (
@@ -59,7 +60,7 @@ async def test_a_service_that_cannot_load_says_why(monkeypatch: pytest.MonkeyPat
     def failing(*_):
         raise EngineFailed("the weights are torn")
 
-    monkeypatch.setattr(lifecycle, "build_service", failing)
+    monkeypatch.setattr(backends, "load_backend", failing)
     with pytest.raises(EngineFailed, match="torn"):
         async with opened():
             pass
@@ -71,7 +72,7 @@ class Sick(DummyEngine):
 
 
 async def test_a_failed_engine_takes_the_service_out_of_rotation():
-    async with opened(service_on(Sick(ByteTokenizer.vocab_size))) as client:
+    async with opened(on(Sick(ByteTokenizer.vocab_size))) as client:
         assert await probe(client) == {"/startupz": 200, "/livez": 200, "/readyz": 503, "/health": 503}
         assert (await client.get("/readyz")).json()["detail"] == "lost the device"
         metrics = (await client.get("/metrics")).text

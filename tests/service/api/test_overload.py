@@ -1,6 +1,7 @@
 """A full queue over HTTP: who is refused, what they are told, and that what they were told works."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -9,16 +10,18 @@ import httpx
 import pytest
 
 from opera_client import AsyncRewardClient
-from opera_service.api.app import create_app
 from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.service import Service
-from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
+from opera_service.server import backends
+from opera_service.server.app import create_app
+from opera_service.server.backends import Backend
 from opera_service.server.settings import Settings
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+from opera_service.trajectories.tokenizer import Tokenizer
 
-from .conftest import group, opened
+from ..app import AppClient, opened
+from .conftest import group
 
 
 class Gated(DummyEngine):
@@ -45,8 +48,8 @@ class Gated(DummyEngine):
 class House:
     """A service on a gated engine, and a client of it."""
 
-    def __init__(self, client: httpx.AsyncClient, service: Service, engine: Gated) -> None:
-        self.client, self.service, self.engine = client, service, engine
+    def __init__(self, client: AppClient, engine: Gated) -> None:
+        self.client, self.runtime, self.engine = client, client.runtime, engine
 
     def ask(self, path: str = "/reward", body: dict | None = None, **fields) -> asyncio.Task[httpx.Response]:
         body = {"groups": [group()], **fields} if body is None else body
@@ -65,11 +68,11 @@ class House:
         tasks = [self.ask(**fields)]
         await self.until(lambda: len(self.engine.batches) > before)
         tasks += [self.ask(**fields) for _ in range(waiting)]
-        await self.until(lambda: self.service.tree_dispatcher.queued_items == waiting)
+        await self.until(lambda: self.runtime.tree_dispatcher.queued_items == waiting)
         return tasks
 
     def groups_failed(self) -> int:
-        return self.client._transport.app.state.lifecycle.members.rendezvous.state.counts.failed
+        return self.runtime.gatherer.state.counts.failed
 
     async def metric(self, name: str) -> float:
         lines = (await self.client.get("/metrics")).text.splitlines()
@@ -77,25 +80,19 @@ class House:
 
 
 @asynccontextmanager
-async def house(status: int = 429, batch: int | None = None, **limits: int) -> AsyncIterator[House]:
+async def house(status: int = 429, tokenizer: Tokenizer | None = None, **settings: int) -> AsyncIterator[House]:
     engine = Gated()
-    service = Service(
-        engine, ByteTokenizer(), max_batch_tokens=batch, queue_limits=QueueLimits(**limits), cache_bytes=0
-    )
-    app = create_app(Settings(engine="dummy", overload_status=str(status)), service=service)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
-    ):
+    backend = Backend(engine, tokenizer or ByteTokenizer())
+    async with opened(backend, overload_status=str(status), cache_mb=0, **settings) as client:
         try:
-            yield House(client, service, engine)
+            yield House(client, engine)
         finally:
             engine.let()
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_past_the_limit_of_requests(status: int):
-    async with house(status, max_requests=1) as home:
+    async with house(status, max_queue_requests=1) as home:
         let_in = await home.fill()
         refused = await home.ask()
         error = refused.json()["error"]
@@ -121,7 +118,7 @@ async def test_past_the_limit_of_requests(status: int):
     ],
 )
 async def test_every_scoring_route_asks_for_a_place(path: str, body: dict):
-    async with house(max_requests=1) as home:
+    async with house(max_queue_requests=1) as home:
         await home.fill()
         refused = await home.ask(path, body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
@@ -130,14 +127,14 @@ async def test_every_scoring_route_asks_for_a_place(path: str, body: dict):
 async def test_past_the_limit_of_tokens():
     async with opened() as client:
         size = (await client.post("/reward", json={"groups": [group()]})).json()["usage"]["tokens_computed"]
-    async with house(max_tokens=size + 50) as home:
+    async with house(max_queue_tokens=size + 50) as home:
         await home.fill()
         assert await home.metric("opera_queue_tokens") == size
         refused = await home.ask()
         assert refused.status_code == 429
         assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
         small = home.ask("/score", {"items": [{"context": "a", "target": "b"}]})
-        await home.until(lambda: home.service.tree_dispatcher.queued_items == 2)
+        await home.until(lambda: home.runtime.tree_dispatcher.queued_items == 2)
         home.engine.let()
         assert (await small).status_code == 200
 
@@ -150,25 +147,18 @@ async def test_a_refused_request_is_not_tokenised():
             Watched.asked += 1
             return super().encode(text)
 
-    engine = Gated()
-    service = Service(engine, Watched(), queue_limits=QueueLimits(max_requests=1))
-    app = create_app(Settings(engine="dummy"), service=service)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
-    ):
-        home = House(client, service, engine)
+    async with house(tokenizer=Watched(), max_queue_requests=1) as home:
         let_in = await home.fill()
         before = Watched.asked
         assert (await home.ask()).status_code == 429
         assert Watched.asked == before
-        late = await client.post(
+        late = await home.client.post(
             "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() - 1)}
         )
         assert late.status_code == 429, "a full queue comes first"
-        engine.let()
+        home.engine.let()
         await asyncio.gather(*let_in)
-        late = await client.post(
+        late = await home.client.post(
             "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() - 1)}
         )
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
@@ -176,14 +166,14 @@ async def test_a_refused_request_is_not_tokenised():
 
 
 async def test_one_run_s_backlog_does_not_keep_another_one_out():
-    async with house(max_requests=4, batch=1) as home:
+    async with house(max_queue_requests=4, max_batch_tokens=1) as home:
         await home.fill(waiting=4, run_id="greedy")
         assert (await home.ask(run_id="modest")).status_code == 429
         home.engine.let(1)
-        await home.until(lambda: home.service.tree_dispatcher.queued_requests == 3)
+        await home.until(lambda: home.runtime.tree_dispatcher.queued_requests == 3)
         assert (await home.ask(run_id="greedy")).status_code == 429
         modest = home.ask(run_id="modest")
-        await home.until(lambda: home.service.tree_dispatcher.queued_requests == 4)
+        await home.until(lambda: home.runtime.tree_dispatcher.queued_requests == 4)
         assert await home.metric('opera_rejected_total{reason="fair_share"}') == 1
         home.engine.let()
         assert (await modest).status_code == 200
@@ -206,7 +196,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
 
 
 async def test_a_group_that_finds_the_queue_full_keeps_its_members():
-    async with house(max_requests=1) as home:
+    async with house(max_queue_requests=1) as home:
         let_in = await home.fill()
         bodies = [
             {
@@ -227,7 +217,7 @@ async def test_a_group_that_finds_the_queue_full_keeps_its_members():
 
 async def test_openrlhf_waits_a_full_queue_out():
     """Its client takes no refusal for an answer."""
-    async with house(max_requests=1) as home:
+    async with house(max_queue_requests=1) as home:
         let_in = await home.fill()
         body = {"query": ["2+2=4"], "prompts": ["2+2="], "labels": ["4"]}
         asked = home.ask("/openrlhf/reward?group_size=1&wait_s=5", body)
@@ -240,23 +230,21 @@ async def test_openrlhf_waits_a_full_queue_out():
 
 
 async def test_while_the_model_loads_callers_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch):
+    loaded = threading.Event()
+    monkeypatch.setattr(backends, "load_backend", lambda *_: loaded.wait())
     app = create_app(Settings(engine="dummy"), wait=False)
-    monkeypatch.setattr(app.state.lifecycle, "_load", lambda loop: None)  # it never ends
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
-    ):
+    async with app.router.lifespan_context(app), AppClient(app) as client:
         answer = await client.post("/reward", json={"groups": [group()]})
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) >= 1
 
 
 async def test_the_client_s_own_retries_end_with_every_reward():
-    async with house(max_requests=1) as home:
+    async with house(max_queue_requests=1) as home:
         home.engine.let()
         calls = [
             AsyncRewardClient(
-                "http://app", transport=home.client._transport, concurrency=4, max_items=1, retries=0
+                "http://app", transport=httpx.ASGITransport(home.client.app), concurrency=4, max_items=1, retries=0
             )
             for _ in range(2)
         ]
@@ -267,9 +255,3 @@ async def test_the_client_s_own_retries_end_with_every_reward():
         expected = (await home.ask(groups=groups)).json()["groups"]
         for answer in answers:
             assert answer.rewards == [[one["reward"] for one in each["trajectories"]] for each in expected]
-
-
-async def test_settings_reach_the_queue():
-    async with opened(max_queue_requests=1, max_queue_tokens=5000) as client:
-        limits = client._transport.app.state.lifecycle.service.tree_dispatcher._admission.limits
-        assert (limits.max_requests, limits.max_tokens) == (1, 5000)

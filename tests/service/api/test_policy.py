@@ -16,7 +16,8 @@ from opera_client.wire import PolicyInfo, PolicyLoadResult
 from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import group, opened, service_on
+from ..app import on, opened
+from .conftest import group
 from .table import VOCAB
 
 
@@ -236,7 +237,7 @@ async def test_swaps_under_load_mix_nothing():
             for number, body in enumerate(bodies):
                 quiet[f"{salt}/{number}"] = (await alone.post("/reward", json=body)).json()["groups"]
     engine = DummyEngine(ByteTokenizer.vocab_size, seconds_per_token=2e-6, max_batch_tokens=300)
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         done, seen = asyncio.Event(), set()
 
         async def ask(number: int) -> None:

@@ -11,7 +11,8 @@ from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
-from .conftest import group, opened, service_on
+from ..app import on, opened
+from .conftest import group
 from .table import ids_of, logprobs, mean
 
 PROMPT, REFERENCE = "Why?\n", "As is."
@@ -221,13 +222,13 @@ class Swapping(DummyEngine):
 
 
 async def test_weights_swapped_while_scoring_are_refused_too():
-    async with opened(service_on(Swapping(["1"]))) as client:
+    async with opened(on(Swapping(["1"]))) as client:
         response = await client.post("/reward", json=paper_request(weight_version="0"))
         assert (response.status_code, response.json()["error"]["code"]) == (409, "weight_version_mismatch")
 
 
 async def test_an_answer_names_the_weights_that_scored_it():
-    async with opened(service_on(Swapping(["1"]))) as client:
+    async with opened(on(Swapping(["1"]))) as client:
         answer = (await client.post("/reward", json=paper_request())).json()
         assert answer["model"]["weight_version"] == "1"
 
@@ -236,7 +237,7 @@ TWO_GROUPS = {"groups": [group(), group(group_id="q2", prompt="other")]}
 
 
 async def test_what_was_scored_before_new_weights_came_is_scored_again_on_them():
-    async with opened(service_on(Swapping(["1", "2"]))) as client:
+    async with opened(on(Swapping(["1", "2"]))) as client:
         answer = (await client.post("/reward", json=TWO_GROUPS)).json()
         assert answer["model"]["weight_version"] == "2"
         assert [one["status"] for each in answer["groups"] for one in each["trajectories"]] == ["ok"] * 4
@@ -244,14 +245,14 @@ async def test_what_was_scored_before_new_weights_came_is_scored_again_on_them()
 
 
 async def test_groups_of_one_answer_never_come_from_two_weight_versions():
-    async with opened(service_on(Swapping([str(number) for number in range(1, 20)]))) as client:
+    async with opened(on(Swapping([str(number) for number in range(1, 20)]))) as client:
         response = await client.post("/reward", json=TWO_GROUPS)
         error = response.json()["error"]
         assert (response.status_code, error["code"], error["retryable"]) == (503, "unavailable", True)
 
 
 async def test_deadlines_by_field_and_by_header():
-    slow = service_on(DummyEngine(ByteTokenizer.vocab_size, seconds_per_token=0.003))
+    slow = on(DummyEngine(ByteTokenizer.vocab_size, seconds_per_token=0.003))
     async with opened(slow) as client:
         by_field = await client.post("/reward", json=paper_request(timeout_s=0.05))
         by_header = await client.post(
@@ -274,7 +275,7 @@ async def test_a_deadline_that_is_no_time_is_refused(client: httpx.AsyncClient, 
 
 async def test_groups_in_time_are_answered_when_others_are_late():
     engine = DummyEngine(ByteTokenizer.vocab_size, seconds_per_token=0.001, max_batch_tokens=1)
-    async with opened(service_on(engine)) as client:
+    async with opened(on(engine)) as client:
         quick = {"group_id": "quick", "prompt": "p", "reference": "r", "trajectories": [{"response": "x"}]}
         late = group(group_id="late", prompt="p" * 1500)
         response = await client.post("/reward", json={"groups": [quick, late], "timeout_s": 0.8})

@@ -6,7 +6,8 @@ import pytest
 
 from opera_service.pipelines import reward as pipeline
 
-from .conftest import group, opened
+from ..app import opened
+from .conftest import group
 
 SECRET = "xylophone-marmalade"
 BODIES = [

@@ -9,7 +9,7 @@ import pytest
 
 from opera_client.errors import InvalidRequest
 from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.service import Service
+from opera_service.server.backends import Backend
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 POSTS = (
@@ -42,15 +42,15 @@ class Receiver:
         return version or "transfer-1"
 
 
-def service_with(receiver: Receiver) -> Service:
-    return Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer(), transfer=receiver)
+def backend_with(receiver: Receiver) -> Backend:
+    return Backend(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer(), transfer=receiver)
 
 
 async def test_the_calls_of_a_trainer_in_its_order(open_app):
     receiver = Receiver()
     init = {"master_address": "10.0.0.1", "master_port": 29500, "rank_offset": 1, "world_size": 3, "packed": True}
     tensors = {"names": ["a"], "dtype_names": ["bfloat16"], "shapes": [[2, 3]]}
-    async with open_app(service_with(receiver)) as client:
+    async with open_app(backend_with(receiver)) as client:
         assert (await client.get("/get_world_size")).json() == {"world_size": 2}
         calls = [
             ("/init_weight_transfer_engine", {"init_info": init}), ("/pause?mode=keep", None),
@@ -73,14 +73,14 @@ async def test_the_calls_of_a_trainer_in_its_order(open_app):
 
 @pytest.mark.parametrize("body", [None, {}])
 async def test_a_version_without_a_name_is_told(open_app, body):
-    async with open_app(service_with(Receiver())) as client:
+    async with open_app(backend_with(Receiver())) as client:
         kwargs = {} if body is None else {"json": body}
         answer = (await client.post("/finish_weight_update", **kwargs)).json()
     assert answer["weight_version"] == "transfer-1"
 
 
 async def test_what_the_engine_refuses_is_answered(open_app):
-    async with open_app(service_with(Receiver())) as client:
+    async with open_app(backend_with(Receiver())) as client:
         await client.post("/start_weight_update", json={})
         again = await client.post("/start_weight_update", json={})
         wrong = await client.post("/finish_weight_update", json={"weight_version": "two words"})
@@ -99,7 +99,7 @@ async def test_other_engines_say_what_to_do_instead(client: httpx.AsyncClient):
 
 async def test_all_of_it_needs_an_admin_key(open_app):
     receiver = Receiver()
-    async with open_app(service_with(receiver), api_keys="user", admin_keys="boss") as client:
+    async with open_app(backend_with(receiver), api_keys="user", admin_keys="boss") as client:
         for key, status in (("user", 403), ("nobody", 401)):
             headers = {"X-API-Key": key}
             assert (await client.get("/get_world_size", headers=headers)).status_code == status

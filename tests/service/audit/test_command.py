@@ -9,8 +9,8 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from opera_service.api.app import create_app
 from opera_service.audit.command import run
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 from ..live import live

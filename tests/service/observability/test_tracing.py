@@ -14,9 +14,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from opera_service.api.app import create_app
+from opera_service.observability.observers import Observers
 from opera_service.observability.otel import OtelTracing
-from opera_service.observability.tracing import NoTracing, open_tracing
+from opera_service.observability.tracing import NoTracing
+from opera_service.server.app import create_app
+from opera_service.server.build import open_observers
 from opera_service.server.settings import Settings, SettingsError
 
 from ..live import live
@@ -26,31 +28,24 @@ CALLER = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 GROUP = {"prompt": "p", "reference": "r", "trajectories": [{"response": "<think>a\n\nWait, b</think>c"}]}
 
 
-@contextmanager
-def recording(client_app) -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    lifecycle = client_app.state.lifecycle
-    lifecycle.tracing = lifecycle.service.tracing = OtelTracing(SimpleSpanProcessor(exporter))
-    yield exporter
-
-
 async def ask(*posts: tuple[str, dict]) -> list[list[ReadableSpan]]:
     """Spans of each post, in order of their end."""
-    app = create_app(Settings(engine="dummy"))
+    exporter = InMemorySpanExporter()
+    observers = Observers(tracing=OtelTracing(SimpleSpanProcessor(exporter)))
+    app = create_app(Settings(engine="dummy"), observers=observers)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     seen = []
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://app", headers=CALLER) as client,
     ):
-        with recording(app) as exporter:
-            for path, body in posts:
-                await client.post(path, json=body, headers={"X-Request-Id": "mine-1"})
-                seen.append(list(exporter.get_finished_spans()))
-                exporter.clear()
-            await client.get("/readyz")
-            await client.get("/metrics")
-            assert exporter.get_finished_spans() == ()
+        for path, body in posts:
+            await client.post(path, json=body, headers={"X-Request-Id": "mine-1"})
+            seen.append(list(exporter.get_finished_spans()))
+            exporter.clear()
+        await client.get("/readyz")
+        await client.get("/metrics")
+        assert exporter.get_finished_spans() == ()
     return seen
 
 
@@ -108,7 +103,7 @@ def test_a_stage_outside_any_request_is_nobodys():
 
 
 async def test_without_an_address_there_is_no_tracing_and_no_import():
-    tracing = open_tracing(None)
+    tracing = open_observers(Settings(engine="dummy")).tracing
     assert isinstance(tracing, NoTracing)
     with tracing.request(CALLER) as describe:
         describe("name", {})
@@ -120,7 +115,7 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "opera_service.observability.otel")
     with pytest.raises(SettingsError, match=r"pip install 'opera-reward\[otel\]'"):
-        open_tracing("http://localhost:4318")
+        open_observers(Settings(engine="dummy", otlp_endpoint="http://localhost:4318"))
 
 
 class Collector(BaseHTTPRequestHandler):

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 ITEM = {"prompt": "What is 17 + 25?\n", "prefix": "<think>\nIt is", "n": 6, "max_tokens": 24, "seed": 3}

@@ -4,10 +4,11 @@ import pytest
 
 from opera_client.errors import EngineFailed
 from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, SegmentResult, Timing, TrajectoryResult, Usage
-from opera_service.pipelines.group_batch import Rewarded, raise_if_nothing_is_final, text_tokens, weight
+from opera_service.pipelines.group_batch import raise_if_nothing_is_final
+from opera_service.pipelines.member_reward import MemberReward, text_tokens, weight
 
 
-def answer(segments: list[SegmentResult] | None, logprobs: list[float] | None = None) -> Rewarded:
+def answer(segments: list[SegmentResult] | None, logprobs: list[float] | None = None) -> MemberReward:
     result = MemberResult(
         id="a",
         status="ok",
@@ -19,7 +20,7 @@ def answer(segments: list[SegmentResult] | None, logprobs: list[float] | None = 
         config_hash="h",
     )
     nothing = Usage(tokens_naive=0, tokens_computed=0, scored_tokens=0)
-    return Rewarded(result, nothing, Timing(encode=0, queue=0, engine=0, total=0), (1.0,))
+    return MemberReward(result, nothing, Timing(encode=0, queue=0, engine=0, total=0), (1.0,))
 
 
 def segment(text: str, logprobs: list[float] | None = None) -> SegmentResult:

@@ -10,9 +10,11 @@ import torch
 
 from opera_client.wire import RewardRequest
 from opera_service.engines.torch.engine import TorchEngine
-from opera_service.pipelines.reward import reward
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.reward import score_groups
+from opera_service.server.backends import Backend
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
+
+from ..app import runtime_on
 
 RESPONSES = {
     "a": "<think>\n7 + 5 carries, so it is 42.\n\nWait, let me check it again.\n\n</think>\n\n42",
@@ -47,15 +49,15 @@ def request(*names: str, reference: str = "It is 42.") -> RewardRequest:
 async def test_a_trajectory_that_overflows_fails_alone(tiny_qwen: Path, route: str, preset: str):
     tokenizer = HFTokenizer.load(str(tiny_qwen))
     engine = TorchEngine.load(tiny_qwen, route=route, dtype="float64", device="cpu")
-    service = Service(engine, tokenizer, cache_bytes=0)
+    runtime = runtime_on(Backend(engine, tokenizer), cache_mb=0)
     odd = next(iter(set(tokenizer.encode("§").tolist()) - set(tokenizer.encode(RESPONSES["b"]).tolist())))
     ask = {"preset": preset}
     try:
-        quiet = await reward(service, request("a", "b", "c").model_copy(update=ask))
+        quiet = await score_groups(runtime, request("a", "b", "c").model_copy(update=ask))
         with overflowing(engine, odd):
-            found = await reward(service, request("a", "bad", "b", "c").model_copy(update=ask))
+            found = await score_groups(runtime, request("a", "bad", "b", "c").model_copy(update=ask))
     finally:
-        await service.aclose()
+        await runtime.aclose()
     a, bad, *rest = found.groups[0].trajectories
     assert bad.reward is None
     assert bad.error is not None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_client.wire import ErrorDetail, MemberResult, ModelInfo, Timing, Usage
-from opera_service.pipelines.group_batch import Rewarded
+from opera_service.pipelines.member_reward import MemberReward
 from opera_service.pipelines.openrlhf import response_of, sample_of
 
 PROMPT = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n"
@@ -45,9 +45,9 @@ def test_the_longest_end_of_the_prompt_counts(prompt, query):
     assert response_of(query, prompt) == expected
 
 
-def rewarded(reward: float | None, group: tuple[float, ...], *flags: str) -> Rewarded:
+def rewarded(reward: float | None, group: tuple[float, ...], *flags: str) -> MemberReward:
     good = reward is not None
-    return Rewarded(
+    return MemberReward(
         MemberResult(
             id="a",
             status="ok" if good else "error",

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 from transformers import AutoModelForCausalLM
 
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 MODEL = Path(Settings(engine="torch").model_path)

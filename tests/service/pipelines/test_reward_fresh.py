@@ -1,10 +1,9 @@
 """A group that is scored again, because members came late, counts for the run by its late members only."""
 
 from opera_client.wire import RewardRequest
-from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.reward import reward
-from opera_service.pipelines.service import Service
-from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+from opera_service.pipelines.reward import score_groups
+
+from ..app import runtime_on
 
 
 def request_of(names: str, **fields) -> RewardRequest:
@@ -14,23 +13,23 @@ def request_of(names: str, **fields) -> RewardRequest:
 
 
 async def test_only_fresh_trajectories_count():
-    service = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
-    again = await reward(service, request_of("abc"), fresh=frozenset("bc"))
-    numbers = service.run_health.snapshot()["run"]
+    runtime = runtime_on()
+    again = await score_groups(runtime, request_of("abc"), fresh=frozenset("bc"))
+    numbers = runtime.run_health.snapshot()["run"]
     assert (numbers.trajectories, numbers.reward_spread) == (2, None)
-    assert again.groups == (await reward(service, request_of("abc"))).groups
-    numbers = service.run_health.snapshot()["run"]
+    assert again.groups == (await score_groups(runtime, request_of("abc"))).groups
+    numbers = runtime.run_health.snapshot()["run"]
     assert numbers.trajectories == 5
     assert numbers.reward_spread is not None
-    await service.aclose()
+    await runtime.aclose()
 
 
 async def test_late_members_leave_the_running_mean_alone():
-    service = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
-    first = await reward(service, request_of("abc", preset="paper"))
+    runtime = runtime_on()
+    first = await score_groups(runtime, request_of("abc", preset="paper"))
     assert first.ema_baseline is not None
-    late = await reward(service, request_of("wxyz", preset="paper"), fresh=frozenset("z"))
+    late = await score_groups(runtime, request_of("wxyz", preset="paper"), fresh=frozenset("z"))
     assert late.ema_baseline is None
-    again = await reward(service, request_of("abc", preset="paper"))
+    again = await score_groups(runtime, request_of("abc", preset="paper"))
     assert again.ema_baseline == first.ema_baseline
-    await service.aclose()
+    await runtime.aclose()

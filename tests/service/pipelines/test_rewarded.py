@@ -11,9 +11,10 @@ from opera_client.wire import RewardRequest
 from opera_service.engines.dummy import DummyEngine
 from opera_service.observability.rewarded import Rewarded
 from opera_service.observability.run_health import BASELINE, LENGTH_DRIFT, RECENT
-from opera_service.pipelines.reward import reward
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.reward import score_groups
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+from ..app import on, runtime_on
 
 
 def group(*thoughts: str) -> dict:
@@ -25,10 +26,6 @@ def request_of(*groups: dict) -> RewardRequest:
     return RewardRequest.model_validate({"run_id": "run", "groups": list(groups)})
 
 
-def service_with(*subscribers) -> Service:
-    return Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer(), subscribers=subscribers)
-
-
 async def test_it_is_raised_on_the_loop_once_a_request_with_the_answer_that_is_given():
     heard: list[Rewarded] = []
     threads, loops = set(), set()
@@ -38,9 +35,9 @@ async def test_it_is_raised_on_the_loop_once_a_request_with_the_answer_that_is_g
         threads.add(threading.current_thread())
         loops.add(asyncio.get_running_loop())
 
-    service = service_with(listen)
+    runtime = runtime_on(subscribers=[listen])
     request = request_of(group("One.", "", "Three."), group(""))
-    answer = await reward(service, request)
+    answer = await score_groups(runtime, request)
     (event,) = heard
     assert (threads, loops) == ({threading.current_thread()}, {asyncio.get_running_loop()})
     assert event.request is request
@@ -49,7 +46,7 @@ async def test_it_is_raised_on_the_loop_once_a_request_with_the_answer_that_is_g
     scored = [[(one.encoded.id, one.result.id) for one in group.scored()] for group in event.groups]
     assert scored == [[("0", "0"), ("2", "2")], []]
     assert all(one.outcome.reward == one.result.reward for group in event.groups for one in group.scored())
-    await service.aclose()
+    await runtime.aclose()
 
 
 async def test_without_any_reward_there_is_no_event():
@@ -58,11 +55,11 @@ async def test_without_any_reward_there_is_no_event():
             raise EngineFailed("it is broken")
 
     heard: list[Rewarded] = []
-    service = Service(Failing(ByteTokenizer.vocab_size), ByteTokenizer(), subscribers=[heard.append])
+    runtime = runtime_on(on(Failing(ByteTokenizer.vocab_size)), subscribers=[heard.append])
     with pytest.raises(EngineFailed):
-        await reward(service, request_of(group("One.")))
+        await score_groups(runtime, request_of(group("One.")))
     assert heard == []
-    await service.aclose()
+    await runtime.aclose()
 
 
 async def test_a_subscriber_that_fails_costs_neither_the_answer_nor_the_others_theirs(caplog):
@@ -70,21 +67,21 @@ async def test_a_subscriber_that_fails_costs_neither_the_answer_nor_the_others_t
         raise RuntimeError("no room")
 
     heard: list[Rewarded] = []
-    service = service_with(fail, heard.append)
+    runtime = runtime_on(subscribers=[fail, heard.append])
     with caplog.at_level(logging.ERROR):
-        answer = await reward(service, request_of(group("One.")))
+        answer = await score_groups(runtime, request_of(group("One.")))
     assert answer.groups[0].scored == len(heard) == 1
     assert "no room" in caplog.text
-    await service.aclose()
+    await runtime.aclose()
 
 
 async def test_drift_is_in_the_answer_before_the_event_and_judged_group_by_group():
     heard: list[Rewarded] = []
-    service = service_with(heard.append)
+    runtime = runtime_on(subscribers=[heard.append])
     first, then, late = (group(*["x" * size] * count) for size, count in ((20, BASELINE), (200, RECENT), (200, 1)))
-    answer = await reward(service, request_of(first, then, late, late))
+    answer = await score_groups(runtime, request_of(first, then, late, late))
     flagged = [[LENGTH_DRIFT in one.flags for one in each.trajectories] for each in answer.groups]
     assert flagged == [[False] * BASELINE, [False] * RECENT, [True], [True]]
     assert [one.result for one in heard[0].groups] == answer.groups
-    assert service.run_health.snapshot()["run"].flagged[LENGTH_DRIFT] == 2 / (BASELINE + RECENT + 2)
-    await service.aclose()
+    assert runtime.run_health.snapshot()["run"].flagged[LENGTH_DRIFT] == 2 / (BASELINE + RECENT + 2)
+    await runtime.aclose()

@@ -14,18 +14,18 @@ from safetensors.numpy import save_file
 
 from opera_client.errors import InvalidWeights, NotSupported, OperaError, PolicyBusy, WeightVersionTaken
 from opera_client.wire import RewardRequest
-from opera_service.engines.dummy import DummyEngine
-from opera_service.pipelines.reward import reward
-from opera_service.pipelines.service import Service
+from opera_service.pipelines.reward import score_groups
+from opera_service.pipelines.runtime import Runtime
 from opera_service.ray_serve import coordinator as keeping
 from opera_service.ray_serve.coordinator import Coordinator
 from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of
 from opera_service.ray_serve.ledger import Beat, Order
 from opera_service.ray_serve.member import Member
-from opera_service.server.build import build_service
+from opera_service.server.backends import load_backend
 from opera_service.server.settings import Settings
-from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+from ..app import runtime_on
 
 LINE = "dummy"
 LEASE_S = 2.0
@@ -46,13 +46,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Replica:
-    service: Service
+    runtime: Runtime
     member: Member
     fleet: Fleet
 
     async def version(self) -> str:
         await self.member.door()
-        answer = await reward(self.service, RewardRequest.model_validate({"groups": [GROUP]}))
+        answer = await score_groups(self.runtime, RewardRequest.model_validate({"groups": [GROUP]}))
         return answer.model.weight_version
 
 
@@ -70,17 +70,17 @@ class Cluster:
             raise ConnectionError("nobody there")
         return await self.coordinator.hear(LINE, beat)
 
-    async def start(self, name: str, service: Service | None = None) -> Replica:
-        service = service or Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
-        member = Member(name, service, self.hear)
+    async def start(self, name: str, runtime: Runtime | None = None) -> Replica:
+        runtime = runtime or runtime_on()
+        member = Member(name, runtime.engine, runtime.weights, self.hear)
 
         async def push(weights) -> bool | OperaError:
             assert self.coordinator is not None
             return await self.coordinator.push(LINE, weights)
 
-        fleet = Fleet(service.weights, push, folder_of(self.root, LINE), self.root / "spool")
+        fleet = Fleet(runtime.weights, push, folder_of(self.root, LINE), self.root / "spool")
         await member.join()
-        self.replicas.append(Replica(service, member, fleet))
+        self.replicas.append(Replica(runtime, member, fleet))
         return self.replicas[-1]
 
     def pushed(self, salt: int) -> Path:
@@ -112,7 +112,7 @@ async def cluster(tmp_path) -> AsyncIterator[Cluster]:
     yield made
     for replica in made.replicas:
         await replica.member.aclose()
-        await replica.service.aclose()
+        await replica.runtime.aclose()
 
 
 async def test_all_switch_and_nobody_scores_while_some_have_and_some_have_not(cluster):
@@ -144,7 +144,7 @@ async def test_all_switch_and_nobody_scores_while_some_have_and_some_have_not(cl
 
 
 async def test_what_was_computed_before_waits_too_while_others_still_read(cluster, monkeypatch):
-    engine = cluster.replicas[2].service.engine
+    engine = cluster.replicas[2].runtime.engine
     load, read = engine.load_weights, asyncio.Event()
 
     async def slowly(*args, **kwargs):
@@ -169,7 +169,7 @@ async def test_one_replicas_refusal_is_everybodys(cluster, monkeypatch):
     async def refuse(*_, **__):
         raise InvalidWeights("this replica cannot")
 
-    monkeypatch.setattr(cluster.replicas[2].service.engine, "load_weights", refuse)
+    monkeypatch.setattr(cluster.replicas[2].runtime.engine, "load_weights", refuse)
     source = cluster.pushed(5)
     with pytest.raises(InvalidWeights, match="this replica cannot"):
         await once_counted(cluster.replicas[0].fleet, source, "5")
@@ -229,7 +229,7 @@ async def test_two_coordinators_on_one_disk_follow_one_another(cluster, tmp_path
     await until_serving(newcomer)
     assert await newcomer.version() == "4"
     await newcomer.member.aclose()
-    await newcomer.service.aclose()
+    await newcomer.runtime.aclose()
 
 
 async def test_weights_that_not_all_replicas_see_are_refused_with_the_remedy(cluster, tmp_path):
@@ -238,8 +238,8 @@ async def test_weights_that_not_all_replicas_see_are_refused_with_the_remedy(clu
     save_file({"salt": np.array(1, dtype=np.int64)}, source)
     await once_counted(cluster.replicas[0].fleet, source, "1")
     source.unlink()
-    blind = Service(DummyEngine(ByteTokenizer.vocab_size), ByteTokenizer())
-    member = Member("blind", blind, cluster.hear)
+    blind = runtime_on()
+    member = Member("blind", blind.engine, blind.weights, cluster.hear)
     with pytest.raises(InvalidWeights, match="--spool-dir"):
         await member.join()
     await member.aclose()
@@ -249,21 +249,21 @@ async def test_a_model_waits_for_the_others_on_its_device_thread(tmp_path):
     settings = Settings(engine="torch", device="cpu")
     cluster = Cluster(tmp_path)
     for name in "ab":
-        await cluster.start(name, await asyncio.to_thread(build_service, settings))
+        await cluster.start(name, runtime_on(await asyncio.to_thread(load_backend, settings)))
     folder = tmp_path / "spool" / "push"
     folder.mkdir(parents=True)
     tensors = safetensors.torch.load_file(Path(settings.model_path) / "model.safetensors")
     other = {name: 1.01 * tensor for name, tensor in tensors.items()}
     safetensors.torch.save_file(other, folder / "model.safetensors")
-    before = await cluster.replicas[1].service.weights.info()
+    before = await cluster.replicas[1].runtime.weights.info()
     await once_counted(cluster.replicas[0].fleet, folder, "1")
-    after = [await replica.service.weights.info() for replica in cluster.replicas]
+    after = [await replica.runtime.weights.info() for replica in cluster.replicas]
     assert {info.weight_version for info in after} == {"1"}
     assert len({info.canary.mean_logprob for info in after}) == 1
     assert after[0].canary.mean_logprob != before.canary.mean_logprob
     for replica in cluster.replicas:
         await replica.member.aclose()
-        await replica.service.aclose()
+        await replica.runtime.aclose()
 
 
 async def test_adapters_are_for_a_single_process(cluster, tmp_path):

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 from opera_client.errors import NotSupported, Unavailable
-from opera_service.api.app import create_app
+from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
 

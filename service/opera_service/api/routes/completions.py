@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from opera_client.errors import IdempotencyKeyReused, NotFound, NotSupported, TooManyItems
 from opera_service.api import examples
-from opera_service.api.answering import Finished, deadline_of, read, reply, service_of
+from opera_service.api.answering import receive, respond
 from opera_service.api.describing import COMMON_ERRORS, SCORING_ERRORS, described
+from opera_service.api.state import runtime_of
 from opera_service.pipelines.completions import CompletionRequest, CompletionResult, complete
 
 router = APIRouter(prefix="/v1", tags=["OpenAI form"])
@@ -31,22 +34,14 @@ async def post_completions(request: Request) -> Response:
     `local-completions` needs, with `tokenizer_backend=remote`. There are no errors per prompt in this form: the
     first bad prompt fails the request.
     """
-    service = service_of(request)
-    body = await read(request, CompletionRequest)
-    deadline = deadline_of(request, None)
-
-    async def work() -> Finished:
-        answer, run = await complete(service, body, deadline=deadline)
-        answer.id = f"cmpl-{request.state.request_id}"
-        return Finished(answer, run.usage, run.timing, run.model.weight_version)
-
-    return await reply(request, body, work, deadline=deadline)
+    name = f"cmpl-{request.state.request_id}"
+    return await respond(await receive(request, CompletionRequest), partial(complete, name=name))
 
 
 @router.get("/models", **described("The served model, in OpenAI's form", errors=COMMON_ERRORS))
 async def get_models(request: Request) -> Response:
     """List the one model there is."""
-    model = service_of(request).served_model()
+    model = runtime_of(request).served_model()
     entry = {
         "id": model.name,
         "object": "model",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from opera_client.errors import IdempotencyKeyReused, NotSupported, TooManyBranches, TooManyItems
 from opera_client.wire import ExpandRequest, ExpandResult
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, finished, read, reply, service_of
+from opera_service.api.answering import receive, respond
 from opera_service.api.describing import SCORING_ERRORS, described
 from opera_service.pipelines.expand import expand
 
@@ -38,8 +36,4 @@ async def post_expand(request: Request) -> Response:
     0 tokens and no score, and stands behind all others. With a `seed` the same engine on the same weights samples
     the same branches again; another engine samples others.
     """
-    service = service_of(request)
-    body = await read(request, ExpandRequest)
-    deadline = deadline_of(request, body.timeout_s)
-    work = partial(expand, service, body, deadline=deadline)
-    return await reply(request, body, lambda: finished(work()), deadline=deadline)
+    return await respond(await receive(request, ExpandRequest), expand)

@@ -10,11 +10,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from opera_client.errors import WeightVersionMismatch
-from opera_client.wire import PolicyLoadRequest, PolicyLoadResult, WeightVersion
+from opera_client.wire import PolicyLoadResult, WeightVersion
 from opera_client.wire._base import Request as Body
 from opera_service.api.answering import read
+from opera_service.api.body import small
 from opera_service.api.describing import BODY_ERRORS, LOAD_ERRORS, described
-from opera_service.api.routes.policy import admitted, answered, counted, load_from_disk
+from opera_service.api.state import admin_runtime_of
 
 router = APIRouter(tags=["policy"])
 
@@ -46,10 +47,9 @@ class UnloadAdapter(Body):
 )
 async def post_load_adapter(request: Request) -> Response:
     """Like POST /policy/load of the adapter's folder, with its name as the weight version."""
-    admitted(request)
+    updates = admin_runtime_of(request).updates
     body = await read(request, LoadAdapter)
-    ask = PolicyLoadRequest(path=body.lora_path, weight_version=body.lora_name, canary_logprob=body.canary_logprob)
-    return await answered(await load_from_disk(request, ask))
+    return await small(await updates.from_disk(body.lora_path, body.lora_name, canary_logprob=body.canary_logprob))
 
 
 @router.post(
@@ -64,8 +64,6 @@ async def post_load_adapter(request: Request) -> Response:
 )
 async def post_unload_adapter(request: Request) -> Response:
     """Return to the last whole checkpoint and its weight version. 409 when another adapter, or none, serves."""
-    service, _ = admitted(request)
+    updates = admin_runtime_of(request).updates
     body = await read(request, UnloadAdapter)
-    with counted(service), service.weights.turn():
-        result = await service.weights.unload(body.lora_name)
-    return await answered(result)
+    return await small(await updates.drop_adapter(body.lora_name))

@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from opera_client.wire import MemberRequest, MemberResult
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, members_of, read, respond, until_gone
+from opera_service.api.answering import receive, respond
 from opera_service.api.describing import GROUP_ERRORS, described
+from opera_service.pipelines.member import reward_member
 
 router = APIRouter(tags=["rewards"])
 
@@ -30,8 +31,4 @@ async def post_member(request: Request) -> Response:
     `wait_s`, `on_timeout` decides: reward the members present (flag `group_partial`), or 408. Members of a group
     must reach the same process: route by the header `X-Opera-Group`. The cost headers are the whole group's.
     """
-    members = members_of(request)
-    body = await read(request, MemberRequest)
-    work = members.reward(body, deadline=deadline_of(request, body.timeout_s))
-    answer = await until_gone(request, work)
-    return await respond(request, answer.result, answer.usage, answer.timing)
+    return await respond(await receive(request, MemberRequest), reward_member, replays=False)

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from opera_client.wire import RewardsInfo, ServedModel
-from opera_service.api.answering import service_of
-from opera_service.api.body import dump
+from opera_service.api.body import small
 from opera_service.api.describing import COMMON_ERRORS, described
+from opera_service.api.state import runtime_of
 from opera_service.rewards.registry import describe
 
 router = APIRouter(tags=["model"])
@@ -17,10 +17,10 @@ router = APIRouter(tags=["model"])
 @router.get("/model", **described("The served model and its limits", answer=ServedModel, errors=COMMON_ERRORS))
 async def get_model(request: Request) -> Response:
     """Return name, revision, weight version, dtype, route and limits."""
-    return Response(await dump(service_of(request).served_model(), large=False), media_type="application/json")
+    return await small(runtime_of(request).served_model())
 
 
 @router.get("/rewards", **described("All rewards", answer=RewardsInfo, errors=COMMON_ERRORS))
 async def get_rewards() -> Response:
     """Return every reward with what it needs, its source, presets and configuration schema."""
-    return Response(await dump(RewardsInfo(rewards=describe()), large=False), media_type="application/json")
+    return await small(RewardsInfo(rewards=describe()))

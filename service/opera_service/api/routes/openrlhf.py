@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, members_of, read, respond, until_gone
+from opera_service.api.answering import receive, respond
 from opera_service.api.describing import MEMBER_ERRORS, described
 from opera_service.pipelines.openrlhf import (
     ANSWER_WITHIN_S,
@@ -40,12 +42,9 @@ async def post_openrlhf(request: Request) -> Response:
     group's mean, a group that cannot be scored one constant; `extra_logs` has `opera_failed` then. Give the
     trainer one URL: members of a group must reach the same process.
     """
-    members = members_of(request)
     query = _query(request)
-    body = await read(request, OpenRLHFRequest)
-    deadline = deadline_of(request, ANSWER_WITHIN_S)
-    answer, usage, timing = await until_gone(request, reward_samples(members, query, body, deadline=deadline))
-    return await respond(request, answer, usage, timing)
+    call = await receive(request, OpenRLHFRequest, timeout_s=ANSWER_WITHIN_S)
+    return await respond(call, partial(reward_samples, query), replays=False)
 
 
 def _query(request: Request) -> OpenRLHFQuery:

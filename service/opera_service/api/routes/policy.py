@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, OperaError, Unavailable
+from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
 from opera_client.wire import PolicyInfo, PolicyLoadRequest, PolicyLoadResult, WeightVersion
-from opera_service.api.answering import lifecycle_of, read, service_of
-from opera_service.api.authenticator import Authenticator
-from opera_service.api.body import dump
+from opera_service.api.answering import read
+from opera_service.api.body import small
 from opera_service.api.describing import BODY_ERRORS, COMMON_ERRORS, LOAD_ERRORS, described
-from opera_service.engines.adapter import is_adapter
-from opera_service.pipelines.service import Service
-from opera_service.server.lifecycle import Lifecycle
+from opera_service.api.state import admin_runtime_of, runtime_of, state_of
 
 router = APIRouter(tags=["policy"])
 
@@ -40,7 +35,7 @@ async def get_policy(request: Request) -> Response:
 
     The canary lets a trainer compare: `-model(ids, labels=ids).loss` is its own number.
     """
-    return await answered(await service_of(request).weights.info())
+    return await small(await runtime_of(request).weights.info())
 
 
 @router.put(
@@ -59,25 +54,18 @@ async def put_weights(request: Request) -> Response:
     shape, NaN, a canary unlike `X-Canary-Logprob`), the old weights serve on. Needs an admin key. The same bytes
     under the same version again change nothing.
     """
-    service, lifecycle = admitted(request)
+    updates, limit = admin_runtime_of(request).updates, state_of(request).options.max_weights_bytes
     headers = _headers(request)
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > lifecycle.settings.max_weights_bytes:
-        raise BodyTooLarge(
-            f"the weights are larger than the limit of {lifecycle.settings.max_weights_bytes} bytes;"
-            " see --max-weights-gb"
-        )
-    with counted(service), service.weights.turn():
-        async with lifecycle.spool.receive(request.stream(), sha256=headers.sha256) as received:
-            result = await lifecycle.loader.load(
-                received.folder,
-                headers.weight_version,
-                revision=received.revision,
-                canary_logprob=headers.canary_logprob,
-            )
-            if result.changed:
-                await lifecycle.spool.keep(received)
-    return await answered(result)
+    if declared.isdecimal() and int(declared) > limit:
+        raise BodyTooLarge(f"the weights are larger than the limit of {limit} bytes; see --max-weights-gb")
+    result = await updates.from_upload(
+        request.stream(),
+        headers.weight_version,
+        sha256=headers.sha256,
+        canary_logprob=headers.canary_logprob,
+    )
+    return await small(result)
 
 
 @router.post(
@@ -95,29 +83,9 @@ async def post_load(request: Request) -> Response:
 
     Else like PUT /policy/weights.
     """
-    admitted(request)
-    return await answered(await load_from_disk(request, await read(request, PolicyLoadRequest)))
-
-
-async def load_from_disk(request: Request, body: PolicyLoadRequest) -> PolicyLoadResult:
-    """Serve what `body` names. The file that serves under an adapter stays where it is."""
-    service, lifecycle = admitted(request)
-    with counted(service), service.weights.turn():
-        source = await service.in_thread(lifecycle.roots.find, body.path)
-        result = await lifecycle.loader.load(source, body.weight_version, canary_logprob=body.canary_logprob)
-        if result.changed and not is_adapter(source):
-            await lifecycle.spool.keep(None)
-    return result
-
-
-def admitted(request: Request) -> tuple[Service, Lifecycle]:
-    """Return what a request for other weights works on. Raises `Forbidden`, `Unavailable`."""
-    authenticator: Authenticator = request.app.state.authenticator
-    authenticator.check_admin(request)
-    lifecycle = lifecycle_of(request)
-    if lifecycle.draining:
-        raise Unavailable("the service is shutting down; it takes no weights any more")
-    return lifecycle.service, lifecycle
+    updates = admin_runtime_of(request).updates
+    body = await read(request, PolicyLoadRequest)
+    return await small(await updates.from_disk(body.path, body.weight_version, canary_logprob=body.canary_logprob))
 
 
 def _headers(request: Request) -> PushHeaders:
@@ -128,19 +96,3 @@ def _headers(request: Request) -> PushHeaders:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidRequest(f"header: {first['msg']}", field=str(first["loc"][0])) from None
-
-
-@contextmanager
-def counted(service: Service) -> Iterator[None]:
-    """Count how a load ends."""
-    try:
-        yield
-    except OperaError as error:
-        service.metrics.policy_load(error.code)
-        raise
-    service.metrics.policy_load("ok")
-
-
-async def answered(answer: BaseModel) -> Response:
-    """Return a small answer."""
-    return Response(await dump(answer, large=False), media_type="application/json")

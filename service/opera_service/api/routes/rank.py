@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from opera_client.errors import IdempotencyKeyReused, TooManyBranches, TooManyItems
 from opera_client.wire import RankRequest, RankResult
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, finished, read, reply, service_of
+from opera_service.api.answering import receive, respond
 from opera_service.api.describing import SCORING_ERRORS, described
 from opera_service.pipelines.rank import rank
 
@@ -35,8 +33,4 @@ async def post_rank(request: Request) -> Response:
     all branches share the prefix's log-prob, so a branch's length tips the scale), `reference` (mean log-prob of
     `reference` after prefix + branch). Every text is tokenised alone. A bad candidate has its own `error`.
     """
-    service = service_of(request)
-    body = await read(request, RankRequest)
-    deadline = deadline_of(request, body.timeout_s)
-    work = partial(rank, service, body, deadline=deadline)
-    return await reply(request, body, lambda: finished(work()), deadline=deadline)
+    return await respond(await receive(request, RankRequest), rank)

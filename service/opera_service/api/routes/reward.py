@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from opera_client.errors import IdempotencyKeyReused, TooManyGroups, TooManyTrajectories
 from opera_client.wire import RewardRequest, RewardResult
 from opera_service.api import examples
-from opera_service.api.answering import deadline_of, finished, read, reply, service_of
+from opera_service.api.answering import receive, respond
 from opera_service.api.describing import SCORING_ERRORS, described
-from opera_service.pipelines.reward import reward
+from opera_service.pipelines.reward import score_groups
 
 router = APIRouter(tags=["rewards"])
 
@@ -35,8 +33,4 @@ async def post_reward(request: Request) -> Response:
     without it; a failure is never reward 0. When nothing at all could be scored because the service failed, the
     request fails as a whole, so that it can be retried.
     """
-    service = service_of(request)
-    body = await read(request, RewardRequest)
-    deadline = deadline_of(request, body.timeout_s)
-    work = partial(reward, service, body, deadline=deadline)
-    return await reply(request, body, lambda: finished(work()), deadline=deadline)
+    return await respond(await receive(request, RewardRequest), score_groups)

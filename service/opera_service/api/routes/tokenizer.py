@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
 from opera_client.wire import TokenIds
-from opera_service.api.answering import read, service_of
+from opera_service.api.answering import read
 from opera_service.api.describing import BODY_ERRORS, COMMON_ERRORS, described
-from opera_service.pipelines.service import Service
+from opera_service.api.state import runtime_of
+from opera_service.pipelines.runtime import Runtime
 from opera_service.scoring.tree import as_ids
 
 router = APIRouter(tags=["tokenizer"])
@@ -38,7 +39,7 @@ class DetokenizeRequest(BaseModel):
 @router.get("/tokenizer_info", **described("Special tokens and chat template", errors=COMMON_ERRORS))
 async def get_tokenizer_info(request: Request) -> Response:
     """Return the texts of the special tokens; null where the model has none."""
-    tokenizer = service_of(request).tokenizer
+    tokenizer = runtime_of(request).tokenizer
 
     def text(token: int | None) -> str | None:
         return None if token is None else tokenizer.decode([token])
@@ -60,17 +61,17 @@ async def get_tokenizer_info(request: Request) -> Response:
 )
 async def post_tokenize(request: Request) -> Response:
     """Return the ids of `prompt`, tokenised alone, as the other routes do."""
-    service = service_of(request)
+    runtime = runtime_of(request)
     body = await read(request, TokenizeRequest)
-    return JSONResponse(await service.in_thread(_tokenize, service, body))
+    return JSONResponse(await runtime.in_thread(_tokenize, runtime, body))
 
 
-def _tokenize(service: Service, body: TokenizeRequest) -> dict[str, Any]:
-    ids = service.tokenizer.encode(body.prompt).tolist()
-    start = service.tokenizer.bos_id
+def _tokenize(runtime: Runtime, body: TokenizeRequest) -> dict[str, Any]:
+    ids = runtime.tokenizer.encode(body.prompt).tolist()
+    start = runtime.tokenizer.bos_id
     if body.add_special_tokens and start is not None:
         ids = [start, *ids]
-    return {"tokens": ids, "count": len(ids), "max_model_len": service.field_tokenizer.max_context}
+    return {"tokens": ids, "count": len(ids), "max_model_len": runtime.field_tokenizer.max_context}
 
 
 @router.post(
@@ -79,10 +80,10 @@ def _tokenize(service: Service, body: TokenizeRequest) -> dict[str, Any]:
 )
 async def post_detokenize(request: Request) -> Response:
     """Return the text of `tokens`; bytes that are no UTF-8 become U+FFFD."""
-    service = service_of(request)
+    runtime = runtime_of(request)
     body = await read(request, DetokenizeRequest)
-    return JSONResponse({"prompt": await service.in_thread(_detokenize, service, body)})
+    return JSONResponse({"prompt": await runtime.in_thread(_detokenize, runtime, body)})
 
 
-def _detokenize(service: Service, body: DetokenizeRequest) -> str:
-    return service.tokenizer.decode(service.field_tokenizer.checked(as_ids(body.tokens), "tokens"))
+def _detokenize(runtime: Runtime, body: DetokenizeRequest) -> str:
+    return runtime.tokenizer.decode(runtime.field_tokenizer.checked(as_ids(body.tokens), "tokens"))

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from opera_client.errors import Forbidden, NotSupported, Unavailable
+from opera_client.errors import Forbidden, NotSupported
 from opera_client.wire import WeightVersion
-from opera_service.api.answering import lifecycle_of, read
-from opera_service.api.authenticator import Authenticator
+from opera_service.api.answering import read
 from opera_service.api.describing import BODY_ERRORS, described
+from opera_service.api.state import admin_runtime_of
 from opera_service.engines.base import WeightReceiver
 
 router = APIRouter(tags=["policy"])
@@ -105,12 +105,7 @@ async def post_reset(request: Request) -> JSONResponse:
 
 def _receiver(request: Request) -> WeightReceiver:
     """Raise `Unauthorized` or `Forbidden` without an admin key, `NotSupported` on engines that cannot."""
-    authenticator: Authenticator = request.app.state.authenticator
-    authenticator.check_admin(request)
-    lifecycle = lifecycle_of(request)
-    if lifecycle.draining:
-        raise Unavailable("the service is shutting down; it takes no weights any more")
-    transfer = lifecycle.service.transfer
+    transfer = admin_runtime_of(request).transfer
     if transfer is None:
         raise NotSupported(
             "this engine receives no weights over a process group; use PUT /policy/weights, or serve with "

@@ -1,6 +1,7 @@
-"""What all requests share: the engine, the tokenizer, the scheduler, worker threads and the metrics.
+"""What all requests share: one engine, one tokenizer, the queues before them, and who looks on.
 
-Made once a process; used from one event loop. It knows no HTTP and no single kind of request.
+Built once a process by `server.build`; nothing is added to it or exchanged afterwards. Used from one event loop.
+It knows no HTTP and no single kind of request.
 """
 
 from __future__ import annotations
@@ -8,25 +9,23 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from opera_client.errors import OperaError, WeightVersionMismatch
-from opera_client.wire import ModelInfo, ServedModel
-from opera_service.audit.metrics import AuditMetrics
-from opera_service.audit.writer import AuditLog
+from opera_client.wire import ModelInfo, ServedModel, Trajectory
 from opera_service.engines.base import Engine, Generation, GenerationRequest, WeightReceiver
+from opera_service.groups.gatherer import GroupGatherer
 from opera_service.observability.metrics import Metrics
 from opera_service.observability.rewarded import Subscriber
 from opera_service.observability.run_health import RunHealth
-from opera_service.observability.run_metrics import RunMetrics
-from opera_service.observability.tracing import NoTracing, Tracing
+from opera_service.observability.tracing import Tracing
 from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.limits import RequestLimits
-from opera_service.pipelines.reward_audit import recorder
-from opera_service.scoring.admission import QueueLimits
+from opera_service.pipelines.member_reward import MemberReward
 from opera_service.scoring.cache import CacheKey, ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
 from opera_service.scoring.tree import TokenTree
@@ -34,10 +33,10 @@ from opera_service.scoring.tree_dispatcher import Scored, TreeDispatcher
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.tokenizer import Tokenizer
 from opera_service.weights.manager import WeightManager
+from opera_service.weights.updates import WeightUpdates
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
 
 Sampling = Sequence[GenerationRequest]
 """What one item of /expand wants sampled."""
@@ -48,69 +47,35 @@ _HASHED_AT_ONCE = 100_000
 """Tokens that are hashed on the event loop: well below a millisecond."""
 
 
-class Service:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Runtime:
     """One engine with everything around it that is not HTTP."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: Tokenizer,
-        *,
-        metrics: Metrics | None = None,
-        max_batch_tokens: int | None = None,
-        encode_threads: int = 2,
-        canary_tolerance: float = 0.05,
-        transfer: WeightReceiver | None = None,
-        limits: RequestLimits | None = None,
-        queue_limits: QueueLimits | None = None,
-        cache_bytes: int = 2**28,
-        subscribers: Sequence[Subscriber] = (),
-    ) -> None:
-        """`subscribers` hear of rewarded requests after the service's own."""
-        self.engine = engine
-        # Scores are found by the weights' version, which is known only afterwards where they are another's.
-        self.cache = ScoreCache(0 if engine.info.borrowed else cache_bytes)
-        self.limits = limits or RequestLimits()
-        self.transfer = transfer
-        self.tokenizer = tokenizer
-        self.field_tokenizer = FieldTokenizer(tokenizer, engine.info.vocab_size, engine.info.max_context)
-        self.metrics = metrics or Metrics()
-        self.clock = time.monotonic
-        self.baselines = Baselines()
-        self.run_health = RunHealth(self.clock)
-        own = (self.metrics.rewarded, self.run_health.rewarded, self.baselines.rewarded)
-        self.subscribers: tuple[Subscriber, ...] = (*own, *subscribers)
-        self.tracing: Tracing = NoTracing()
-        self.weights = WeightManager(engine, tokenizer, tolerance=canary_tolerance)
-        self.max_batch_tokens = max_batch_tokens or engine.info.max_batch_tokens
-        self.tree_dispatcher = TreeDispatcher(
-            engine.score,
-            self.max_batch_tokens,
-            limits=queue_limits,
-            clock=self.clock,
-            on_batch=self.metrics.batch,
-            on_drop=self.metrics.dropped,
-        )
-        # A line of its own: a batch of branches takes long, and vLLM scores others' trees meanwhile.
-        self.sampling_dispatcher: Dispatcher[Sampling, Sampled] = Dispatcher(
-            self._sample,
-            self.max_batch_tokens,
-            tokens=_most_tokens,
-            breaks_off=True,
-            limits=queue_limits,
-            beside=self.tree_dispatcher,
-            clock=self.clock,
-            on_drop=self.metrics.dropped_sampling,
-        )
-        self._threads = ThreadPoolExecutor(encode_threads, thread_name_prefix="opera-encode")
-        self.metrics.registry.register(RunMetrics(self.run_health.snapshot))
-        self.metrics.watch_counted(self.cache.gauges, self.cache.counters)
-        self.metrics.watch(self._gauges, lambda: self.model().model_dump(mode="json"))
-
-    def audit_to(self, log: AuditLog) -> None:
-        """Record all rewards in `log` from now on; closing it is its owner's business."""
-        self.subscribers += (recorder(log),)
-        self.metrics.registry.register(AuditMetrics(log))
+    engine: Engine
+    tokenizer: Tokenizer
+    field_tokenizer: FieldTokenizer
+    max_batch_tokens: int
+    """Distinct tree tokens of one engine call."""
+    limits: RequestLimits
+    clock: Callable[[], float]
+    """Seconds on a monotonic scale."""
+    threads: ThreadPoolExecutor
+    """Where requests are tokenised and scores read."""
+    tree_dispatcher: TreeDispatcher
+    sampling_dispatcher: Dispatcher[Sampling, Sampled]
+    cache: ScoreCache
+    gatherer: GroupGatherer[Trajectory, MemberReward]
+    """Groups whose members come one by one."""
+    weights: WeightManager
+    updates: WeightUpdates
+    transfer: WeightReceiver | None
+    """Receives weights over a trainer's process group; None on engines that cannot."""
+    metrics: Metrics
+    tracing: Tracing
+    run_health: RunHealth
+    baselines: Baselines
+    subscribers: Sequence[Subscriber]
+    """Told of every rewarded request."""
 
     def model(self, weight_version: str | None = None) -> ModelInfo:
         """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""
@@ -130,7 +95,6 @@ class Service:
         return ServedModel(
             **self.model().model_dump(),
             route=info.route,
-            route_reason=info.route_reason,
             vocab_size=info.vocab_size,
             max_context=info.max_context,
             max_batch_tokens=self.max_batch_tokens,
@@ -154,7 +118,7 @@ class Service:
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a worker thread, so that the event loop stays free."""
         loop, context = asyncio.get_running_loop(), copy_context()
-        return await loop.run_in_executor(self._threads, lambda: context.run(function, *args, **kwargs))
+        return await loop.run_in_executor(self.threads, lambda: context.run(function, *args, **kwargs))
 
     def deadline(self, timeout_s: float | None, unix: float | None = None) -> float | None:
         """Turn a timeout in seconds and an absolute unix time, whichever is earlier, into a clock time."""
@@ -190,20 +154,10 @@ class Service:
         info = self.engine.info
         return info.engine, info.model, info.revision, info.weight_version, info.dtype, info.route
 
-    async def aclose(self) -> None:
-        """Finish queued work, then free engine and threads."""
-        await self.sampling_dispatcher.aclose()
-        await self.tree_dispatcher.aclose()
-        await self.engine.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _sample(self, items: Sequence[Sampling]) -> list[Sampled]:
-        found = iter(await self.engine.generate([request for item in items for request in item]))
-        return [[next(found) for _ in item] for item in items]
-
-    def _gauges(self) -> dict[str, float]:
-        trees, branches = self.tree_dispatcher, self.sampling_dispatcher
-        queue = {
+    def gauges(self) -> Mapping[str, float]:
+        """Return what waits and runs now, for metrics."""
+        trees, branches, health = self.tree_dispatcher, self.sampling_dispatcher, self.engine.health()
+        return {
             "queue_requests": trees.queued_requests + branches.queued_requests,
             "queue_trees": trees.queued_items,
             "queue_samplings": branches.queued_items,
@@ -213,11 +167,14 @@ class Service:
             "running_trees": trees.running_items,
             "running_samplings": branches.running_items,
             "running_tokens": trees.running_tokens + branches.running_tokens,
+            "engine_ok": float(health.ok),
+            **{f"engine_{name}": value for name, value in health.gauges.items()},
         }
-        health = self.engine.health()
-        return {**queue, "engine_ok": float(health.ok), **{f"engine_{k}": v for k, v in health.gauges.items()}}
 
-
-def _most_tokens(item: Sampling) -> int:
-    """Return what an item of /expand takes at most; how soon its branches end, nobody knows."""
-    return sum(len(request.prompt_ids) + request.n * request.max_tokens for request in item)
+    async def aclose(self) -> None:
+        """Finish the groups and the queued work that are there, then free engine and threads."""
+        await self.gatherer.aclose()
+        await self.sampling_dispatcher.aclose()
+        await self.tree_dispatcher.aclose()
+        await self.engine.aclose()
+        self.threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,30 @@
+"""What a member of a gathered group gets, and what it costs to remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opera_client.wire import MemberResult, Timing, Usage
+
+
+@dataclass(frozen=True)
+class MemberReward:
+    """A member's answer, and what its group's scoring cost."""
+
+    result: MemberResult
+    usage: Usage
+    timing: Timing
+    group: tuple[float, ...]
+    """Rewards of all members that were scored together."""
+
+
+def text_tokens(text: str) -> int:
+    """Return about how many tokens a text has: one for four characters, at least one."""
+    return 1 + len(text) // 4
+
+
+def weight(member: MemberReward) -> int:
+    """Return what an answer costs in memory, in tokens: its numbers, and its texts by length."""
+    segments = member.result.segments or []
+    numbers = len(member.result.token_logprobs or ()) + sum(len(one.token_logprobs or ()) for one in segments)
+    return 16 + numbers + sum(16 + text_tokens(one.text) for one in segments)

