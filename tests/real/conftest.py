@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opera_service.model_store.folders import is_complete
+from opera_service.model_store.cache import is_complete
 from opera_service.model_store.packages import PACKAGES, folder_of
 
 

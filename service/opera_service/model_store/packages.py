@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opera_client.errors import NotSupported, Unavailable
-from opera_service.model_store.folders import cache_home, is_complete, written_whole
+from opera_service.model_store.cache import cache_home, is_complete, written_whole
 from opera_service.model_store.gguf import convert, sha256
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from opera_client.errors import NotSupported
 from opera_service.model_store import folders
-from opera_service.model_store.folders import cache_home, is_complete, model_folder, written_whole
+from opera_service.model_store.cache import cache_home, is_complete, written_whole
+from opera_service.model_store.folders import model_folder
 
 
 @pytest.fixture(autouse=True)
