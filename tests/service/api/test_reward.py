@@ -202,7 +202,7 @@ async def test_another_weight_version_is_refused_before_anything_is_scored(clien
     assert (response.status_code, error["code"], error["field"]) == (
         409, "weight_version_mismatch", "weight_version",
     )  # fmt: skip
-    assert "opera_batches_total{" not in (await client.get("/metrics")).text
+    assert 'opera_batches_total{outcome="ok"} 0.0' in (await client.get("/metrics")).text
     accepted = await client.post("/reward", json=paper_request(weight_version="0"))
     assert accepted.json()["model"]["weight_version"] == "0"
 

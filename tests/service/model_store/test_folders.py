@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from opera_client.errors import NotSupported
-from opera_service.model_store import folders
 from opera_service.model_store.cache import cache_home, is_complete, written_whole
 from opera_service.model_store.folders import model_folder
 
@@ -95,5 +94,5 @@ def test_a_folder_appears_when_it_is_whole(home: Path):
 
 def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(NotSupported, match="OPERA_HOME"), folders.written_whole(tmp_path / "file" / "x"):
+    with pytest.raises(NotSupported, match="OPERA_HOME"), written_whole(tmp_path / "file" / "x"):
         pass
