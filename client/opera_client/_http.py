@@ -13,6 +13,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from opera_client._parse import header_value, travelling
 from opera_client._retry import Backoff, Deadline, is_retryable, parse_retry_after
 from opera_client.errors import (
     DeadlineExceeded,
@@ -25,6 +26,8 @@ from opera_client.errors import (
 Answer = TypeVar("Answer", bound=BaseModel)
 
 _GATEWAY = frozenset({502, 503, 504})
+_NO_ANSWER = (httpx.TransportError, OSError, UnicodeError, ExceptionGroup)
+"""Beside httpx's own: a host name that is none, and one error for each of a host's addresses."""
 
 
 async def ask(
@@ -51,10 +54,10 @@ async def ask(
         DeadlineExceeded: the answer did not come in time.
         UnexpectedAnswer: something answered, but not this service.
     """
-    name = request_id or uuid.uuid4().hex
+    name = uuid.uuid4().hex if request_id is None else header_value(request_id, "request_id")
     kept = "application/json" if content is None else "application/octet-stream"
     headers = {**(headers or {}), "X-Request-Id": name, "Content-Type": kept}
-    text = None if body is None else body.model_dump_json(exclude_none=True)
+    text = None if body is None else travelling(body)
     failures = 0
     while True:
         try:
@@ -64,8 +67,16 @@ async def ask(
                 )
         except TimeoutError:
             raise _too_late(deadline, name) from None
-        except httpx.TransportError as error:
+        except OperaError:
+            raise  # what is sent could not be read
+        except _NO_ANSWER as error:
             problem: OperaError = _unreachable(http, error, name)
+        except Exception as error:  # whatever a stranger's answer makes the library raise, callers see our errors
+            raise UnexpectedAnswer(
+                f"{http.base_url} answered what cannot be read ({type(error).__name__}: {str(error)[:200]}); "
+                "check the address",
+                request_id=name,
+            ) from error
         else:
             if response.status_code in accept:
                 return _parse(kind, response, name)
@@ -81,7 +92,7 @@ async def ask(
 
 def _parse(kind: type[Answer], response: httpx.Response, request_id: str) -> Answer:
     try:
-        return kind.model_validate_json(response.content)
+        return kind.model_validate_json(response.content, strict=True)  # or `true` and "0.5" would become numbers
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
@@ -95,7 +106,7 @@ def _parse(kind: type[Answer], response: httpx.Response, request_id: str) -> Ans
 def _refusal(response: httpx.Response, request_id: str) -> OperaError:
     try:
         error = error_from_body(response.json(), status=response.status_code)
-    except ValueError:
+    except (ValueError, RecursionError):
         error = error_from_body(response.text, status=response.status_code)
     if isinstance(error, UnexpectedAnswer) and response.status_code in _GATEWAY:
         error = ServiceUnreachable(

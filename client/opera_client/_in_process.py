@@ -33,9 +33,10 @@ def service_app(settings: Mapping[str, Any], rollout: Any = None) -> App:
     try:
         server = importlib.import_module("opera_service.server.app")
         config = importlib.import_module("opera_service.server.settings")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        what = f"{error.name} is missing" if isinstance(error, ModuleNotFoundError) else str(error)
         raise NotSupported(
-            f"running in process needs the service ({error.name} is missing); "
+            f"running in process needs the service ({what}); "
             "pip install 'opera-reward[server]', or give the url of a running one"
         ) from None
     try:

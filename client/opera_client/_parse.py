@@ -36,8 +36,9 @@ def address(url: str) -> str:
     """
     try:
         parsed = httpx.URL(url)
-        ok = parsed.scheme in ("http", "https") and bool(parsed.host)
-    except httpx.InvalidURL:
+        ok = parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port != 0
+        ok = ok and (parsed.port is None or parsed.port < 2**16)
+    except (httpx.InvalidURL, TypeError, UnicodeError):
         ok = False
     if not ok:
         raise InvalidRequest(f"{url!r} is no address; give one like http://localhost:8000", field="url")
@@ -52,9 +53,32 @@ def plain_json(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(given), allow_nan=False))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"cannot travel as JSON: {error}", field=where) from None
     return plain
+
+
+def header_value(value: object, where: str) -> str:
+    """Return what a header is to carry.
+
+    Raises:
+        InvalidRequest: it is no line of visible ASCII characters.
+    """
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise InvalidRequest("must be one line of ASCII characters, for it travels in a header", field=where)
+    return value
+
+
+def travelling(body: BaseModel) -> str:
+    """Return a request as JSON.
+
+    Raises:
+        InvalidRequest: it holds text that UTF-8 cannot carry.
+    """
+    try:
+        return body.model_dump_json(exclude_none=True)
+    except PydanticSerializationError as error:
+        raise InvalidRequest(f"holds text that cannot travel: {str(error).partition(': ')[2]}") from None
 
 
 def items_of(
@@ -65,6 +89,8 @@ def items_of(
     Raises:
         InvalidRequest: with a field such as `groups.3.reference`.
     """
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+        raise InvalidRequest(f"must be a list of them, not {type(given).__name__}", field=where)
     items = [item_of(kind, item, f"{where}.{position}") for position, item in enumerate(given)]
     if not items:
         raise InvalidRequest("is empty; give at least one", field=where)

@@ -50,6 +50,9 @@ class PolicyCalls:
             OperaError: the old weights serve on. `InvalidWeights` names the tensor, `CanaryMismatch` both numbers.
         """
         deadline = Deadline(self._timeout)
+        validated(
+            PolicyLoadRequest, {"path": "-", "weight_version": version, "canary_logprob": canary_logprob}, ""
+        )
         body = WeightBody.of(weights)
         headers = {
             "X-Weight-Version": version,
@@ -58,7 +61,6 @@ class PolicyCalls:
         }
         if canary_logprob is not None:
             headers["X-Canary-Logprob"] = repr(float(canary_logprob))
-        validated(PolicyLoadRequest, {"path": "-", "weight_version": version}, "")
         http = await self._connection.open()
         return await ask(
             http, PolicyLoadResult, "PUT", "/policy/weights", content=body.pieces, headers=headers,

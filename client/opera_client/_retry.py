@@ -22,6 +22,10 @@ def is_retryable(status: int) -> bool:
     return status in (408, 425, 429) or (500 <= status <= 599 and status != 501)
 
 
+LONGEST_RETRY_AFTER_S = 3600.0
+"""Whatever a server asks for: clocks and sleeps have no room for more than they are made for."""
+
+
 def parse_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
     """Return the seconds of a `Retry-After` header, given as seconds or as an HTTP date; None if unreadable."""
     if value is None:
@@ -31,12 +35,12 @@ def parse_retry_after(value: str | None, *, now: datetime | None = None) -> floa
     except ValueError:
         try:
             when = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError, IndexError):
             return None
         if when.tzinfo is None:
             when = when.replace(tzinfo=UTC)
         seconds = (when - (now or datetime.now(UTC))).total_seconds()
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,18 @@ class WeightBody:
         """
         if isinstance(weights, bytes):
             return cls(weights)
-        path = Path(weights).expanduser()
+        if not isinstance(weights, str | Path):
+            raise InvalidRequest(f"give a path or bytes, not {type(weights).__name__}", field="path")
         try:
+            path = Path(weights).expanduser()
             files = _files(path)
             if len(files) == 1:
                 return cls(b"", (_Part(files[0], 0, files[0].stat().st_size),))
             return _joined(files)
         except OSError as error:
-            raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}", field="path") from None
+            raise InvalidRequest(f"{weights} cannot be read: {error.strerror or error}", field="path") from None
+        except (ValueError, RuntimeError) as error:  # a path that no file can have, a home that is not known
+            raise InvalidRequest(f"{str(weights)!r} is no path: {error}", field="path") from None
 
     @property
     def size(self) -> int:
@@ -96,7 +100,7 @@ def _files(path: Path) -> list[Path]:
         try:
             names = json.loads((path / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
             return [path / name for name in sorted(set(names))]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidRequest(f"{path / _INDEX} cannot be read; write it again", field="path") from None
     files = sorted(path.glob("*.safetensors"))
     if not files:
@@ -132,8 +136,9 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
             if length > path.stat().st_size:
                 raise ValueError
             header = json.loads(file.read(length))
-            if any(len(entry["data_offsets"]) != 2 for name, entry in header.items() if name != "__metadata__"):
+            entries = [entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"]
+            if any(len(entry) != 2 or any(type(at) is not int for at in entry) for entry in entries):
                 raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidRequest(f"{path} is no safetensors file; write it again", field="path") from None
     return length, header

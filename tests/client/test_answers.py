@@ -51,6 +51,22 @@ def text_for_a_number(answer):
     answer["groups"][0]["trajectories"][0]["reward"] = "high"
 
 
+def truth_for_a_number(answer):
+    answer["groups"][0]["trajectories"][0]["reward"] = True
+
+
+def a_number_in_quotes(answer):
+    answer["groups"][0]["trajectories"][0]["reward"] = "0.5"
+
+
+def truth_for_a_component(answer):
+    answer["groups"][0]["trajectories"][0]["components"]["length"] = True
+
+
+def a_count_in_quotes(answer):
+    answer["usage"]["scored_tokens"] = "3"
+
+
 def number_for_a_failure(answer):
     answer["groups"][1]["trajectories"][1]["reward"] = 0.0
 
@@ -69,7 +85,8 @@ def another_preset(answer):
 
 REWARD_LIES = [
     drop_group, swap_groups, drop_trajectory, swap_trajectories, wrong_size, no_number, not_a_number, infinite,
-    infinite_component, text_for_a_number, number_for_a_failure, failure_without_reason, another_reward,
+    infinite_component, text_for_a_number, truth_for_a_number, a_number_in_quotes, truth_for_a_component,
+    a_count_in_quotes, number_for_a_failure, failure_without_reason, another_reward,
     another_preset,
 ]  # fmt: skip
 
