@@ -24,6 +24,7 @@ class Authenticator:
     def __init__(self, api: KeyRing, admin: KeyRing, *, bound_to_loopback: bool) -> None:
         """`bound_to_loopback`: nobody but this machine reaches the service."""
         self._api, self._admin, self._bound_to_loopback = api, admin, bound_to_loopback
+        api.keep_apart(admin)
 
     def check(self, headers: Headers) -> None:
         """Raise `Unauthorized` unless a key is given, as Bearer token or X-API-Key, where keys are asked for."""

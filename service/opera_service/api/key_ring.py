@@ -40,6 +40,11 @@ class KeyRing:
         self._field, self._file = field, file
         self._stamp = self._stamp_now()
         self._read = _digests(read_keys(field, file))
+        self._other: KeyRing | None = None
+
+    def keep_apart(self, other: KeyRing) -> None:
+        """Take no key that `other` has, when the file is read again; at the start that stops the service."""
+        self._other, other._other = other, self
 
     def __bool__(self) -> bool:
         """Whether keys are asked for at all."""
@@ -58,7 +63,10 @@ class KeyRing:
             return
         self._stamp = stamp
         try:
-            self._read = _digests(read_keys(self._field, self._file))
+            read = _digests(read_keys(self._field, self._file))
+            if self._other is not None and {*self._own, *read} & {*self._other._own, *self._other._read}:
+                raise KeyFileError(f"{self._field}: a key is an API key and an admin key")
+            self._read = read
         except KeyFileError as error:
             logger.error("the keys stay as they were: %s", error)
 

@@ -7,7 +7,6 @@ a wrong model. Knows folders and headers; no torch, no model.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ from opera_service.engines.checkpoint import (
     WeightFile,
     content_hash,
     joint_hash,
+    json_of,
     read_headers,
     tensors_by_name,
 )
 
 CONFIG = "adapter_config.json"
+_MAX_ALPHA = 1e6
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _MERGE = "merge it into the model (`merge_and_unload()`) and load the result"
@@ -110,15 +111,14 @@ def read_adapter(source: Path) -> Adapter:
 
 
 def _config(source: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidWeights(f"{CONFIG} cannot be read ({type(error).__name__}); save the adapter again") from None
+    config = json_of(source / CONFIG)
     if not isinstance(config, dict):
         raise InvalidWeights(f"{CONFIG} is not an object; save the adapter again")
     for name, plain in _PLAIN.items():
         if name in config and config[name] not in plain:
-            raise InvalidWeights(f"{CONFIG}: {name} is {config[name]!r}, which cannot be served; {_MERGE}")
+            raise InvalidWeights(
+                f"{CONFIG}: {name} is {repr(config[name])[:80]}, which cannot be served; {_MERGE}"
+            )
     if config.get("modules_to_save"):
         raise InvalidWeights(f"{CONFIG}: modules_to_save are whole layers beside the adapter; {_MERGE}")
     return config
@@ -127,12 +127,19 @@ def _config(source: Path) -> dict[str, Any]:
 def _scale(config: dict[str, Any], module: str, *, rank: int) -> float:
     alpha = config.get("lora_alpha")
     # As PEFT matches them: the first pattern that is the end of the name, on a dot.
-    for pattern, own in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise InvalidWeights(f"{CONFIG}: alpha_pattern is not an object; save the adapter again")
+    for pattern, own in patterns.items():
+        try:
+            found = re.match(rf"(.*\.)?({pattern})$", module)
+        except re.error as error:
+            raise InvalidWeights(f"{CONFIG}: alpha_pattern {pattern[:80]!r} is no pattern: {error}") from None
+        if found:
             alpha = own
             break
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise InvalidWeights(f"{CONFIG}: lora_alpha is {alpha!r}, not a number")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= _MAX_ALPHA:
+        raise InvalidWeights(f"{CONFIG}: lora_alpha is {repr(alpha)[:80]}, not a number within ±{_MAX_ALPHA:g}")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

@@ -22,7 +22,11 @@ BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 """Bytes of one number, by safetensors' name of the dtype."""
-_MAX_HEADER = 100 * 2**20
+_MAX_HEADER = 8 * 2**20
+"""Bytes of a header or an index. The largest open models need less than 1 MiB; parsing these takes about 50 ms."""
+_MAX_NAME = 512
+_MAX_DIMENSIONS = 64
+"""As torch has."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,33 @@ def read_exactly(file: BinaryIO, into: memoryview, tensor: StoredTensor) -> None
         filled += count
 
 
+def json_of(path: Path) -> Any:
+    """Return the JSON of a small file beside weights. Raises `InvalidWeights`."""
+    try:
+        if path.stat().st_size > _MAX_HEADER:
+            raise InvalidWeights(f"{path.name} is larger than {_MAX_HEADER} bytes; write it again")
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidWeights(f"{path.name} cannot be read ({type(error).__name__}); write it again") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
 def _indexed(folder: Path) -> list[Path]:
     try:
-        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = set(json_of(folder / INDEX)["weight_map"].values())
+    except (KeyError, TypeError, AttributeError) as error:
         raise InvalidWeights(f"{INDEX} cannot be read ({type(error).__name__}); write it again") from None
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise InvalidWeights(f"{INDEX} names {name!r}, which is no .safetensors file of the same folder")
+            raise InvalidWeights(
+                f"{INDEX} names {repr(name)[:_MAX_NAME]}, which is no .safetensors file of the same folder"
+            )
         if not (folder / name).is_file():
             raise InvalidWeights(f"{INDEX} names {name}, which is missing; wait until the checkpoint is complete")
     if not names:
@@ -140,11 +163,13 @@ def _read_header(path: Path) -> WeightFile:
             size = stamp[1]
             if not 2 <= length <= min(_MAX_HEADER, size - 8):
                 raise InvalidWeights(f"{path.name} is no safetensors file, or is cut short inside its header")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_once_each)
     except OSError as error:
         raise InvalidWeights(f"{path.name} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError):
-        raise InvalidWeights(f"{path.name} is no safetensors file: its header is not JSON") from None
+        raise InvalidWeights(
+            f"{path.name} is no safetensors file: its header is not JSON, or has a key twice"
+        ) from None
     if not isinstance(header, dict):
         raise InvalidWeights(f"{path.name} is no safetensors file: its header is not an object")
     stored = (_stored(path, name, entry, 8 + length) for name, entry in header.items() if name != "__metadata__")
@@ -162,14 +187,18 @@ def _read_header(path: Path) -> WeightFile:
 
 
 def _stored(path: Path, name: str, entry: Any, data: int) -> StoredTensor:
+    if len(name) > _MAX_NAME:
+        raise InvalidWeights(f"the header of {path.name} has a tensor's name of {len(name)} characters")
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
             raise ValueError
+        if not isinstance(dtype, str) or len(shape) > _MAX_DIMENSIONS or max((*shape, begin, end)) >= 2**63:
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InvalidWeights(f"the header of {path.name} describes tensor {name!r} wrongly") from None
     if dtype not in BYTES:
-        raise InvalidWeights(f"tensor {name!r} has dtype {dtype!r}, which cannot be read")
+        raise InvalidWeights(f"tensor {name!r} has dtype {dtype[:32]!r}, which cannot be read")
     if end - begin != BYTES[dtype] * math.prod(shape):
         raise InvalidWeights(f"tensor {name!r} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
     return StoredTensor(name, dtype, shape, data + begin, end - begin)

@@ -19,6 +19,7 @@ import uvicorn
 from opera_client.errors import OperaError
 from opera_service.api.loopback import is_loopback
 from opera_service.observability.logs import configure
+from opera_service.server.connections import LoopErrors, protocol
 from opera_service.server.lifecycle import Lifecycle
 from opera_service.server.settings import Settings, SettingsError, load_settings
 
@@ -34,6 +35,8 @@ def run(argv: list[str]) -> int:
         _check_certificate(settings)
     except SettingsError as error:
         return _refuse(str(error))
+    # Whoever sends it wants files to be read again, which happens by itself; by default it would end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configure(settings.log_level, settings.log_format, quote=settings.log_prompts)
     # The device thread asks for the interpreter between any two kernels; at the usual 5 ms a request that is being
     # encoded keeps it waiting each time (docs/performance.md, Serving).
@@ -73,12 +76,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             access_log=False,
             server_header=False,
             lifespan="on",
+            http=protocol(settings.max_connections, settings.head_timeout_s),
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
         ),
         lifecycle,
     )
+    asyncio.get_running_loop().set_exception_handler(LoopErrors())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(lifecycle.ready())
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from opera_client.wire import WeightVersion
 from opera_service.api.key_ring import KeyFileError, read_keys
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.observability.logs import LogFormat
@@ -25,6 +26,9 @@ EngineName = Literal["dummy", "torch", "vllm", "vllm-http"]
 RouteName = Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 WeightsModeName = Literal["shadow", "in_place"]
+
+
+_LARGEST = 1e9
 
 
 class SettingsError(ValueError):
@@ -48,6 +52,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
+        allow_inf_nan=False,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
@@ -58,7 +63,7 @@ class Settings(BaseSettings):
         description="Folder, GGUF file or Hugging Face id of a causal LM, or `smollm2` (see `fetch-model`); the"
         " embedded demo model by default.",
     )
-    weight_version: str = Field("0", min_length=1, description="Name of the loaded weights, in every answer.")
+    weight_version: WeightVersion = Field("0", description="Name of the loaded weights, in every answer.")
     route: RouteName = Field("auto", description="How the torch engine computes token trees.")
     dtype: DtypeName = Field("auto", description="`auto`: float32 on CPU, bfloat16 on CUDA.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, …")
@@ -109,6 +114,12 @@ class Settings(BaseSettings):
         None, description="Send OpenTelemetry traces to this OTLP/HTTP address, such as http://localhost:4318."
     )
     log_prompts: bool = Field(False, description="Let log lines about failures quote what was sent.")
+    max_connections: int = Field(
+        16_384, ge=1, description="Open at a time; past it, idle ones give way, then new ones get 503."
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="How long a connection may take to send a request's first line and headers."
+    )
     max_body_mb: float = Field(32.0, gt=0, description="Larger request bodies are refused with 413.")
     max_queue_requests: int = Field(1024, ge=1, description="Requests that may wait for the engine at a time.")
     max_queue_tokens: int = Field(32 * 2**20, ge=1, description="Distinct tree tokens that may wait at a time.")
@@ -123,7 +134,7 @@ class Settings(BaseSettings):
     max_items: int = Field(1024, ge=1, description="Items, or prompts, in one request.")
     max_branches: int = Field(1024, ge=1, description="Candidates, or branches to sample, of one item.")
     max_request_tokens: int = Field(8 * 2**20, ge=1, description="Distinct tokens to compute in one request.")
-    encode_threads: int = Field(2, ge=1, description="Worker threads for tokenising and reading scores.")
+    encode_threads: int = Field(2, ge=1, le=1024, description="Worker threads for tokenising and reading scores.")
     max_waiting_groups: int = Field(4096, ge=1, description="Groups that gather member by member, at a time.")
     max_waiting_members: int = Field(65_536, ge=1, description="Places in them, taken when a group opens.")
     max_waiting_tokens: int = Field(64 * 2**20, ge=1, description="Tokens in them; four characters count as one.")
@@ -141,6 +152,14 @@ class Settings(BaseSettings):
     dummy_token_seconds: float = Field(
         0.0, ge=0, description="The dummy engine sleeps this long per token, for load tests."
     )
+
+    @field_validator("*")
+    @classmethod
+    def _countable(cls, value: object) -> object:
+        """Seconds and megabytes become clock times and bytes: past this they would be neither."""
+        if isinstance(value, int | float) and value > _LARGEST:
+            raise ValueError(f"must be at most {_LARGEST:g}")
+        return value
 
     @property
     def max_body_bytes(self) -> int:
@@ -226,7 +245,7 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
             raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
         if first["type"] == "value_error":  # ours, and complete
             raise SettingsError(f"{name}: {first['ctx']['error']}") from None
-        raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
+        raise SettingsError(f"{name}: {first['msg']}, got {repr(first['input'])[:80]}") from None
     check(settings)
     return settings
 

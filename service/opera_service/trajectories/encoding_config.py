@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
+LARGEST_NUMBER = 1e6
+"""Of a configuration: sums and products of weights stay finite, and rewards keep their digits."""
+
 
 class ConfigModel(BaseModel):
-    """Base of all configuration: frozen, unknown keys refused, no NaN."""
+    """Base of all configuration: frozen, unknown keys refused, numbers with which one can calculate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: object) -> object:
+        if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
+            raise ValueError(f"must be within ±{LARGEST_NUMBER:g}")
+        return value
 
 
 class ThinkConfig(ConfigModel):

@@ -116,6 +116,25 @@ async def test_keys_change_while_the_service_runs(tmp_path: Path):
         assert [await lets_in(key) for key in ("one", "last")] == [False, True]
 
 
+async def test_a_file_that_gives_one_key_both_rights_changes_nothing(tmp_path: Path, caplog):
+    api, admin = tmp_path / "api", tmp_path / "admin"
+    api.write_text("reader\n")
+    admin.write_text("ruler\n")
+    async with opened(api_key_file=api, admin_key_file=admin) as client:
+
+        async def lets_in(key: str) -> bool:
+            return (await client.get("/model", headers={"X-API-Key": key})).status_code == 200
+
+        assert await lets_in("reader")
+        api.write_text("reader\nanother\nruler\n")
+        assert [await lets_in(key) for key in ("reader", "another", "ruler")] == [True, False, True]
+        assert "is an API key and an admin key" in caplog.text
+        admin.write_text("reader\n")
+        assert [await lets_in(key) for key in ("reader", "ruler")] == [True, True]
+        admin.write_text("king\n")
+        assert [await lets_in(key) for key in ("king", "ruler")] == [True, False]
+
+
 def test_an_empty_key_is_no_key():
     assert not KeyRing([], "api_key_file", None)
     assert not KeyRing([""], "api_key_file", None).holds("")

@@ -154,3 +154,11 @@ def test_the_embedded_model_is_served_by_default():
         assert server.url in server.line
         answer = httpx.post(f"{server.url}/reward", json={"groups": [GROUP]}, timeout=60).json()
         assert answer["groups"][0]["trajectories"][0]["status"] == "ok"
+
+
+def test_a_hang_up_ends_nothing():
+    with live("--engine", "dummy") as server:
+        server.process.send_signal(signal.SIGHUP)
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=30) == 0

@@ -72,6 +72,18 @@ def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytes
         (["--allow-open", "perhaps"], "allow_open"),
         (["--config", "/nowhere/opera.yaml"], "/nowhere/opera.yaml"),
         (["--port"], "--port"),
+        (["--max-body-mb", "inf"], "max_body_mb"),
+        (["--max-body-mb", "1e308"], "max_body_mb"),
+        (["--max-weights-gb", "inf"], "max_weights_gb"),
+        (["--cache-mb", "inf"], "cache_mb"),
+        (["--cache-mb", "nan"], "cache_mb"),
+        (["--drain-timeout", "inf"], "drain_timeout"),
+        (["--keep-members-s", "1e300"], "keep_members_s"),
+        (["--max-queue-tokens", "9" * 400], "max_queue_tokens"),
+        (["--weight-version", "two words"], "weight_version"),
+        (["--weight-version", "naïve"], "weight_version"),
+        (["--weight-version", "v" * 129], "weight_version"),
+        (["--weight-version", ""], "weight_version"),
     ],
 )
 def test_a_wrong_flag_is_one_line_that_names_it(argv: list[str], said: str):

@@ -112,6 +112,10 @@ async def test_an_adapter_that_is_refused_leaves_everything(lab, tmp_path):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"peft_type": "IA3"}, "peft_type"),
         ({"lora_alpha": None}, "lora_alpha"),
+        ({"lora_alpha": 10**400}, "lora_alpha"),
+        ({"lora_alpha": "8" * 10_000}, "lora_alpha"),
+        ({"alpha_pattern": ["q_proj"]}, "alpha_pattern"),
+        ({"alpha_pattern": {"(": 1}}, "alpha_pattern"),
     ],
 )
 async def test_what_is_no_plain_lora_is_refused_by_name(lab, tmp_path, change, says):

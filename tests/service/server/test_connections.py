@@ -1,0 +1,82 @@
+"""Connections that say nothing: they cost a place and a few seconds, and never anybody else's."""
+
+import asyncio
+import logging
+import socket
+import time
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import httpx
+
+from opera_service.server.connections import LoopErrors
+
+from ..live import live
+
+
+def connected(url: str) -> socket.socket:
+    place = urlsplit(url)
+    return socket.create_connection((place.hostname, place.port), timeout=20)
+
+
+def test_a_head_that_does_not_come_is_not_waited_for():
+    with live("--engine", "dummy", "--head-timeout-s", "0.5") as server:
+        silent, slow = connected(server.url), connected(server.url)
+        started = time.monotonic()
+        slow.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        for one in (silent, slow):
+            with one:
+                assert one.recv(100) == b""
+        assert 0.3 < time.monotonic() - started < 15
+
+
+def test_a_slow_body_and_a_slow_answer_are_waited_for():
+    with live("--engine", "dummy", "--head-timeout-s", "0.3") as server, connected(server.url) as slow:
+        slow.sendall(b"POST /reward HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        time.sleep(1.0)
+        slow.sendall(b"{}")
+        assert slow.recv(100).startswith(b"HTTP/1.1 422")
+
+
+def test_an_idle_connection_gives_way_and_a_request_in_hand_does_not():
+    with live("--engine", "dummy", "--max-connections", "3") as server, ExitStack() as opened:
+        busy = opened.enter_context(connected(server.url))
+        busy.sendall(b"POST /reward HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        assert httpx.get(f"{server.url}/livez").status_code == 200  # by now its head is read
+        for _ in range(20):
+            opened.enter_context(connected(server.url))
+        with httpx.Client(base_url=server.url) as client:
+            assert client.get("/livez").status_code == 200
+        busy.sendall(b"}")
+        assert busy.recv(100).startswith(b"HTTP/1.1 422")
+
+
+def test_where_all_are_busy_a_new_one_is_told_in_our_words():
+    with live("--engine", "dummy", "--max-connections", "2") as server, ExitStack() as opened:
+        for _ in range(2):
+            busy = opened.enter_context(connected(server.url))
+            busy.sendall(b"POST /reward HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        time.sleep(0.3)
+        answer = httpx.get(f"{server.url}/livez")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "overloaded"
+        assert answer.headers["Retry-After"] == "1"
+
+
+def test_running_out_of_descriptors_is_one_line_a_second(caplog):
+    loop = asyncio.new_event_loop()
+    try:
+        tell = LoopErrors()
+        context = {
+            "message": "socket.accept() out of system resource", "exception": OSError(24, "Too many open files"),
+        }  # fmt: skip
+        with caplog.at_level(logging.ERROR):
+            for _ in range(2048):
+                tell(loop, context)
+        assert [record.getMessage() for record in caplog.records] == [
+            "no connection can be taken: Too many open files (ulimit -n)"
+        ]
+        tell(loop, {"message": "something else", "exception": ValueError("x")})
+        assert "something else" in caplog.text
+    finally:
+        loop.close()
