@@ -36,7 +36,7 @@ test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minut
 	.venv-vllm/bin/python -m pytest tests/vllm
 
 test-rollout: .venv-vllm/.installed  ## The plug-in in a real vLLM beside real rollouts, on the CPU (minutes)
-	.venv-vllm/bin/python -m pytest tests/rollout
+	.venv-vllm/bin/python -m pytest --timeout 900 tests/rollout
 
 # Ray brings uvloop and httptools, which would change how the service itself is served in the tests of the default suite.
 .venv-ray/.installed: pyproject.toml

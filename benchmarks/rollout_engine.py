@@ -2,8 +2,8 @@
 
 Responses are sampled first, so their keys and values are in vLLM's cache, as in a trainer. Then the reference is
 priced at every boundary in three ways, on the same weights in float32: by the plug-in, by vLLM's own
-`prompt_logprobs`, and by a separate process with the torch engine. Times are wall seconds, memory is what a way adds
-to the peak. `--shape` is responses, boundaries each, response tokens, reference tokens.
+`prompt_logprobs`, and by a separate process with the torch engine. Times are wall seconds, memory is what a way
+adds to the peak. `--shape` is responses, boundaries each, response tokens, reference tokens.
 
     .venv-vllm/bin/python benchmarks/rollout_engine.py [--model PATH] [--shape 4 16 768 33]
 """

@@ -23,8 +23,6 @@ from opera_vllm import FIRST_ROW
 
 REFERENCE = 33
 
-pytestmark = pytest.mark.timeout(900)  # two servers start, on whatever else the machine has to do
-
 
 @dataclass
 class Server:
