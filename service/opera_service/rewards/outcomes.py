@@ -1,7 +1,7 @@
 """Right or wrong, for tasks that have an answer: fills `EncodedTrajectory.outcome`.
 
-Blocking, up to seconds for a hostile expression: the pipeline calls `judge` off the event loop, before it plans.
-What cannot be verified is an error of that trajectory, never a wrong answer.
+What text alone cannot tell is a question to math-verify; the pipeline asks `questions` before it plans and hands
+the verdicts to `judge`. What cannot be verified is an error of that trajectory, never a wrong answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import NamedTuple
 from opera_client.errors import OutcomeUnavailable
 from opera_service.rewards.boxes import last_box, released_answer
 from opera_service.rewards.config import Judge, RewardConfig
-from opera_service.rewards.verifier import Verifier, shared
+from opera_service.rewards.verifier import Question
+from opera_service.rewards.verifier_pool import Verdict
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
@@ -30,34 +31,50 @@ class Judged(NamedTuple):
     """By position in the group that was given."""
 
 
-def judge(group: EncodedGroup, config: RewardConfig, *, verifier: Verifier | None = None) -> Judged:
-    """Tell right from wrong where `config` asks for it (`RewardConfig.judge_of`). Blocking."""
+def questions(group: EncodedGroup, config: RewardConfig) -> set[Question]:
+    """Return what must be asked before the group can be judged."""
+    if config.judge_of(group.task) != "math_verify":
+        return set()
+    found = (_boxed(trajectory, group.reference) for trajectory in group.trajectories)
+    return {one for one in found if isinstance(one, Question)}
+
+
+def judge(group: EncodedGroup, config: RewardConfig, verdicts: Mapping[Question, Verdict] | None = None) -> Judged:
+    """Tell right from wrong where `config` asks for it (`judge_of`), by the verdicts on `questions`."""
     method = config.judge_of(group.task)
     if method is None:
         return Judged(group, {})
     judged: list[EncodedTrajectory] = []
     errors: dict[int, OutcomeUnavailable] = {}
     for position, trajectory in enumerate(group.trajectories):
-        try:
-            outcome = _outcome(trajectory, group.reference, method, verifier)
-        except OutcomeUnavailable as problem:
-            errors[position] = problem
+        outcome = _outcome(trajectory, group.reference, method, verdicts or {})
+        if isinstance(outcome, OutcomeUnavailable):
+            errors[position] = outcome
         else:
             judged.append(replace(trajectory, outcome=outcome))
     return Judged(replace(group, trajectories=tuple(judged)), errors)
 
 
-def _outcome(trajectory: EncodedTrajectory, reference: str, method: Judge, verifier: Verifier | None) -> bool:
+def _outcome(
+    trajectory: EncodedTrajectory, reference: str, method: Judge, verdicts: Mapping[Question, Verdict]
+) -> Verdict:
     if method == "boxed_exact":
         return released_answer(trajectory.text) == reference.strip()
+    found = _boxed(trajectory, reference)
+    if isinstance(found, Question):
+        return verdicts.get(found, OutcomeUnavailable("the answer was not verified"))
+    return found
+
+
+def _boxed(trajectory: EncodedTrajectory, reference: str) -> bool | Question:
     box = last_box(trajectory.answer)
-    return box is not None and same_answer(reference, box, verifier=verifier)
+    return False if box is None else same_answer(reference, box)
 
 
-def same_answer(reference: str, answer: str, *, verifier: Verifier | None = None) -> bool:
-    """Say whether the boxed `answer` is what `reference` says: equal text, equal words or equal mathematics.
+def same_answer(reference: str, answer: str) -> bool | Question:
+    """Say whether the boxed `answer` is what `reference` says: as text, as words, or as mathematics (a question).
 
-    The reference's last box counts when it has one, else the whole of it. Raises OutcomeUnavailable.
+    The reference's last box counts when it has one, else the whole of it.
     """
     gold = last_box(reference)
     gold = reference.strip() if gold is None else gold
@@ -66,7 +83,7 @@ def same_answer(reference: str, answer: str, *, verifier: Verifier | None = None
         return True
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
         return left.casefold() == right.casefold()  # as products of letters, 'listen' would equal 'silent'
-    return (verifier or shared()).equal(_expression(gold), f"\\boxed{{{answer}}}")
+    return Question(_expression(gold), f"\\boxed{{{answer}}}")
 
 
 def _plain(text: str) -> str:

@@ -1,11 +1,11 @@
-"""Asks math-verify in another process, with a deadline: blocking, thread-safe, restarted when stuck.
+"""Asks math-verify in another process, with a deadline: blocking, restarted when stuck and now and then anyway.
 
-Knows processes and pipes; what is compared and what follows from it is `outcomes`' affair.
+Knows processes and pipes; what is compared and what follows from it is `outcomes`' affair. A service has a
+`verifier_pool` of them.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import select
@@ -13,12 +13,20 @@ import subprocess
 import sys
 import threading
 import time
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from opera_client.errors import OutcomeUnavailable
 
 MAX_CHARACTERS = 10_000
+MAX_QUESTIONS = 500
+"""A process is replaced after so many: what a computer algebra system keeps in its caches is never given back."""
+
+
+class Question(NamedTuple):
+    """Are these two expressions, as math-verify reads them, the same mathematics?"""
+
+    reference: str
+    answer: str
 
 
 class Verifier:
@@ -30,17 +38,22 @@ class Verifier:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
+        self._asked = 0
+        """Questions to this process."""
 
-    def equal(self, reference: str, answer: str) -> bool:
+    def equal(self, question: Question) -> bool:
         """Say whether two expressions are the same mathematics.
 
         Raises OutcomeUnavailable when that cannot be told: an unreadable reference, an expression that is too
         long, takes longer than the deadline, or kills the process.
         """
-        if max(len(reference), len(answer)) > MAX_CHARACTERS:
+        if max(map(len, question)) > MAX_CHARACTERS:
             raise OutcomeUnavailable(f"expressions over {MAX_CHARACTERS} characters are not verified")
         with self._lock:
-            said = self._ask([reference, answer])
+            if self._asked >= MAX_QUESTIONS:
+                self._stop()
+            self._asked += 1
+            said = self._ask(question)
         if "equal" not in said:
             raise OutcomeUnavailable(str(said["problem"]))
         return bool(said["equal"])
@@ -50,7 +63,7 @@ class Verifier:
         with self._lock:
             self._stop()
 
-    def _ask(self, question: list[str]) -> dict[str, Any]:
+    def _ask(self, question: Question) -> dict[str, Any]:
         try:
             process = self._started()
             assert process.stdin is not None
@@ -92,15 +105,7 @@ class Verifier:
         return said
 
     def _stop(self) -> None:
-        process, self._process, self._unread = self._process, None, b""
+        process, self._process, self._unread, self._asked = self._process, None, b"", 0
         if process is not None:
             process.kill()
             process.communicate()
-
-
-@cache
-def shared() -> Verifier:
-    """Return this process's verifier; it ends with the process."""
-    verifier = Verifier()
-    atexit.register(verifier.close)
-    return verifier

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import settings
 
 from opera_service.rewards.base import GroupOutcome
-from opera_service.rewards.outcomes import judge
+from opera_service.rewards.outcomes import judge, questions
 from opera_service.rewards.registry import AnyReward, resolve
+from opera_service.rewards.verifier import Verifier
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder, as_ids
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Segment
 
+VERIFIER = Verifier()
 PROMPT, THINK, CLOSE, END = 1, 2, 3, 4
 
 settings.register_profile("untimed", deadline=None)  # the machine may be busy
@@ -135,7 +137,9 @@ class Bench:
 
     def price(self, reward: AnyReward, responses: Sequence[Response]) -> GroupOutcome:
         group, prices = self.group(responses)
-        group = judge(group, reward.config).group if responses[0].outcome is None else group
+        if responses[0].outcome is None:
+            verdicts = {one: VERIFIER.equal(one) for one in questions(group, reward.config)}
+            group = judge(group, reward.config, verdicts).group
         tree = TreeBuilder()
         plan = reward.plan(group, tree)
         return reward.read(group, plan, prices.answer(tree, self.shape))

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from opera_client.errors import OutcomeUnavailable
-from opera_service.rewards.outcomes import judge, same_answer
+from opera_service.rewards.outcomes import judge, questions, same_answer
 from opera_service.rewards.registry import resolve
-from opera_service.rewards.verifier import Verifier
+from opera_service.rewards.verifier import Question, Verifier
 
 HARDENED = resolve("opera", "hardened", {}).config
 HANGS = "10^{10^{10^{10}}}"
@@ -19,6 +19,19 @@ def verifier():
     made = Verifier(deadline_s=3.0)
     yield made
     made.close()
+
+
+def verdict(verifier, question):
+    try:
+        return verifier.equal(question)
+    except OutcomeUnavailable as problem:
+        return problem
+
+
+def told(verifier, reference, answer):
+    """What is said in the end about an answer."""
+    said = same_answer(reference, answer)
+    return verifier.equal(said) if isinstance(said, Question) else said
 
 
 @pytest.mark.parametrize(
@@ -39,27 +52,29 @@ def verifier():
     ],
 )
 def test_answers_are_compared_as_mathematics_or_words(verifier, reference, answer, same):
-    assert same_answer(reference, answer, verifier=verifier) is same
+    assert told(verifier, reference, answer) is same
 
 
 def test_a_hostile_expression_is_unavailable_and_the_next_one_is_judged(verifier):
     with pytest.raises(OutcomeUnavailable, match="no answer within 3 s"):
-        verifier.equal(r"\boxed{3}", rf"\boxed{{{HANGS}}}")
-    assert verifier.equal(r"\boxed{3}", r"\boxed{6/2}") is True
+        verifier.equal(Question(r"\boxed{3}", rf"\boxed{{{HANGS}}}"))
+    assert verifier.equal(Question(r"\boxed{3}", r"\boxed{6/2}")) is True
 
 
 def test_an_unreadable_reference_is_unavailable_not_wrong(verifier):
     with pytest.raises(OutcomeUnavailable, match="reference"):
-        same_answer("{", "3", verifier=verifier)
+        told(verifier, "{", "3")
     with pytest.raises(OutcomeUnavailable, match="10000 characters"):
-        same_answer("3", "1" * 10_001, verifier=verifier)
+        told(verifier, "3", "1" * 10_001)
 
 
 def test_it_works_from_several_threads_at_once(verifier):
     found = {}
 
     def ask(number):
-        found[number] = verifier.equal(rf"\boxed{{{number}}}", rf"\boxed{{{number % 3 + number - number % 3}}}")
+        found[number] = verifier.equal(
+            Question(rf"\boxed{{{number}}}", rf"\boxed{{{number % 3 + number - number % 3}}}")
+        )
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -71,13 +86,14 @@ def test_it_works_from_several_threads_at_once(verifier):
 
 def test_a_closed_verifier_starts_again(verifier):
     verifier.close()
-    assert verifier.equal(r"\boxed{2}", r"\boxed{4/2}") is True
+    assert verifier.equal(Question(r"\boxed{2}", r"\boxed{4/2}")) is True
 
 
 def test_judging_keeps_the_good_and_names_the_rest(hand, verifier):
     answers = [r"\boxed{7}", rf"\boxed{{{HANGS}}}", "seven", r"\boxed{8}"]
     group, _ = hand.Bench(task="math", reference="7").group([hand.thought(-1.0, answer=one) for one in answers])
-    judged = judge(group, HARDENED, verifier=verifier)
+    asked = questions(group, HARDENED)
+    judged = judge(group, HARDENED, {one: verdict(verifier, one) for one in asked})
     assert [(one.id, one.outcome) for one in judged.group.trajectories] == [
         ("0", True),
         ("2", False),
@@ -91,3 +107,10 @@ def test_open_tasks_and_rewards_without_outcome_are_left_alone(hand):
     assert judge(group, HARDENED).group is group
     math = replace(group, task="math")
     assert judge(math, resolve("logprob", "hardened", {}).config).group is math
+
+
+def test_what_was_not_asked_is_unavailable_and_never_wrong(hand):
+    group, _ = hand.Bench(task="math", reference="7").group([hand.thought(-1.0, answer=r"\boxed{14/2}")])
+    judged = judge(group, HARDENED)
+    assert not judged.group.trajectories
+    assert isinstance(judged.errors[0], OutcomeUnavailable)
