@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
+.PHONY: demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -20,7 +20,10 @@ demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every nu
 	$(BIN)/opera-reward demo
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: lint types rooms  ## The same with slow tests and the whole search budget of property tests, and branch coverage
+	OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 # vLLM brings its own versions of half the world, so it gets its own environment. PyPI's torchvision and friends
 # do not fit the CPU build of torch and break transformers' imports.

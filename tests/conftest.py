@@ -1,6 +1,15 @@
-"""For all tests: Ctrl-C reaches child processes also when the suite itself runs in the background."""
+"""For all tests: how long property tests search, and that Ctrl-C reaches child processes."""
 
 import signal
+from contextlib import suppress
+
+from tests.budget import examples
+
+with suppress(ImportError):  # trainers' environments do without hypothesis
+    from hypothesis import settings
+
+    settings.register_profile("opera", max_examples=examples(100), deadline=None)
+    settings.load_profile("opera")
 
 # A shell starts background jobs with SIGINT ignored, children inherit that, and Python then installs no handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_cli.exits import BadInput
 from opera_cli.journal import Journal
@@ -30,7 +31,7 @@ def write(path: Path, wanted: list[dict], stop: int | None = None, run: dict = R
     return seen
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(results, st.data())
 def test_cut_anywhere_and_gone_on_with_is_the_same_file(wanted, data):
     wanted = [{"number": n, "value": value} for n, value in enumerate(wanted)]

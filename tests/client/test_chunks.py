@@ -6,6 +6,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 from tests.client.toy import Service, group, refusal, toy_reward
 
 from opera_client import AsyncRewardClient, Group
@@ -15,7 +16,7 @@ from opera_client.errors import InvalidRequest
 responses = st.lists(st.text("ab ", max_size=12), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(responses, min_size=1, max_size=25), st.integers(1, 5), st.integers(1, 900), st.integers(1, 6),
        st.integers(0, 2**32))  # fmt: skip
 def test_every_group_is_answered_once_and_in_order(batch, max_items, max_bytes, concurrency, seed):

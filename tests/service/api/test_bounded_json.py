@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_client.errors import BodyTooLarge, InvalidRequest, MalformedBody, RequestError, TooManyTokens
 from opera_client.wire import MemberRequest, RankRequest, RewardRequest
@@ -134,7 +135,7 @@ requests = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(requests)
 def test_pieces_give_what_the_whole_gives(body: dict):
     data = json.dumps(body).encode()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_service.audit.store import Window, groups, open_for_reading
 from opera_service.engines.dummy import DummyEngine
@@ -108,7 +109,7 @@ async def test_a_branch_that_makes_nan_is_one_trajectory_s_error_and_the_rest_is
             assert found["diagnostics"] == expected["diagnostics"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     marks=st.lists(st.none() | st.integers(0, 2), min_size=1, max_size=4),
     other=st.lists(st.none() | st.integers(0, 2), min_size=1, max_size=2),
@@ -139,7 +140,7 @@ def test_whoever_is_spoilt_the_others_have_a_quiet_service_s_answers(marks: list
     asyncio.run(check())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.data())
 def test_wherever_the_number_is_missing_only_who_reads_it_fails(data: st.DataObject):
     """One number of the tree, drawn from all; who reads it is found by asking for each trajectory alone."""

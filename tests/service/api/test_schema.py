@@ -7,6 +7,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from tests.budget import examples
 
 from opera_client.errors import DeadlineExceeded, NotSupported
 from opera_service.server.app import create_app
@@ -46,7 +47,7 @@ def wait_little(case) -> None:
 
 @document.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=examples(25),
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule, run_state_machine_as_test
 from safetensors.numpy import save
+from tests.budget import examples
 
 from ..live import live
 
@@ -132,7 +133,7 @@ def test_what_was_answered_stays_answered(url: str):
     run_state_machine_as_test(
         Remembering,
         settings=settings(
-            max_examples=20,
+            max_examples=examples(20),
             stateful_step_count=15,
             deadline=None,
             derandomize=True,

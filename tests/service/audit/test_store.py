@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_service.audit.entries import NOTHING
 from opera_service.audit.store import (
@@ -153,7 +154,7 @@ texts = st.text(max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts, st.lists(st.integers(0, 2**31)), finite, st.dictionaries(texts, finite, max_size=3), st.lists(texts))
 def test_any_text_and_number_comes_back(entry, tmp_path_factory, text, ids, number, parts, flags):
     from opera_service.audit.entries import Sent

@@ -3,6 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from tests.budget import examples
 
 from opera_client.errors import EngineFailed, GroupIncomplete, OperaError, Overloaded
 from opera_service.groups.group import GroupBatch, Waiter
@@ -114,4 +115,4 @@ class Callers(RuleBasedStateMachine):
 
 
 TestCallers = Callers.TestCase
-TestCallers.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCallers.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

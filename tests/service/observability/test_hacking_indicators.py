@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_demo.traces import FILLERS, Detour, response, trace
 from opera_demo.world import tasks
@@ -118,7 +119,7 @@ def test_a_loop_in_a_long_sound_text_is_found(after):
     assert repetition(f"{sound} {'and so on ' * 70} {more}") > 0.9
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=400))
 def test_repetition_is_a_share_and_saying_it_all_over_again_makes_it_a_loop(letters):
     text = " ".join(letters)
@@ -127,7 +128,7 @@ def test_repetition_is_a_share_and_saying_it_all_over_again_makes_it_a_loop(lett
         assert repetition(f"{text} " * 8) > LOOP
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(st.text(max_size=60), max_size=8), st.text(max_size=200))
 def test_no_text_breaks_the_signs(encode, paragraphs, answer):
     text = response(paragraphs, answer)

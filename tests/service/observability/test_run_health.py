@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_service.observability.run_health import (
     BASELINE,
@@ -137,7 +138,7 @@ def test_a_run_called_other_and_a_long_name_cannot_take_more_than_one_place():
     assert {name: one.trajectories for name, one in health.snapshot().items()} == {OTHER: 1, "x" * NAME_CHARS: 2}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.floats(0, 100), st.floats(-5, 5)), max_size=60))
 def test_nothing_is_lost_and_never_more_than_the_places_are_named(events):
     clock = Clock()

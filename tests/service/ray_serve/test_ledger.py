@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.budget import examples
 
 from opera_client.errors import DeadlineExceeded, InvalidWeights, PolicyBusy, WeightVersionTaken
 from opera_service.ray_serve.ledger import Beat, Ledger, Weights
@@ -273,4 +274,4 @@ class Switching(RuleBasedStateMachine):
 
 
 TestSwitching = Switching.TestCase
-TestSwitching.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestSwitching.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)

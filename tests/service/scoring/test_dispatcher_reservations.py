@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_client.errors import DeadlineExceeded, EngineFailed, Overloaded, TooManyTokens, Unavailable
 from opera_service.engines.dummy import DummyEngine
@@ -141,7 +142,7 @@ requests = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(requests, st.integers(1, 20), st.integers(1, 6), st.integers(9, 60))
 def test_no_work_is_lost_or_done_twice(script: list[tuple], budget: int, most: int, tokens: int):
     async def play() -> None:

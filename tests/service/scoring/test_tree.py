@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
@@ -17,7 +18,7 @@ def build(queries: list[tuple[list[int], list[int]]]) -> TokenTree:
     return builder.build()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=10))
 def test_every_distinct_prefix_is_held_once_and_every_query_reads_its_own_path(queries):
     tree = build(queries)
@@ -36,7 +37,7 @@ def test_every_distinct_prefix_is_held_once_and_every_query_reads_its_own_path(q
             assert tree.positions[visible].tolist() == list(range(len(visible)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.tuples(ids, ids), min_size=1, max_size=8), st.randoms())
 def test_the_order_of_questions_changes_neither_size_nor_runs(queries, random):
     shuffled = random.sample(queries, len(queries))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_demo.world import LENGTHS
 from opera_trainer.tasks.checks import is_right
@@ -13,7 +14,7 @@ from opera_trainer.tasks.world import ends_right, files
 SMALL = TasksSettings(synthesis=20, train=40, validation=15, test=20)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(one=st.integers(0, 2**31), other=st.integers(0, 2**31))
 def test_no_calculation_is_in_two_files_and_no_seed_tests_what_another_trains_on(one: int, other: int):
     mine, theirs = files(SMALL, one), files(SMALL, other)

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_service.engines.torch.packed_batch import (
     QueryBlock,
@@ -33,7 +34,7 @@ def path(tree: TokenTree, token: int) -> list[int]:
     return [index for start, stop in tree.intervals(token) for index in range(start, stop)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(batches)
 def test_a_forest_is_its_trees_side_by_side(questions):
     trees = [build(each) for each in questions]
@@ -50,7 +51,7 @@ def test_a_forest_is_its_trees_side_by_side(questions):
     assert batch.positions.tolist() == [len(path(batch, token)) - 1 for token in range(base)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(batches, st.integers(1, 9), st.integers(1, 4), st.booleans())
 def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max_tokens, block, aligned):
     batch = join([build(each) for each in questions])
@@ -74,7 +75,7 @@ def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max
     assert sorted(seen) == list(range(batch.num_tokens))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(batches, st.integers(1, 9))
 def test_a_step_keeps_exactly_what_later_steps_see(questions, max_tokens):
     batch = join([build(each) for each in questions])
@@ -89,7 +90,7 @@ def test_a_step_keeps_exactly_what_later_steps_see(questions, max_tokens):
     assert kept == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(batches)
 def test_preorder_numbers_tell_ancestors_from_strangers(questions):
     batch = join([build(each) for each in questions])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.budget import examples
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
 from opera_service.engines.torch.scorer import DEFAULT_TOKENS, MIN_TOKENS, TreeScorer, out_of_memory, pack
@@ -102,7 +103,7 @@ def test_the_model_s_length_is_a_limit_and_reached(lab):
 
 
 @given(token=st.integers(0, 88), seed=st.integers(0, 3), value=st.sampled_from([float("nan"), float("inf")]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @pytest.mark.parametrize("route", ["tree_sdpa", "kv_fork", "naive"])
 def test_a_token_that_makes_nan_spoils_what_it_feeds_and_nothing_else(lab, route, token, seed, value):
     trees = [lab.group_tree(seed=seed), lab.edge_tree(want_entropy=True, want_top=2)]

@@ -1,0 +1,10 @@
+"""How long property tests search: a fifth of the examples in `make test`, all of them in `make test-all`."""
+
+import os
+
+FULL = os.environ.get("OPERA_TEST_BUDGET") == "full"
+
+
+def examples(full: int) -> int:
+    """Return how many examples a property test tries, of `full` with the full budget."""
+    return full if FULL else max(10, full // 5)
