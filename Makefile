@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every nu
 	$(BIN)/opera-reward demo
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"
 
 test-all: lint types rooms  ## The same with slow tests and the whole search budget of property tests, and branch coverage
 	OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered

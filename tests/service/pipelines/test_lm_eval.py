@@ -23,6 +23,9 @@ PAIRS = [
 ROLLING = ["It is a quiet evening; the sea is grey and the harbour empty. " * 3, "Hmm."]
 
 
+pytestmark = pytest.mark.slow  # the harness takes long to import
+
+
 @pytest.fixture(scope="module")
 def url(tiny_qwen: Path) -> Iterator[str]:
     with live("--model", str(tiny_qwen), "--dtype", "float32", "--device", "cpu") as server:
