@@ -1,12 +1,12 @@
 """POST /reward: whole groups of trajectories become rewards, with every number they were computed from.
 
-Encode, judge and plan in a worker thread; one tree a group; read in a worker thread. A trajectory that cannot
+Encode and plan in a worker thread; one tree a group; read in a worker thread. A trajectory that cannot
 be scored has its own error, and its neighbours are ranked without it. It knows no reward by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,12 +26,14 @@ from opera_service.pipelines.reward_segments import segments_of
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
-from opera_service.rewards.outcomes import judge
+from opera_service.rewards.outcomes import judge, questions
 from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
+from opera_service.rewards.verifier import Question
+from opera_service.rewards.verifier_pool import Verdict
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree, TreeBuilder
-from opera_service.trajectories.encode import encode_group
+from opera_service.trajectories.encode import GroupEncoding, encode_group
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.group_path import GroupPath
 
@@ -81,7 +83,10 @@ async def score_groups(
     with RequestContext(
         runtime, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
     ) as context:
-        plans = await context.encode(_plan_all, runtime, chosen, request.groups, path)
+        encoded = await context.encode(_encode_all, runtime, chosen, request.groups, path)
+        asked = [questions(one.group, chosen.config) if one.group else () for one in encoded]
+        verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
+        plans = await context.encode(_plan_all, chosen, encoded, verdicts)
         scores = await context.score([plan.tree for plan in plans])
         groups = await context.read(_read_all, context, chosen, request, plans, scores, path)
     # No await from here on: what the run's past adds to the answer, and what the answer adds to it, are one step.
@@ -117,19 +122,28 @@ def _refuse_repeated_groups(groups: Sequence[Group]) -> None:
         seen.add(name)
 
 
-def _plan_all(
+def _encode_all(
     runtime: Runtime, chosen: AnyReward, groups: Sequence[Group], path: Callable[[int], GroupPath]
+) -> list[GroupEncoding]:
+    return [
+        encode_group(group, index, runtime.field_tokenizer, chosen.config, path(index))
+        for index, group in enumerate(groups)
+    ]
+
+
+def _plan_all(
+    chosen: AnyReward, encoded: Sequence[GroupEncoding], verdicts: Mapping[Question, Verdict]
 ) -> list[_Planned]:
-    return [_plan(runtime, chosen, group, index, path(index)) for index, group in enumerate(groups)]
+    return [_plan(chosen, encoding, verdicts) for encoding in encoded]
 
 
-def _plan(runtime: Runtime, chosen: AnyReward, group: Group, index: int, path: GroupPath) -> _Planned:
-    encoding = encode_group(group, index, runtime.field_tokenizer, chosen.config, path)
+def _plan(chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question, Verdict]) -> _Planned:
     errors = dict(encoding.errors)
     if encoding.group is None:
         return _Planned(errors)
-    positions = [at for at in range(len(group.trajectories)) if at not in errors]
-    judged = judge(encoding.group, chosen.config)
+    count = len(errors) + len(encoding.group.trajectories)
+    positions = [at for at in range(count) if at not in errors]
+    judged = judge(encoding.group, chosen.config, verdicts)
     errors |= {positions[at]: error for at, error in judged.errors.items()}
     if not judged.group.trajectories:
         return _Planned(errors)

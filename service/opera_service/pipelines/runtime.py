@@ -26,6 +26,7 @@ from opera_service.observability.tracing import Tracing
 from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member_reward import MemberReward
+from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.cache import CacheKey, ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
 from opera_service.scoring.tree import TokenTree
@@ -66,6 +67,8 @@ class Runtime:
     cache: ScoreCache
     gatherer: GroupGatherer[Trajectory, MemberReward]
     """Groups whose members come one by one."""
+    verifiers: VerifierPool
+    """Where answers to mathematical tasks are verified."""
     weights: WeightManager
     updates: WeightUpdates
     transfer: WeightReceiver | None
@@ -176,5 +179,6 @@ class Runtime:
         await self.gatherer.aclose()
         await self.sampling_dispatcher.aclose()
         await self.tree_dispatcher.aclose()
+        await self.verifiers.aclose()
         await self.engine.aclose()
         self.threads.shutdown(wait=False, cancel_futures=True)

@@ -57,7 +57,8 @@ class VerifierPool:
     async def aclose(self) -> None:
         """End all processes."""
         await self._dispatcher.aclose()
-        await asyncio.to_thread(lambda: [verifier.close() for verifier in self._verifiers])
+        for verifier in self._verifiers:
+            await asyncio.to_thread(verifier.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _group(

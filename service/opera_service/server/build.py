@@ -30,6 +30,7 @@ from opera_service.pipelines.member_reward import MemberReward, weight
 from opera_service.pipelines.reward_audit import recorder
 from opera_service.pipelines.runtime import Runtime, Sampled, Sampling
 from opera_service.rewards.registry import rewards
+from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.cache import ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
@@ -107,6 +108,7 @@ def build_runtime(
         # Scores are found by the weights' version, which is known only afterwards where they are another's.
         cache=ScoreCache(0 if engine.info.borrowed else int(settings.cache_mb * 2**20)),
         gatherer=gatherer,
+        verifiers=VerifierPool(),
         weights=manager,
         updates=WeightUpdates(
             manager, spool, WeightRoots(settings.policy_root), count=metrics.policy_load, loader=loader
