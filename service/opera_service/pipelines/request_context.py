@@ -32,6 +32,7 @@ from opera_service.scoring.dispatcher import Done
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 from opera_service.scoring.tree_dispatcher import Scored
+from opera_service.trajectories.patience import GivenUp, must_be_wanted, while_wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,18 +92,29 @@ class RequestContext:
     async def encode(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a worker thread; its time, waiting included, is billed as encoding.
 
-        Raises `DeadlineExceeded` when its turn comes too late.
+        Raises `DeadlineExceeded` when its turn comes too late, or it is not ready in time.
         """
         started = self.runtime.clock()
 
+        left = False
+
+        def wanted() -> bool:
+            return not left and (self._deadline is None or self.runtime.clock() < self._deadline)
+
         def in_time() -> T:
-            if self._deadline is not None and self.runtime.clock() >= self._deadline:
+            try:
+                with while_wanted(wanted):
+                    must_be_wanted()
+                    return function(*args, **kwargs)
+            except GivenUp:
                 raise DeadlineExceeded(
                     "the deadline passed before this was tokenised; allow more time, ask for less"
-                )
-            return function(*args, **kwargs)
+                ) from None
 
-        result = await self.runtime.in_thread(in_time)
+        try:
+            result = await self.runtime.in_thread(in_time)
+        finally:
+            left = True  # also where the caller has left: the thread must not go on for nobody
         self._encode_s = self.runtime.clock() - started
         self.runtime.metrics.encoded(self._encode_s)
         self.runtime.tracing.stage("encode", started, self.runtime.clock())

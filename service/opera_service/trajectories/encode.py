@@ -19,6 +19,7 @@ from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 from opera_service.trajectories.group_path import GroupPath
+from opera_service.trajectories.patience import must_be_wanted
 from opera_service.trajectories.reference import read_reference
 from opera_service.trajectories.think import opens_thought
 
@@ -49,6 +50,7 @@ def encode_group(
     encoded: list[EncodedTrajectory] = []
     errors: dict[int, OperaError] = {}
     for position, trajectory in enumerate(group.trajectories):
+        must_be_wanted()
         try:
             encoded.append(common.encode(trajectory, position, path.response(position)))
         except OperaError as error:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, field_validator
 
-Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
+LONGEST_TEXT = 4096
+"""Of a configuration, in characters: each is tokenised for every group."""
+MOST_SEGMENTS = 1024
+"""Of one thought: each is a context of its own for the model, and longer than the ones before it."""
 LARGEST_NUMBER = 1e6
 """Of a configuration: sums and products of weights stay finite, and rewards keep their digits."""
 
@@ -25,31 +29,45 @@ class ConfigModel(BaseModel):
     def _within_reason(cls, value: object) -> object:
         if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
             raise ValueError(f"must be within ±{LARGEST_NUMBER:g}")
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise ValueError(f"must have at most {LONGEST_TEXT} characters")
         return value
 
 
 class ThinkConfig(ConfigModel):
     """Where the thought is."""
 
-    open: str = Field("<think>", description="Opening tag.", min_length=1)
-    close: str = Field("</think>", description="Closing tag.", min_length=1)
+    open: str = Field("<think>", description="Opening tag.", min_length=1, max_length=100)
+    close: str = Field("</think>", description="Closing tag.", min_length=1, max_length=100)
 
 
 class SegmentConfig(ConfigModel):
     """How the thought is cut into segments, in mode `ids`; mode `text` splits as the authors' code does."""
 
-    separator: str = Field("\n\n", min_length=1, description="Paragraph separator.")
+    separator: str = Field("\n\n", min_length=1, max_length=100, description="Paragraph separator.")
     min_tokens: int = Field(8, ge=0, description="Shorter paragraphs are merged into the next one (defect D17).")
-    max_segments: int | None = Field(64, ge=1, description="Paragraphs past this are merged into the last (D9).")
+    max_segments: int | None = Field(
+        64, ge=1, le=MOST_SEGMENTS,
+        description=f"Paragraphs past this are merged into the last (D9), in both modes; null: {MOST_SEGMENTS}.",
+    )  # fmt: skip
+
+    @property
+    def most(self) -> int:
+        """How many segments there can be."""
+        return MOST_SEGMENTS if self.max_segments is None else self.max_segments
 
 
 class ReflectionConfig(ConfigModel):
     """What makes a segment reflective."""
 
     languages: tuple[Literal["authors", "en", "zh"], ...] = Field(
-        ("en", "zh"), description="Built-in word lists; `authors` is the released code's list of five."
+        ("en", "zh"),
+        max_length=3,
+        description="Built-in word lists; `authors` is the released code's list of five.",
     )
-    words: tuple[Word, ...] = Field((), description="Words added to the lists.")
+    words: Annotated[tuple[Word, ...], FailFast()] = Field(
+        (), max_length=256, description="Words added to the lists, 256 at most."
+    )
     match: Literal["word", "substring"] = Field("word", description="`substring` finds 'but' in 'butter' (D14).")
     where: Literal["start", "anywhere"] = Field(
         "start", description="Only at the start of a sentence or paragraph, or anywhere in it."

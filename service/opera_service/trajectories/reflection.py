@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from opera_service.trajectories.encoding_config import ReflectionConfig
 
@@ -57,7 +59,7 @@ def is_reflective(text: str, rules: ReflectionConfig) -> bool:
     """Whether `text` holds a reflection word, by the rules' lists, matching and position."""
     if rules.match == "substring" and rules.where == "anywhere":  # the released code: nothing is normalised
         lowered = text.lower()
-        return any(word.lower() in lowered for word in _listed_words(rules))
+        return any(word in lowered for word in _lowered_words(rules))
     pattern = _pattern(rules)
     text = _normalised(text)
     if rules.where == "anywhere":
@@ -85,12 +87,18 @@ def _listed_words(rules: ReflectionConfig) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
+def _lowered_words(rules: ReflectionConfig) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _listed_words(rules))
+
+
+@lru_cache(maxsize=64)
 def _pattern(rules: ReflectionConfig) -> re.Pattern[str]:
     words = [_normalised(word) for word in _listed_words(rules)]
-    whole = [_literal(word) for word in words if rules.match == "word" and _has_borders(word)]
-    bare = [_literal(word) for word in words if not (rules.match == "word" and _has_borders(word))]
+    whole = [word for word in words if rules.match == "word" and _has_borders(word)]
+    others = [word for word in words if not (rules.match == "word" and _has_borders(word))]
+    bare = [_any_of(others)] if others else []
     if whole:
-        bare.append(rf"{_BEFORE}(?:{'|'.join(whole)}){_AFTER}")
+        bare.append(rf"{_BEFORE}{_any_of(whole)}{_AFTER}")
     if "en" in rules.languages:
         bare.append(_ENGLISH_PATTERN)
     if "zh" in rules.languages:
@@ -98,8 +106,27 @@ def _pattern(rules: ReflectionConfig) -> re.Pattern[str]:
     return re.compile("|".join(bare) or r"(?!)")
 
 
-def _literal(word: str) -> str:
-    return r"\s+".join(map(re.escape, word.split()))
+def _any_of(words: Iterable[str]) -> str:
+    """Return one pattern for all words: a tree of their letters, so that a text is read once for however many."""
+    tree: dict[str, Any] = {}
+    for word in words:
+        node = tree
+        for letter in " ".join(word.split()):
+            node = node.setdefault(letter, {})
+        node[""] = {}
+    return _branches(tree)
+
+
+def _branches(node: dict[str, Any]) -> str:
+    branches = [
+        (r"\s+" if letter == " " else re.escape(letter)) + _branches(below)
+        for letter, below in node.items()
+        if letter
+    ]
+    ends = "" in node
+    if len(branches) == 1 and not ends:
+        return branches[0]
+    return f"(?:{'|'.join(branches)}){'?' * ends}" if branches else ""
 
 
 def _has_borders(word: str) -> bool:

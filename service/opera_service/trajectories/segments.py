@@ -90,8 +90,8 @@ def spans(pieces: Sequence[Paragraph], ends: Ends, rules: SegmentConfig) -> list
         found[-1] = _join(found[-1], rest)
     elif not found and rest.start < rest.end:
         found.append(rest)
-    if rules.max_segments is not None and len(found) > rules.max_segments:
-        found[rules.max_segments - 1 :] = [_join(found[rules.max_segments - 1], found[-1])]
+    if len(found) > rules.most:
+        found[rules.most - 1 :] = [_join(found[rules.most - 1], found[-1])]
     return found
 
 

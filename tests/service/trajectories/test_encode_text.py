@@ -1,6 +1,7 @@
 """Mode `text` against the released procedure, written out by hand on the tokenizer itself."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -12,11 +13,19 @@ from opera_client.wire import Group, Trajectory
 from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup
-from opera_service.trajectories.encoding_config import ContextConfig, ReflectionConfig, ThinkConfig
+from opera_service.trajectories.encoding_config import (
+    MOST_SEGMENTS,
+    ContextConfig,
+    ReflectionConfig,
+    SegmentConfig,
+    ThinkConfig,
+)
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
+from opera_service.trajectories.patience import GivenUp, while_wanted
 
 PAPER = RewardConfig(
+    segment=SegmentConfig(min_tokens=0, max_segments=None),
     context=ContextConfig(mode="text", bridge="", reference_part="full", score_end=False, controls=False),
     reflection_words=ReflectionConfig(languages=("authors",), match="substring", where="anywhere"),
 )
@@ -152,3 +161,36 @@ def test_ids_that_come_up_only_when_tokenised_again_must_be_the_models_too(qwen_
     error = encode_group(group, 0, FieldTokenizer(qwen_like, 260, 100), rules).errors[0]
     assert isinstance(error, TokenOutOfVocabulary)
     assert error.field == "groups.0.trajectories.0.response_token_ids"
+
+
+@pytest.mark.parametrize(
+    ("most", "shown"), [(3, ["p0", "p1", "p2\n\np3\n\np4"]), (None, [f"p{n}" for n in range(5)])]
+)
+def test_paragraphs_past_the_most_are_the_last_one(qwen_like, most, shown):
+    rules = PAPER.model_copy(update={"segment": SegmentConfig(max_segments=most, min_tokens=0)})
+    response = "<think>" + "\n\n".join(f"p{n}" for n in range(5)) + "</think>yes"
+    group = Group(prompt="Q", reference="R", trajectories=[Trajectory(response=response)])
+    one = encode_group(group, 0, FieldTokenizer(qwen_like, 600, 100_000), rules).group.trajectories[0]
+    assert [segment.text for segment in one.segments] == shown
+    whole = "Q<think>" + "".join(f"p{n}\n\n" for n in range(5))
+    assert qwen_like.decode(one.contexts[-1]) == whole
+
+
+def test_thousands_of_paragraphs_are_bounded(qwen_like):
+    response = "<think>" + "a\n\n" * 9000 + "</think>yes"
+    group = Group(prompt="Q", reference="R", trajectories=[Trajectory(response=response)])
+    started = time.process_time()
+    one = encode_group(group, 0, FieldTokenizer(qwen_like, 600, 100_000), PAPER).group.trajectories[0]
+    assert time.process_time() - started < 30  # one second on a quiet machine; minutes before
+    assert len(one.segments) == MOST_SEGMENTS
+    assert qwen_like.decode(one.contexts[-1]) == "Q<think>" + "a\n\n" * 9000
+
+
+def test_work_that_nobody_waits_for_ends_between_paragraphs(qwen_like):
+    answers = iter([True] * 4)
+    group = Group(
+        prompt="Q", reference="R", trajectories=[Trajectory(response="<think>" + "a\n\n" * 99 + "</think>")]
+    )
+    with pytest.raises(GivenUp), while_wanted(lambda: next(answers, False)):
+        encode_group(group, 0, FieldTokenizer(qwen_like, 600, 100_000), PAPER)
+    assert list(answers) == []

@@ -1,8 +1,13 @@
+import re
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from opera_service.trajectories.encoding_config import ReflectionConfig
-from opera_service.trajectories.reflection import AUTHORS, is_reflective
+from opera_service.trajectories.reflection import AUTHORS, _any_of, is_reflective
 
 HARDENED = ReflectionConfig()
 PAPER = ReflectionConfig(languages=("authors",), match="substring", where="anywhere")
@@ -118,3 +123,32 @@ def test_an_empty_added_word_is_refused():
 @pytest.mark.parametrize("unit", ["。", "!", "\n>", '."', "* ", ". ", "! 等", "- 1. "])
 def test_long_runs_of_marks_are_read_in_linear_time(unit):
     assert not is_reflective(unit * 200_000, HARDENED)
+
+
+LETTERS = st.text(alphabet="ab.( 等", min_size=1, max_size=5).map(str.strip).filter(bool)
+
+
+@given(words=st.lists(LETTERS, min_size=1, max_size=12), text=st.text(alphabet="ab.( 等\n", max_size=20))
+def test_a_tree_of_letters_finds_what_a_list_of_words_finds(words, text):
+    plain = "|".join(r"\s+".join(map(re.escape, word.split())) for word in words)
+    for place in range(len(text) + 1):
+        assert bool(re.compile(_any_of(words)).match(text, place)) == bool(re.compile(plain).match(text, place))
+    border = r"(?!a)"  # what must follow decides between words of which one begins the other
+    assert bool(re.search(_any_of(words) + border, text)) == bool(re.search(f"(?:{plain}){border}", text))
+
+
+@pytest.mark.parametrize("where", ["anywhere", "start"])
+@pytest.mark.parametrize("match", ["word", "substring"])
+def test_the_longest_list_and_a_long_text_are_read_in_time(match, where):
+    words = tuple(f"{number:03}" + "a" * 97 for number in range(256))
+    rules = ReflectionConfig(words=words, match=match, where=where)
+    text = "aaa 00a " * 50_000
+    started = time.process_time()
+    assert not is_reflective(text, rules)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("words", [["w"] * 257, ["w" * 101], [" "], [3]])
+def test_lists_that_are_too_long_are_refused(words):
+    with pytest.raises(ValidationError):
+        ReflectionConfig(words=words)
