@@ -33,14 +33,21 @@ class GrowingText:
         """`lead` is how many characters before the end a window begins; it grows to four times that."""
         self._text, self._tokenizer, self._lead = text, tokenizer, lead
         self._marks: list[_Mark] = []
-        self._restart(tokenizer.encode(text))
+        self._whole: Ids = tokenizer.encode(text)
+        self._head: Ids = self._whole[:0]
+        """Tokens before the window, of which `_skip` more are the window's own."""
+        self._agreed: Ids = self._whole[:0]
+        """How the window begins, or the joint is not where it was."""
+        self._begin, self._skip = 0, 0
 
     def add(self, more: str) -> int:
         """Let the text grow, and mark this length; return its tokens."""
         self._text += more
         window = self._tokenizer.encode(self._text[self._begin :])
         if not np.array_equal(window[: len(self._agreed)], self._agreed):
-            self._restart(self._tokenizer.encode(self._text))
+            self._whole = self._tokenizer.encode(self._text)
+            self._head = self._agreed = self._whole[:0]
+            self._begin = self._skip = 0
             self._marks.append(_Mark(len(self._text), 0, self._whole))
         else:
             tail = window[self._skip :]
@@ -72,11 +79,6 @@ class GrowingText:
             check(context)
             found.append(context)
         return found
-
-    def _restart(self, whole: Ids) -> None:
-        """Know the tokens of the whole text; the window begins with it."""
-        self._whole, self._head, self._agreed = whole, whole[:0], whole[:0]
-        self._begin = self._skip = 0
 
     def _move(self) -> None:
         """Begin the window later, if its tokens agree with those known up to the end."""
