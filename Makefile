@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
+.PHONY: demo demo-real test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -18,6 +18,10 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every number shown
 	$(BIN)/opera-reward demo
+
+demo-real: $(VENV)/.installed  ## The same on open-ended prompts with a pretrained model (fetched once, 145 MB)
+	$(BIN)/opera-reward fetch-model smollm2
+	$(BIN)/opera-reward demo --model smollm2
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"

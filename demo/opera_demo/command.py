@@ -1,6 +1,7 @@
 """`opera-reward demo`: the whole service once, on its own model and tasks, over real HTTP.
 
-Knows how to start and stop the service in this process; what is sampled is in `rollouts`, what is said in `show`.
+Knows how to start and stop the service in this process. The embedded model thinks about its own stories
+(`rollouts`, `show`); any other model reads written responses to open-ended prompts (`open_samples`).
 """
 
 from __future__ import annotations
@@ -12,23 +13,24 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opera_client.errors import OperaError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from opera_client.wire import RewardResult, ServedModel
-    from opera_demo.rollouts import Rollout
+    from opera_client.wire import Group, RewardResult, ServedModel
     from opera_service.server.backends import Backend
     from opera_service.server.settings import Settings
 
+SEED = 150
+"""Picked to show a second thought that mends a slip: of its own, the embedded model mends one in a thousand."""
+
 
 def run(argv: list[str]) -> int:
-    """Watch the embedded model think and its thoughts being rewarded; needs no network, ends by itself."""
+    """Watch responses being rewarded: the embedded model's own, or open-ended ones read by a model of yours."""
     options = _parser().parse_args(argv)
     try:
         asyncio.run(_demo(options))
@@ -43,42 +45,48 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="opera-reward demo", description=run.__doc__)
     add = parser.add_argument
     add("--out", type=Path, default=Path("out/demo"), help="folder for the files (default: %(default)s)")
-    # Picked to show a second thought that mends a slip and is paid: of its own, the embedded model mends one
-    # response in a thousand.
-    add("--seed", type=int, default=150, help="draws questions and responses (default: %(default)s)")
-    add("--model", help="another model folder (default: the embedded model)")
+    add("--seed", type=int, default=SEED, help="draws questions and responses (default: %(default)s)")
+    add(
+        "--model",
+        help="smollm2, a folder or an id: this model reads open-ended answers (default: the embedded one)",
+    )
     return parser
 
 
 async def _demo(options: argparse.Namespace) -> None:
     # Torch takes seconds to import; somebody who asks for --help need not wait for it.
     from opera_client import AsyncRewardClient
-    from opera_demo import rollouts, show
+    from opera_demo import open_samples, rollouts, show
     from opera_demo.world import tasks
     from opera_service.server.backends import load_backend
     from opera_service.server.settings import Settings
 
     options.out.mkdir(parents=True, exist_ok=True)
     console = show.console()
-    console.print(show.INTRODUCTION)
+    console.print(show.INTRODUCTION if options.model is None else open_samples.INTRODUCTION)
     # Given here, so that no OPERA_... variable of a real service changes the demo.
     settings = Settings(engine="torch", model=options.model, api_keys=(), api_key_file=None, weight_version="0")
     backend = await asyncio.to_thread(load_backend, settings)
     async with _serving(settings, backend) as (url, model):
         served = f"{url}: model {model.name}, {model.dtype}, engine {model.engine} ({model.route})"
         console.print(show.facts({"Service": served}))
-        start = time.perf_counter()
-        asked = tasks("test", 4, seed=options.seed)
-        sampled = await rollouts.sample(backend.engine, backend.tokenizer, asked, count=4, seed=options.seed)
-        drawn = f"4 different responses to each of {len(asked)} questions the model never saw"
-        console.print(show.facts({"Sampling": f"{drawn}, {time.perf_counter() - start:.1f} s"}))
+        if options.model is None:
+            asked = tasks("test", 4, seed=options.seed)
+            start = time.perf_counter()
+            sampled = await rollouts.sample(backend.engine, backend.tokenizer, asked, count=4, seed=options.seed)
+            drawn = f"4 different responses to each of {len(asked)} questions the model never saw"
+            console.print(show.facts({"Sampling": f"{drawn}, {time.perf_counter() - start:.1f} s"}))
+            groups, report = [one.group for one in sampled], partial(show.report, console, sampled)
+        else:
+            samples = open_samples.draw(3, options.seed if options.seed != SEED else 0)
+            groups, report = [one.group for one in samples], partial(open_samples.report, console, samples)
         start = time.perf_counter()
         async with AsyncRewardClient(url) as client:
-            result = await client.reward([one.group for one in sampled])
+            result = await client.reward(groups)
         seconds = time.perf_counter() - start
     console.print(show.facts({"Scoring": show.cost(result, seconds)}))
-    _report(console, sampled, result)
-    for line in _files(options.out, sampled, result):
+    report(result)
+    for line in _files(options.out, groups, result):
         console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
 
 
@@ -106,29 +114,17 @@ async def _serving(settings: Settings, backend: Backend) -> AsyncIterator[tuple[
             await serving
 
 
-def _report(console: Console, sampled: list[Rollout], result: RewardResult) -> None:
-    from opera_demo import show
-
-    console.print("\n[bold]How to read the tables[/]")
-    console.print(show.explanation(result))
-    for rollout, group in zip(sampled, result.groups, strict=True):
-        console.print()
-        console.print(show.group_report(rollout, group))
-    console.print(show.closer_look(sampled, result))
-    console.print(f"\n{show.verdict(sampled, result)}\n")
-
-
-def _files(out: Path, sampled: list[Rollout], result: RewardResult) -> Iterator[str]:
+def _files(out: Path, groups: Sequence[Group], result: RewardResult) -> Iterator[str]:
     """Write question, answer and plot; yields a line about each."""
     question, answer, plot = out / "groups.jsonl", out / "answer.json", out / "plot.html"
-    lines = [one.group.model_dump_json(exclude_none=True) for one in sampled]
+    lines = [group.model_dump_json(exclude_none=True) for group in groups]
     question.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     answer.write_text(json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False), encoding="utf-8")
     run = {"reward": result.reward, "preset": result.preset, "model": result.model.model_dump()}
     try:
         from opera_client.plot import write_page
 
-        write_page(plot, result.groups, [one.group for one in sampled], run=run)
+        write_page(plot, result.groups, groups, run=run)
         yield f"Plot        {plot} (open it in a browser)"
     except ModuleNotFoundError:
         yield "Plot        none: it needs plotly, pip install 'opera-reward[plot]'"

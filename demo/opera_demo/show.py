@@ -67,6 +67,17 @@ def group_report(rollout: Rollout, result: GroupResult) -> Group:
     return Group(question, table, *remarks(result))
 
 
+def report(console: Console, rollouts: Sequence[Rollout], result: RewardResult) -> None:
+    """Print how to read the tables, every question, one response thought by thought, and the verdict."""
+    console.print("\n[bold]How to read the tables[/]")
+    console.print(explanation(result))
+    for rollout, group in zip(rollouts, result.groups, strict=True):
+        console.print()
+        console.print(group_report(rollout, group))
+    console.print(closer_look(rollouts, result))
+    console.print(f"\n{verdict(rollouts, result)}\n")
+
+
 def closer_look(rollouts: Sequence[Rollout], result: RewardResult) -> Group:
     """Return the response whose thoughts moved the reference most, segment by segment."""
     found = [
