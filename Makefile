@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every number shown
 	$(BIN)/opera-reward demo
 
-demo-real: $(VENV)/.installed  ## The same on open-ended prompts with a pretrained model (fetched once, 145 MB)
+demo-real: $(VENV)/.installed  ## The same on open-ended prompts with a pretrained model (made once, 540 MB)
 	$(BIN)/opera-reward fetch-model smollm2
 	$(BIN)/opera-reward demo --model smollm2
 

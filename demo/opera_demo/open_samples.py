@@ -20,9 +20,9 @@ from opera_client.wire import Group, Message, RewardResult, Trajectory
 from opera_demo import show
 
 INTRODUCTION = (
-    "Each open-ended prompt has four written responses: a good one, a fair one, one that misses the point, and a copy "
-    "of the reference. No judge and no checker: a pretrained model reads each response, and the reward asks how much "
-    "less surprising it makes the reference answer.\n"
+    "Each open-ended prompt has four written responses: a good one, a fair one, one that misses the point, and a "
+    "copy of the reference. No judge and no checker: a pretrained model reads each response, and the reward asks "
+    "how much less surprising it makes the reference answer.\n"
 )
 QUALITIES = {"good": "good", "medium": "fair", "off_topic": "misses the point", "copies_reference": "copy"}
 
