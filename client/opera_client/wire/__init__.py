@@ -16,7 +16,7 @@ from opera_client.wire.expand import (
     ExpandUsage,
 )
 from opera_client.wire.member import MemberRequest, MemberResult, Name
-from opera_client.wire.operations import Health, PresetInfo, RewardInfo, RewardsInfo, ServedModel
+from opera_client.wire.operations import Formula, Health, PresetInfo, RewardInfo, RewardsInfo, ServedModel, Term
 from opera_client.wire.policy import Canary, PolicyInfo, PolicyLoadRequest, PolicyLoadResult
 from opera_client.wire.rank import (
     Branching,
@@ -55,6 +55,7 @@ __all__ = [
     "ExpandTiming",
     "ExpandUsage",
     "FirstError",
+    "Formula",
     "Group",
     "GroupResult",
     "Health",
@@ -84,6 +85,7 @@ __all__ = [
     "SegmentResult",
     "ServedModel",
     "Status",
+    "Term",
     "Timing",
     "TokenId",
     "TokenIds",

@@ -8,12 +8,30 @@ from opera_client.wire._base import Answer
 from opera_client.wire.common import ModelInfo
 
 
+class Term(Answer):
+    """One component's part in a reward."""
+
+    component: str
+    weight: float
+
+
+class Formula(Answer):
+    """How a reward comes from its components."""
+
+    text: str
+    """As one writes it, gates and outcomes included."""
+    terms: list[Term]
+    """The weighted sum before gates and outcomes; components that are not in it are shown and not paid."""
+
+
 class PresetInfo(Answer):
     """One named configuration of a reward."""
 
     config: dict[str, Any]
     config_hash: str
     components: list[str]
+    formula: Formula | None = None
+    """For `open` tasks; null where the reward is no weighted sum of its components."""
 
 
 class RewardInfo(Answer):

@@ -29,10 +29,12 @@ from opera_service.api.routes import (
     reward,
     score,
     tokenizer,
+    ui,
     weight_transfer,
 )
 from opera_service.api.state import ApiState, Lifecycle
 from opera_service.observability.observers import Observers
+from opera_service.ui.live_page import LivePage
 
 _ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
 
@@ -49,8 +51,12 @@ def create_api(
     authenticator: Authenticator,
     observers: Observers,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    live_page: LivePage | None = None,
 ) -> FastAPI:
-    """Return the ASGI app over whatever `lifecycle` says is there. Until it has a runtime, requests get 503."""
+    """Return the ASGI app over whatever `lifecycle` says is there. Until it has a runtime, requests get 503.
+
+    With a `live_page`, it is served at /ui.
+    """
     state = ApiState(
         lifecycle,
         options,
@@ -59,6 +65,7 @@ def create_api(
         IdempotencyCache(
             options.replay_bytes, options.keep_replays_s, lambda: lifecycle.runtime.engine.info.weight_version
         ),
+        live_page,
     )
     observers.metrics.watch_counted(state.idempotency.gauges, state.idempotency.counters)
     # Swagger UI comes from the package, not from a CDN: /docs works without the internet.
@@ -88,6 +95,8 @@ def create_api(
         health,
     ):
         app.include_router(family.router)
+    if live_page is not None:
+        app.include_router(ui.router)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(RequestMiddleware, state=state, tracing=observers.tracing)
     if options.cors_origins:

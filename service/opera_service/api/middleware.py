@@ -12,6 +12,7 @@ import re
 import time
 import traceback
 import uuid
+from contextlib import nullcontext
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -37,8 +38,10 @@ from opera_service.observability.tracing import Describe, NoTracing, Tracing
 logger = logging.getLogger(__name__)
 access = logging.getLogger("opera_service.access")
 
-OPEN_PATHS = frozenset({"/startupz", "/livez", "/readyz", "/health", "/docs", "/openapi.json"})
-OPEN_PREFIX = "/docs-assets"
+OPEN_PATHS = frozenset(
+    {"/startupz", "/livez", "/readyz", "/health", "/docs", "/openapi.json", "/ui", "/ui/", "/ui/icon.svg"}
+)
+OPEN_PREFIXES = ("/docs-assets", "/ui/assets/")
 _UNTRACED = NoTracing()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -61,7 +64,7 @@ class RequestMiddleware:
             request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         named = logs.request_id.set(request_id)
-        quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics"
+        quiet = scope["path"] in OPEN_PATHS or scope["path"] == "/metrics" or _is_page(scope)
         try:
             with (_UNTRACED if quiet else self._tracing).request(headers) as describe:
                 await self._answer(scope, receive, send, headers, request_id, describe)
@@ -81,9 +84,10 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if scope["path"] not in self._open and not scope["path"].startswith(OPEN_PREFIX):
+            if scope["path"] not in self._open and not scope["path"].startswith(OPEN_PREFIXES):
                 self._state.authenticator.check(headers)
-            with self._state.metrics.in_flight():
+            # A page that listens is no work in flight, for as long as it is open.
+            with nullcontext() if _is_page(scope) else self._state.metrics.in_flight():
                 await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to answer
@@ -133,6 +137,10 @@ class RequestMiddleware:
             ms = round(1e3 * seconds, 3)
             seen = {"method": scope["method"], "route": route, "status": status, "ms": ms}
             access.info("%s %s %d in %.3f ms", scope["method"], route, status, ms, extra=seen)
+
+
+def _is_page(scope: Scope) -> bool:
+    return str(scope["path"]).startswith("/ui")
 
 
 def error_response(error: OperaError, request_id: str | None, *, status: int | None = None) -> Response:

@@ -14,6 +14,7 @@ from opera_service.api.idempotency import IdempotencyCache
 from opera_service.api.options import ApiOptions
 from opera_service.observability.metrics import Metrics
 from opera_service.pipelines.runtime import Runtime
+from opera_service.ui.live_page import LivePage
 
 
 class Lifecycle(Protocol):
@@ -53,6 +54,8 @@ class ApiState:
     authenticator: Authenticator
     metrics: Metrics
     idempotency: IdempotencyCache
+    live_page: LivePage | None
+    """None unless the service was told to serve it."""
 
 
 def state_of(request: Request) -> ApiState:

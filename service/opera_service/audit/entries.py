@@ -88,6 +88,8 @@ class Entry:
     prompt: Sent = NOTHING
     reference: Sent = NOTHING
     reference_tokens: int = 0
+    expected: int | None = None
+    """Members that the group was to have, where they came one by one."""
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -129,6 +131,7 @@ class Entry:
             "reference": reference,
             "reference_token_ids": reference_ids,
             "reference_tokens": self.reference_tokens,
+            "expected": self.expected,
             "diagnostics": json.dumps(dict(self.diagnostics)),
         }
 

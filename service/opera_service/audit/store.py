@@ -30,7 +30,7 @@ CREATE TABLE groups (
   model TEXT NOT NULL, revision TEXT NOT NULL, weight_version TEXT NOT NULL, dtype TEXT NOT NULL,
   engine TEXT NOT NULL, initial_mean_logprob REAL,
   prompt TEXT, prompt_is_messages INTEGER NOT NULL, prompt_token_ids TEXT,
-  reference TEXT, reference_token_ids TEXT, reference_tokens INTEGER, diagnostics TEXT,
+  reference TEXT, reference_token_ids TEXT, reference_tokens INTEGER, expected INTEGER, diagnostics TEXT,
   superseded INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX groups_by_run ON groups (run_id, step);
@@ -43,6 +43,7 @@ CREATE TABLE trajectories (
 """
 _FROM_1 = """
 ALTER TABLE groups ADD COLUMN reference_tokens INTEGER;
+ALTER TABLE groups ADD COLUMN expected INTEGER;
 ALTER TABLE groups ADD COLUMN diagnostics TEXT;
 ALTER TABLE groups ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE trajectories ADD COLUMN response_tokens INTEGER;
@@ -117,11 +118,16 @@ def make_tables(connection: sqlite3.Connection) -> None:
         )
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open an existing log; rows come by column name. Raises `NotAnAuditLog`."""
+def open_for_reading(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    """Open an existing log; rows come by column name. With `any_thread`, its users take turns.
+
+    Raises `NotAnAuditLog`.
+    """
     if not path.is_file():
         raise NotAnAuditLog(f"there is no file {path}")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0, check_same_thread=not any_thread
+    )
     try:
         _check(connection, path, new=False)
     except sqlite3.Error as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from opera_service.observability.metrics import Metrics
-from opera_service.observability.rewarded import Subscriber
+from opera_service.observability.rewarded import RefusedSubscriber, Subscriber
 from opera_service.observability.tracing import NoTracing, Tracing
 
 
@@ -18,6 +18,8 @@ class Observers:
     tracing: Tracing = field(default_factory=NoTracing)
     subscribers: Sequence[Subscriber] = ()
     """Told of rewarded requests after the service's own metrics, run health and running means."""
+    refused: Sequence[RefusedSubscriber] = ()
+    """Told of requests for rewards that were answered with an error as a whole."""
     closers: Sequence[Callable[[], None]] = ()
     """Called in a thread, in order, when the service has given its last answer."""
 

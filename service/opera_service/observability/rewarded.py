@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from opera_client.errors import OperaError
 from opera_client.wire import Group, GroupResult, RewardRequest, RewardResult, TrajectoryResult
 from opera_service.rewards.base import GroupOutcome, Outcome
 from opera_service.rewards.registry import AnyReward
@@ -61,12 +63,17 @@ class Rewarded:
     """Ids of the trajectories that the run has not been told of yet; None: all of them. A group that was scored
     again, because members came late, has fresh ones beside others."""
 
+    expected: int | None = None
+    """How many members the one group was to have, where they came one by one."""
+
     def is_fresh(self, trajectory_id: str) -> bool:
         """Whether the run is told of this trajectory for the first time."""
         return self.fresh is None or trajectory_id in self.fresh
 
 
 Subscriber = Callable[[Rewarded], None]
+RefusedSubscriber = Callable[[RewardRequest], None]
+"""Told of a request that was answered with an error as a whole; returns at once and raises nothing."""
 
 
 def announce(event: Rewarded, subscribers: Iterable[Subscriber]) -> None:
@@ -76,3 +83,14 @@ def announce(event: Rewarded, subscribers: Iterable[Subscriber]) -> None:
             subscriber(event)
         except Exception:
             logger.exception("%r failed on a rewarded request; the answer is not affected", subscriber)
+
+
+@contextmanager
+def telling_refusals(request: RewardRequest, subscribers: Iterable[RefusedSubscriber]) -> Iterator[None]:
+    """Tell every subscriber of `request` when the block ends in an error of the service's own kind."""
+    try:
+        yield
+    except OperaError:
+        for subscriber in subscribers:
+            subscriber(request)
+        raise

@@ -65,7 +65,7 @@ async def _score(runtime: Runtime, batch: Gathered) -> dict[str, MemberReward]:
     )
     # A late member's group has been part of the run's numbers already.
     fresh = batch.fresh if batch.kind == "late" else None
-    answer = await score_groups(runtime, request, fresh=fresh, path=lambda _: MEMBER)
+    answer = await score_groups(runtime, request, fresh=fresh, expected=batch.group.size, path=lambda _: MEMBER)
     results = dict(zip(names, answer.groups[0].trajectories, strict=True))
     raise_if_nothing_is_final([*results.values()])
     rewards = tuple(one.reward for one in results.values() if one.reward is not None)

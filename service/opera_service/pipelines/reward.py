@@ -19,7 +19,7 @@ from opera_client.wire import (
     RewardResult,
     TrajectoryResult,
 )
-from opera_service.observability.rewarded import Rewarded, RewardedGroup, announce
+from opera_service.observability.rewarded import Rewarded, RewardedGroup, announce, telling_refusals
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.reward_flags import flag_drift, flags_of
 from opera_service.pipelines.reward_segments import segments_of
@@ -66,12 +66,14 @@ async def score_groups(
     *,
     deadline: float | None = None,
     fresh: frozenset[str] | None = None,
+    expected: int | None = None,
     path: Callable[[int], GroupPath] = GroupPath,
 ) -> RewardResult:
     """Score every trajectory that can be scored. `deadline` is a time of the runtime's clock.
 
-    Only the trajectories in `fresh`, by id, count as new ones of the run; None: all of them. `path` says how
-    errors call the fields of a group, given its position.
+    Only the trajectories in `fresh`, by id, count as new ones of the run; None: all of them. `expected` is the
+    size of a single group that may not have all its members yet. `path` says how errors call the fields of a
+    group, given its position.
 
     Raises `InvalidRequest` for an unknown reward, preset or configuration, and when a group appears twice;
     `LimitExceeded`, `WeightVersionMismatch`, `Overloaded`; the first group's error when no group could be scored.
@@ -80,9 +82,12 @@ async def score_groups(
     chosen = resolve(request.reward, request.preset, request.config)
     _refuse_repeated_groups(request.groups)
     version = request.weight_version
-    with RequestContext(
-        runtime, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
-    ) as context:
+    with (
+        telling_refusals(request, runtime.refused),
+        RequestContext(
+            runtime, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
+        ) as context,
+    ):
         encoded = await context.encode(_encode_all, runtime, chosen, request.groups, path)
         asked = [questions(one.group, chosen.config) if one.group else () for one in encoded]
         verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
@@ -104,7 +109,7 @@ async def score_groups(
         timing_ms=context.timing,
         ema_baseline=runtime.baselines.after(named, rules, outcomes) if rules and named else None,
     )
-    announce(Rewarded(request, answer, chosen, tuple(groups), fresh), runtime.subscribers)
+    announce(Rewarded(request, answer, chosen, tuple(groups), fresh, expected), runtime.subscribers)
     return answer
 
 

@@ -59,6 +59,7 @@ def entries_of(event: Rewarded, *, keep_sent: bool) -> Iterator[Entry]:
             prompt=_prompt(group.prompt, group) if keep_sent else NOTHING,
             reference=Sent(group.reference, group.reference_token_ids) if keep_sent else NOTHING,
             reference_tokens=result.reference_tokens,
+            expected=event.expected,
             diagnostics=result.diagnostics,
         )
 

@@ -20,7 +20,7 @@ from opera_client.wire import ModelInfo, ServedModel, Trajectory
 from opera_service.engines.base import Engine, Generation, GenerationRequest, WeightReceiver
 from opera_service.groups.gatherer import GroupGatherer
 from opera_service.observability.metrics import Metrics
-from opera_service.observability.rewarded import Subscriber
+from opera_service.observability.rewarded import RefusedSubscriber, Subscriber
 from opera_service.observability.run_health import RunHealth
 from opera_service.observability.tracing import Tracing
 from opera_service.pipelines.baselines import Baselines
@@ -79,6 +79,8 @@ class Runtime:
     baselines: Baselines
     subscribers: Sequence[Subscriber]
     """Told of every rewarded request."""
+    refused: Sequence[RefusedSubscriber] = ()
+    """Told of every request for rewards that was answered with an error as a whole."""
 
     def model(self, weight_version: str | None = None) -> ModelInfo:
         """Describe the model; `weight_version` names the weights of given numbers, if not the loaded ones."""

@@ -14,6 +14,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opera_client.wire import Formula
 from opera_service.rewards.config import RewardConfig
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
@@ -73,6 +74,10 @@ class Reward(ABC, Generic[Config, Plan]):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    def formula(self, task: str) -> Formula | None:  # noqa: ARG002 (rewards that are a sum override it)
+        """Return how rewards of `task` come from the components; None where they are no weighted sum of them."""
+        return None
 
     @property
     @abstractmethod

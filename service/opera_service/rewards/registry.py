@@ -141,6 +141,7 @@ def _describe(kind: type[AnyReward]) -> RewardInfo:
             config=bound.config.model_dump(mode="json"),
             config_hash=config_hash(bound),
             components=list(bound.components),
+            formula=bound.formula("open"),
         )
     return RewardInfo(
         name=kind.name,

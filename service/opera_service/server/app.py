@@ -23,7 +23,7 @@ from opera_service.observability.observers import Observers
 from opera_service.pipelines.runtime import Runtime
 from opera_service.server import backends
 from opera_service.server.backends import Backend
-from opera_service.server.build import build_runtime, open_observers
+from opera_service.server.build import build_runtime, open_live_page, open_observers
 from opera_service.server.lifecycle import Lifecycle
 from opera_service.server.settings import Settings, SettingsError
 from opera_service.weights.manager import WeightManager
@@ -56,7 +56,8 @@ def create_app(
         SettingsError: a file that the settings name cannot be read or written.
     """
     settings = settings or Settings()
-    watching, authenticator = observers or open_observers(settings), _authenticator(settings)
+    page = None if observers else open_live_page(settings)
+    watching, authenticator = observers or open_observers(settings, page), _authenticator(settings)
 
     def build(loop: asyncio.AbstractEventLoop) -> Runtime:
         served = backend or backends.load_backend(settings, loop, rollout)
@@ -75,7 +76,7 @@ def create_app(
             await lifecycle.stop()
             await asyncio.to_thread(watching.close)
 
-    app = create_api(lifecycle, _options(settings), authenticator, watching, lifespan)
+    app = create_api(lifecycle, _options(settings), authenticator, watching, lifespan, page)
     app.state.lifecycle = lifecycle
     return app
 

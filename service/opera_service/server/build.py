@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from opera_client.wire import Trajectory
 from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.store import NotAnAuditLog
+from opera_service.audit.target import Target
 from opera_service.audit.writer import AuditLog
 from opera_service.engines.base import Engine
 from opera_service.groups.gatherer import GroupGatherer
@@ -39,6 +41,8 @@ from opera_service.server.backends import Backend
 from opera_service.server.settings import Settings, SettingsError
 from opera_service.server.zero_series import show_zeros
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
+from opera_service.ui.live_page import LivePage
+from opera_service.ui.source import LogSource, Memory
 from opera_service.weights.allowed_paths import WeightRoots
 from opera_service.weights.manager import WeightManager
 from opera_service.weights.updates import Loader, WeightUpdates
@@ -119,6 +123,7 @@ def build_runtime(
         run_health=run_health,
         baselines=baselines,
         subscribers=(metrics.rewarded, run_health.rewarded, baselines.rewarded, *observers.subscribers),
+        refused=tuple(observers.refused),
     )
     _show(runtime)
     return runtime
@@ -129,20 +134,45 @@ def manager_of(settings: Settings, backend: Backend) -> WeightManager:
     return WeightManager(backend.engine, backend.tokenizer, tolerance=settings.canary_tolerance)
 
 
-def open_observers(settings: Settings) -> Observers:
-    """Open what the settings name. Raises `SettingsError` when it cannot be."""
+def open_live_page(settings: Settings) -> LivePage | None:
+    """Open the live page over the audit log, or over memory where there is none; None where it is not wanted."""
+    if not settings.ui:
+        return None
+    source = Memory(settings.ui_memory_bytes) if settings.audit is None else LogSource(settings.audit)
+    return LivePage(source, texts_kept=settings.audit_texts)
+
+
+def open_observers(settings: Settings, page: LivePage | None = None) -> Observers:
+    """Open what the settings name. Raises `SettingsError` when it cannot be.
+
+    What the audit log writes, `page` hears of; without an audit log, all is written to the page's memory.
+    """
     metrics, tracing = Metrics(), _open_tracing(settings.otlp_endpoint)
     show_zeros(metrics)
-    if settings.audit is None:
+    target: Path | Target | None = settings.audit or (page.memory if page else None)
+    if target is None:
         return Observers(metrics, tracing)
     try:
         log = AuditLog(
-            settings.audit, keep_sent=settings.audit_texts, max_bytes=int(settings.audit_queue_mb * 2**20)
+            target,
+            keep_sent=settings.audit_texts,
+            max_bytes=int(settings.audit_queue_mb * 2**20),
+            on_written=None if page is None else page.written,
         )
     except (NotAnAuditLog, sqlite3.Error) as error:
         raise SettingsError(f"audit: {settings.audit} cannot be the audit log: {error}") from None
-    metrics.registry.register(AuditMetrics(log))
-    return Observers(metrics, tracing, subscribers=(recorder(log),), closers=(log.close,))
+    if settings.audit is not None:
+        metrics.registry.register(AuditMetrics(log))
+    if page is None:
+        return Observers(metrics, tracing, subscribers=(recorder(log),), closers=(log.close,))
+    page.lost = log.lost.total
+    return Observers(
+        metrics,
+        tracing,
+        subscribers=(recorder(log),),
+        refused=(page.refused,),
+        closers=(log.close, page.close),
+    )
 
 
 def _open_tracing(endpoint: str | None) -> Tracing:

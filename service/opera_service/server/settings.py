@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     audit_queue_mb: float = Field(
         64.0, gt=0, description="What may wait to be written there; past it, entries are lost and counted."
     )
+    ui: bool = Field(False, description="Serve the live page at /ui; it shows texts only with --audit-texts.")
+    ui_memory_mb: float = Field(
+        256.0, gt=0, description="What the page may keep in memory; with --audit it reads the audit log instead."
+    )
     otlp_endpoint: str | None = Field(
         None, description="Send OpenTelemetry traces to this OTLP/HTTP address, such as http://localhost:4318."
     )
@@ -160,6 +164,11 @@ class Settings(BaseSettings):
         if isinstance(value, int | float) and value > _LARGEST:
             raise ValueError(f"must be at most {_LARGEST:g}")
         return value
+
+    @property
+    def ui_memory_bytes(self) -> int:
+        """What the live page may keep, in bytes."""
+        return int(self.ui_memory_mb * 2**20)
 
     @property
     def max_body_bytes(self) -> int:

@@ -43,7 +43,7 @@ def test_everything_comes_back(path: Path, entry):
         "model": "demo", "revision": "sha256:0", "weight_version": "7", "dtype": "float32", "engine": "torch",
         "initial_mean_logprob": -2.0, "prompt": '[{"role": "user", "content": "why? 为什么"}]',
         "prompt_is_messages": 1, "prompt_token_ids": None, "reference": "because", "reference_token_ids": "[9]",
-        "reference_tokens": 1, "diagnostics": '{"margin": 0.1}', "superseded": 0,
+        "reference_tokens": 1, "expected": None, "diagnostics": '{"margin": 0.1}', "superseded": 0,
     }  # fmt: skip
     assert [dict(zip(one.keys(), one, strict=True)) for one in members] == [
         {

@@ -52,8 +52,10 @@ export interface Completeness {
   partial: number;
   /** Groups of which no member has a reward. */
   failed: number;
-  /** Requests that were answered with an error as a whole, so that no group of theirs is here. */
-  refused: number;
+  /** Groups of requests that were answered with an error as a whole and did not come again. */
+  missing: number;
+  /** Groups that made room for newer ones: they are in the curves, and cannot be opened. */
+  dropped: number;
   /** Steps between the first and the last one without any group: [first, last] of each gap. */
   missing_steps: [number, number][];
 }

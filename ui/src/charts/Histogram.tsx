@@ -2,6 +2,7 @@
 
 import type { Histogram as Counts } from "../api/types";
 import { count, plain } from "../format";
+import { digitsFor, ticks } from "./scale";
 
 interface Props {
   counts: Counts;
@@ -12,6 +13,7 @@ interface Props {
 export function Histogram({ counts, chosen, onChoose }: Props) {
   const most = Math.max(...counts.counts, 1);
   const width = (counts.high - counts.low) / counts.counts.length;
+  const digits = digitsFor(ticks([counts.low, counts.high], 4)) + 1;
   const edge = (place: number) => counts.low + place * width;
   return (
     <div class="histogram" role="group" aria-label="Rewards of the trajectories; a bar chooses its range">
@@ -20,7 +22,7 @@ export function Histogram({ counts, chosen, onChoose }: Props) {
           const range: [number, number] = [edge(place), edge(place + 1)];
           const inside = chosen !== null && range[0] < chosen[1] - 1e-9 && range[1] > chosen[0] + 1e-9;
           const exact = chosen !== null && Math.abs(range[0] - chosen[0]) < 1e-9 && Math.abs(range[1] - chosen[1]) < 1e-9;
-          const said = `${count(number)} from ${plain(range[0], 2)} to ${plain(range[1], 2)}`;
+          const said = `${count(number)} from ${plain(range[0], digits)} to ${plain(range[1], digits)}`;
           return (
             <button
               key={place}
@@ -38,9 +40,9 @@ export function Histogram({ counts, chosen, onChoose }: Props) {
         })}
       </div>
       <div class="edges" aria-hidden="true">
-        <span>{plain(counts.low, 2)}</span>
+        <span>{plain(counts.low, digits)}</span>
         <span>reward</span>
-        <span>{plain(counts.high, 2)}</span>
+        <span>{plain(counts.high, digits)}</span>
       </div>
     </div>
   );

@@ -1,19 +1,20 @@
 // Whether what is shown is all there is: green only if it is.
 
 import type { RunSummary } from "../api/types";
-import { count, many } from "../format";
+import { count } from "../format";
 
 export function Completeness({ of }: { of: RunSummary }) {
-  const { whole, partial, failed, refused, missing_steps: gaps } = of.completeness;
-  const complete = partial + failed + refused + gaps.length === 0;
+  const { whole, partial, failed, missing, dropped, missing_steps: gaps } = of.completeness;
+  const complete = partial + failed + missing + dropped + gaps.length === 0;
   const said = [
     `${count(whole)} whole`,
     ...(partial > 0 ? [`${count(partial)} in part`] : []),
     ...(failed > 0 ? [`${count(failed)} failed`] : []),
-    ...(refused > 0 ? [many(refused, "request refused", "requests refused")] : []),
+    ...(missing > 0 ? [`${count(missing)} refused`] : []),
+    ...(dropped > 0 ? [`${count(dropped)} older ones no longer kept`] : []),
     ...(gaps.length > 0 ? [`no groups of ${gapsOf(gaps)}`] : []),
   ];
-  const help = "Groups with every member scored; in part: some members have no reward; failed: none has; refused: requests answered with an error as a whole.";
+  const help = "Groups with every member scored; in part: some members have no reward; failed: none has; refused: their requests were answered with an error, and did not come again.";
   return (
     <p class={`badge ${complete ? "complete" : "incomplete"}`} title={help}>
       <b>{complete ? "✓ complete" : "! incomplete"}</b> {said.join(", ")}

@@ -10,15 +10,18 @@ interface Props {
   filter: Filter;
   components: string[];
   texts: boolean;
-  onChange: (filter: Filter) => void;
+  /** Told how to change the filter as it is by then: fields are typed in faster than pages are drawn. */
+  onChange: (change: (filter: Filter) => Filter) => void;
 }
 
 type Field = "run" | "text" | "sort" | "first_step" | "last_step" | "reward_min" | "reward_max";
 
 export function Filters({ runs, filter, components, texts, onChange }: Props) {
   const set = (name: Field, value: string | number | undefined) => {
-    const next = without(filter, name);
-    onChange(value === undefined || value === "" ? next : { ...next, [name]: value });
+    onChange((old) => {
+      const rest = without(old, name);
+      return value === undefined || value === "" ? rest : { ...rest, [name]: value };
+    });
   };
   const number = (name: Field, label: string) => (
     <Typed
@@ -56,7 +59,10 @@ export function Filters({ runs, filter, components, texts, onChange }: Props) {
           type="checkbox"
           checked={filter.descending === false}
           disabled={filter.question !== undefined}
-          onChange={(event) => onChange(event.currentTarget.checked ? { ...filter, descending: false } : without(filter, "descending"))}
+          onChange={(event) => {
+            const least = event.currentTarget.checked;
+            onChange((old) => (least ? { ...old, descending: false } : without(old, "descending")));
+          }}
         />
         least first
       </label>

@@ -9,7 +9,7 @@ import { count, words } from "../format";
 import { TrajectoryRow } from "../lists/TrajectoryRow";
 import { VirtualList } from "../lists/VirtualList";
 import { rangeOf, without, withRange } from "../state/filter";
-import { go } from "../state/route";
+import { go, route } from "../state/route";
 import { Filters } from "./Filters";
 
 const QUESTIONS: Record<Question, { title: string; about: string }> = {
@@ -18,6 +18,12 @@ const QUESTIONS: Record<Question, { title: string; about: string }> = {
   longer_is_better: { title: "Reward up, length up", about: "Groups in which the longer response is always the better paid one, the longest first." },
   duplicates: { title: "Nearest duplicates", about: "Pairs of responses that share most of their words, the nearest first." },
 };
+
+/** The filter that the address has by now; a page is drawn a moment later. */
+function filterNow(drawn: Filter): Filter {
+  const at = route.value;
+  return at.page === "questions" ? at.filter : drawn;
+}
 
 export function QuestionsPage({ overview, filter }: { overview: Overview; filter: Filter }) {
   const [answer, setAnswer] = useState<TrajectoryPage | null>(null);
@@ -43,7 +49,7 @@ export function QuestionsPage({ overview, filter }: { overview: Overview; filter
           </button>
         ))}
       </div>
-      <Filters runs={overview.runs.map((one) => one.run)} filter={filter} components={answer?.components ?? []} texts={overview.texts_kept} onChange={to} />
+      <Filters runs={overview.runs.map((one) => one.run)} filter={filter} components={answer?.components ?? []} texts={overview.texts_kept} onChange={(change) => to(change(filterNow(filter)))} />
       <section class="card facets">
         {answer?.histogram && (
           <Histogram

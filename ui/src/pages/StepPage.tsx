@@ -17,10 +17,9 @@ interface Props {
 
 export function StepPage({ run, step, filter }: Props) {
   const [page, setPage] = useState<GroupPage | null>(null);
-  const [whole, setWhole] = useState<GroupPage | null>(null);
   const query = { ...filter, run, first_step: step, last_step: step };
   const chosen = rangeOf(filter);
-  const counts = whole?.histogram ?? page?.histogram ?? null;
+  const counts = page?.histogram ?? null;
   const range = counts ?? { low: 0, high: 1 };
   const to = (next: Filter) => go({ page: "step", run, step, filter: next }, "replace");
   return (
@@ -54,10 +53,7 @@ export function StepPage({ run, step, filter }: Props) {
         rowHeight={64}
         label={`Groups of step ${step}`}
         empty="No group of this step is kept."
-        onAnswer={(answer) => {
-          setPage(answer);
-          if (chosen === null) setWhole(answer);
-        }}
+        onAnswer={setPage}
         render={(group) => <GroupRow group={group} low={range.low} high={range.high} />}
       />
     </main>
