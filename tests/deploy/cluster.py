@@ -6,6 +6,7 @@ import subprocess
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import helm_python
@@ -56,28 +57,37 @@ def _overlay(name: str) -> list[Object]:
 
 def single(name: str) -> list[Object]:
     """What is applied once a cluster."""
+    return deepcopy(_single(name))
+
+
+@lru_cache
+def _single(name: str) -> list[Object]:
     return kustomize(KUSTOMIZE / "cluster" / name)
 
 
-def with_components(folder: Path, *names: str) -> list[Object]:
-    """The base with some components and those below them, through a throw-away overlay in `folder`."""
+def with_components(*names: str) -> list[Object]:
+    """The base with some components and those below them."""
+    return deepcopy(_with_components(names))
+
+
+@lru_cache
+def _with_components(names: tuple[str, ...]) -> list[Object]:
     stacked = dict.fromkeys(one for name in names for one in (*BELOW.get(name, ()), name))
-    return written(folder, resources=["base"], components=[f"components/{name}" for name in stacked])
+    return written(resources=["base"], components=[f"components/{name}" for name in stacked])
 
 
-def written(
-    folder: Path, *, resources: list[str], components: list[str] | None = None, **more: Any
-) -> list[Object]:
-    """What an overlay in `folder` makes; its resources and components are folders of deploy/kustomize."""
-    root = Path(*[".."] * (len(folder.parts) - 1)) / KUSTOMIZE.relative_to(Path(folder.anchor))
-    content = {
-        "namespace": NAME,
-        "resources": [str(root / name) for name in resources],
-        "components": [str(root / name) for name in components or ()],
-        **more,
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
-    return kustomize(folder)
+def written(*, resources: list[str], components: list[str] | None = None, **more: Any) -> list[Object]:
+    """What a throw-away overlay makes; its resources and components are folders of deploy/kustomize."""
+    with TemporaryDirectory() as folder:
+        root = Path(*[".."] * (len(Path(folder).resolve().parts) - 1)) / KUSTOMIZE.relative_to("/")
+        content = {
+            "namespace": NAME,
+            "resources": [str(root / name) for name in resources],
+            "components": [str(root / name) for name in components or ()],
+            **more,
+        }
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        return kustomize(Path(folder))
 
 
 def helm(
@@ -87,9 +97,14 @@ def helm(
     merged: dict[str, Any] = {}
     for layer in (*(yaml.safe_load((CHART / file).read_text()) for file in value_files), values or {}):
         merged = _laid_over(merged, layer)
-    rendered = helm_python.Chart.load(str(CHART)).render(merged, name=name, namespace=namespace)
+    rendered = _chart().render(merged, name=name, namespace=namespace)
     documents = (text for path, text in rendered.items() if path.endswith(".yaml"))
     return [found for text in documents for found in yaml.safe_load_all(text) if found]
+
+
+@lru_cache
+def _chart() -> helm_python.Chart:
+    return helm_python.Chart.load(str(CHART))
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -95,9 +95,9 @@ def test_the_check_finds_what_is_not_there():
         test_queries_group_by_labels_that_exist("sum by (code) (opera_requests_total)")
 
 
-def test_the_adapters_rule_gives_the_metric_that_the_autoscaler_asks_for(tmp_path):
+def test_the_adapters_rule_gives_the_metric_that_the_autoscaler_asks_for():
     (rule,) = yaml.safe_load((ROOT / "deploy" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
-    (metric,) = one(with_components(tmp_path, "hpa"), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    (metric,) = one(with_components("hpa"), "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
 
 

@@ -1,7 +1,5 @@
 """A reward pool lends its GPUs between steps, and gets them back when it is asked for."""
 
-from pathlib import Path
-
 import pytest
 
 from .cluster import Object, container_of, helm, one, overlay, single, with_components
@@ -31,8 +29,8 @@ def test_a_pod_of_eight_gpus_fits_the_rewards_own_quota():
     assert int(gpus) <= int(quotas(one(single("kueue"), "ClusterQueue", "opera-reward"))["nvidia.com/gpu"])
 
 
-def test_the_names_lead_from_the_deployment_to_the_cohort(tmp_path: Path):
-    objects, cluster = with_components(tmp_path, "kueue"), single("kueue")
+def test_the_names_lead_from_the_deployment_to_the_cohort():
+    objects, cluster = with_components("kueue"), single("kueue")
     labels = one(objects, "Deployment")["metadata"]["labels"]
     local = one(objects, "LocalQueue", labels["kueue.x-k8s.io/queue-name"])
     rewards = one(cluster, "ClusterQueue", local["spec"]["clusterQueue"])
@@ -61,8 +59,8 @@ def test_a_release_has_its_own_queue():
     assert one(objects, "LocalQueue", "judge")["spec"] == {"clusterQueue": "team-a"}
 
 
-def test_no_pods_without_a_trainer_that_says_so(tmp_path: Path):
-    spec = one(with_components(tmp_path, "keda-to-zero"), "ScaledObject")["spec"]
+def test_no_pods_without_a_trainer_that_says_so():
+    spec = one(with_components("keda-to-zero"), "ScaledObject")["spec"]
     queue, trainers = spec["triggers"]
     assert spec["minReplicaCount"] == 0
     assert "fallback" not in spec, "without Prometheus it would start pods for nobody"

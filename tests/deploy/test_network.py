@@ -1,6 +1,5 @@
 """Who may reach the pods, and whom they may reach: by default nobody else; every opening has a name."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ from .cluster import Object, helm, one, overlay, with_components
 NODE_LOCAL_DNS = "169.254.20.10/32"
 
 
-def policy(folder: Path, name: str) -> Object:
+def policy(name: str) -> Object:
     suffix = name.removeprefix("networkpolicy")
-    return one(with_components(folder, name), "NetworkPolicy", "opera-reward" + suffix)["spec"]
+    return one(with_components(name), "NetworkPolicy", "opera-reward" + suffix)["spec"]
 
 
 def ports(rule: Object) -> set[tuple[int, str]]:
@@ -28,8 +27,8 @@ def namespaces(peer: Object) -> list[str]:
     return [selector["matchLabels"]["kubernetes.io/metadata.name"]]
 
 
-def test_by_default_the_network_is_closed(tmp_path: Path):
-    spec = policy(tmp_path, "networkpolicy")
+def test_by_default_the_network_is_closed():
+    spec = policy("networkpolicy")
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     (incoming,) = spec["ingress"]
     assert ports(incoming) == {(8000, "TCP")}
@@ -39,9 +38,9 @@ def test_by_default_the_network_is_closed(tmp_path: Path):
     assert len(spec["egress"]) == 2, "DNS and the hub"
 
 
-def test_names_are_found_by_namespace_and_by_the_nodes_cache(tmp_path: Path):
+def test_names_are_found_by_namespace_and_by_the_nodes_cache():
     """Not by the pods' labels: those differ between kube-dns, CoreDNS charts and OpenShift."""
-    dns, hub = policy(tmp_path, "networkpolicy")["egress"]
+    dns, hub = policy("networkpolicy")["egress"]
     cluster, node = dns["to"]
     assert "kube-system" in namespaces(cluster)
     assert "podSelector" not in cluster
@@ -50,16 +49,16 @@ def test_names_are_found_by_namespace_and_by_the_nodes_cache(tmp_path: Path):
     assert ports(hub) == {(443, "TCP")}
 
 
-def test_traces_go_to_the_collector(tmp_path: Path):
-    spec = policy(tmp_path, "networkpolicy-otlp")
+def test_traces_go_to_the_collector():
+    spec = policy("networkpolicy-otlp")
     (out,) = spec["egress"]
     assert ports(out) == {(4317, "TCP"), (4318, "TCP")}
     assert [namespaces(peer) for peer in out["to"]] == [["observability"]]
     assert spec["policyTypes"] == ["Egress"]
 
 
-def test_the_mesh_has_its_tunnels_probes_and_certificates(tmp_path: Path):
-    spec = policy(tmp_path, "networkpolicy-mesh")
+def test_the_mesh_has_its_tunnels_probes_and_certificates():
+    spec = policy("networkpolicy-mesh")
     incoming = {port for rule in spec["ingress"] for port, _ in ports(rule)}
     assert incoming == {15008, 15020, 15021, 8000}
     (probes,) = [rule for rule in spec["ingress"] if (8000, "TCP") in ports(rule)]
@@ -67,8 +66,8 @@ def test_the_mesh_has_its_tunnels_probes_and_certificates(tmp_path: Path):
     assert {port for rule in spec["egress"] for port, _ in ports(rule)} == {15008, 15012}
 
 
-def test_vllm_http_reaches_its_server(tmp_path: Path):
-    (out,) = policy(tmp_path, "networkpolicy-vllm-http")["egress"]
+def test_vllm_http_reaches_its_server():
+    (out,) = policy("networkpolicy-vllm-http")["egress"]
     assert ports(out) == {(8000, "TCP")}
     assert [peer["podSelector"]["matchLabels"] for peer in out["to"]] == [{"opera-reward/vllm": "true"}]
     chart = helm(values={"networkPolicy": {"enabled": True, "vllmHttp": {"enabled": True, "port": 8080}}})
@@ -83,7 +82,7 @@ def test_an_opening_alone_closes_nothing(opening: str):
     assert not [item for item in helm(values=values) if item["kind"] == "NetworkPolicy"]
 
 
-def test_every_policy_allows_what_it_restricts(tmp_path: Path):
+def test_every_policy_allows_what_it_restricts():
     """An empty rule would allow all of the internet; a listed type without a rule would allow nothing."""
     for item in overlay("gpu"):
         if item["kind"] == "NetworkPolicy":

@@ -150,8 +150,8 @@ def test_selectors_find_the_pods(objects: list[Object]):
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_no_secret_is_in_a_manifest(name: str, tmp_path):
-    objects = with_components(tmp_path, name)
+def test_no_secret_is_in_a_manifest(name: str):
+    objects = with_components(name)
     assert not [item for item in objects if item["kind"] == "Secret"]
     for mapping in mappings(objects):
         for key in ("secretKeyRef", "secretRef", "credentials"):
@@ -181,9 +181,9 @@ def test_only_one_autoscaler_at_a_time():
         assert len(scalers) == (0 if name == "cpu-demo" else 1)
 
 
-def test_both_autoscalers_scale_alike(tmp_path):
-    hpa = one(with_components(tmp_path, "hpa"), "HorizontalPodAutoscaler")["spec"]
-    keda = one(with_components(tmp_path, "keda"), "ScaledObject")["spec"]
+def test_both_autoscalers_scale_alike():
+    hpa = one(with_components("hpa"), "HorizontalPodAutoscaler")["spec"]
+    keda = one(with_components("keda"), "ScaledObject")["spec"]
     (trigger,) = keda["triggers"]
     assert hpa["behavior"] == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert (hpa["minReplicas"], hpa["maxReplicas"]) == (keda["minReplicaCount"], keda["maxReplicaCount"])

@@ -1,7 +1,6 @@
 """Several services in one cluster: each scales on its own queue, is scraped once, and alerts once."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,9 +169,9 @@ def test_the_image_is_one_for_all(releases: dict[ServiceOf, list[Object]]):
         ({"namespace": "judge", "namePrefix": "big-"}, ("big-" + NAME, "judge")),
     ],
 )
-def test_an_overlay_of_ones_own_scales_on_its_own_queue(more: dict[str, Any], expected: ServiceOf, tmp_path: Path):
+def test_an_overlay_of_ones_own_scales_on_its_own_queue(more: dict[str, Any], expected: ServiceOf):
     """Whatever namespace and prefix somebody's overlay gives, two levels above the query."""
-    objects = written(tmp_path, resources=["overlays/gpu-vllm"], **more)
+    objects = written(resources=["overlays/gpu-vllm"], **more)
     assert matchers(query_of(objects)) == {expected}
     names = {item["metadata"]["name"] for item in objects if item["kind"] in ("Deployment", "Service")}
     assert names == {expected[0]}

@@ -1,7 +1,6 @@
 """Requests find the right pod: members of a group meet, everything else spreads, and there are priorities."""
 
 import math
-from pathlib import Path
 
 import pytest
 import yaml
@@ -27,8 +26,8 @@ def rule_of(route: Object) -> Object:
     return rule
 
 
-def test_ingress_nginx_hashes_our_clients_header(tmp_path: Path, served: set[str]):
-    objects = with_components(tmp_path, "ingress-nginx")
+def test_ingress_nginx_hashes_our_clients_header(served: set[str]):
+    objects = with_components("ingress-nginx")
     hashed, whole = (one(objects, "Ingress", name) for name in ("opera-reward-members", "opera-reward"))
     variable = "$http_" + GROUP_HEADER.lower().replace("-", "_")
     assert hashed["metadata"]["annotations"]["nginx.ingress.kubernetes.io/upstream-hash-by"] == variable
@@ -42,8 +41,8 @@ def test_ingress_nginx_hashes_our_clients_header(tmp_path: Path, served: set[str
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gateway_leads_members_and_whole_groups_apart(kind: str, tmp_path: Path, served: set[str]):
-    objects = with_components(tmp_path, kind)
+def test_a_gateway_leads_members_and_whole_groups_apart(kind: str, served: set[str]):
+    objects = with_components(kind)
     whole, members = (one(objects, "HTTPRoute", name) for name in ("opera-reward", "opera-reward-members"))
     matches = [match["path"] for match in rule_of(members)["matches"]]
     assert {match["type"] for match in matches} == {"Exact"}
@@ -55,16 +54,16 @@ def test_a_gateway_leads_members_and_whole_groups_apart(kind: str, tmp_path: Pat
         assert route["spec"]["hostnames"] == whole["spec"]["hostnames"]
 
 
-def test_envoy_gateway_hashes_our_clients_header(tmp_path: Path):
-    policy = one(with_components(tmp_path, "envoy-gateway"), "BackendTrafficPolicy")["spec"]
+def test_envoy_gateway_hashes_our_clients_header():
+    policy = one(with_components("envoy-gateway"), "BackendTrafficPolicy")["spec"]
     (target,) = policy["targetRefs"]
     assert (target["kind"], target["name"]) == ("HTTPRoute", "opera-reward-members")
     headers = [header["name"] for header in policy["loadBalancer"]["consistentHash"]["headers"]]
     assert headers == [GROUP_HEADER, ":authority"], "the second is what is hashed where the first is missing"
 
 
-def test_istio_hashes_our_clients_header(tmp_path: Path):
-    objects = with_components(tmp_path, "istio")
+def test_istio_hashes_our_clients_header():
+    objects = with_components("istio")
     rule = one(objects, "DestinationRule")["spec"]
     assert rule["host"] == one(objects, "Service", "opera-reward-members")["metadata"]["name"]
     assert rule["trafficPolicy"]["loadBalancer"]["consistentHash"] == {"httpHeaderName": GROUP_HEADER}
@@ -80,8 +79,8 @@ def test_values_name_the_gateway(kind: str):
             assert rule_of(item)["backendRefs"][0]["name"] in ("judge", "judge-members")
 
 
-def test_the_pool_has_the_services_pods_and_no_members(tmp_path: Path, served: set[str]):
-    objects = with_components(tmp_path, "inference-pool")
+def test_the_pool_has_the_services_pods_and_no_members(served: set[str]):
+    objects = with_components("inference-pool")
     pool = one(objects, "InferencePool")
     labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert pool["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -95,8 +94,8 @@ def test_the_pool_has_the_services_pods_and_no_members(tmp_path: Path, served: s
     assert not paths & MEMBER_PATHS, "the picker would scatter a group"
 
 
-def test_priorities_belong_to_the_pool(tmp_path: Path):
-    objects = with_components(tmp_path, "inference-pool")
+def test_priorities_belong_to_the_pool():
+    objects = with_components("inference-pool")
     objectives = [item for item in objects if item["kind"] == "InferenceObjective"]
     assert {item["spec"]["poolRef"]["name"] for item in objectives} == {
         one(objects, "InferencePool")["metadata"]["name"]
@@ -105,7 +104,7 @@ def test_priorities_belong_to_the_pool(tmp_path: Path):
     assert priority["opera-reward-evaluation"] > 0 > priority["opera-reward-offline"]
 
 
-def test_the_picker_reads_metrics_that_are_shown(tmp_path: Path):
+def test_the_picker_reads_metrics_that_are_shown():
     """Its configuration is in the guide; queue and running requests must be gauges of ours."""
     (extractor,) = [
         plugin
@@ -113,9 +112,7 @@ def test_the_picker_reads_metrics_that_are_shown(tmp_path: Path):
         if plugin["type"] == "core-metrics-extractor"
     ]
     (engine,) = extractor["parameters"]["engineConfigs"]
-    labels = one(with_components(tmp_path, "inference-pool"), "Deployment")["spec"]["template"]["metadata"][
-        "labels"
-    ]
+    labels = one(with_components("inference-pool"), "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert labels["llm-d.ai/engine-type"] == engine["name"]
     named = {engine[key] for key in ("queuedRequestsSpec", "runningRequestsSpec")}
     assert named <= exposed().keys()

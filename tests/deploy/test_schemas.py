@@ -80,8 +80,8 @@ def test_overlays_are_valid(name: str):
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_components_are_valid_alone(name: str, tmp_path):
-    check_all(with_components(tmp_path, name))
+def test_components_are_valid_alone(name: str):
+    check_all(with_components(name))
 
 
 @pytest.mark.parametrize("name", SINGLES)
@@ -121,11 +121,11 @@ def test_a_misspelt_key_is_found(kind: str, path: tuple[str | int, ...], wrong: 
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+def everything() -> list[Object]:
     """All objects that this repository can make, some more than once."""
     objects = [found for name in OVERLAYS for found in overlay(name)]
     for name in COMPONENTS:
-        objects += with_components(tmp_path_factory.mktemp(name), name)
+        objects += with_components(name)
     return objects + [found for name in SINGLES for found in single(name)]
 
 

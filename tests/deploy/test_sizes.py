@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,12 +110,12 @@ def test_the_chart_makes_every_model_fit(model: tuple[int, int, int], kind: str)
 
 
 @pytest.mark.parametrize("gpus", [1, 4, 8])
-def test_one_value_says_how_many_gpus(gpus: int, tmp_path: Path):
+def test_one_value_says_how_many_gpus(gpus: int):
     chart = helm("values-gpu-vllm.yaml", values={"gpu": {"count": gpus}})
     limit = [{"op": "replace", "path": "/spec/template/spec/containers/0/resources/limits/nvidia.com~1gpu"}]
     limit[0]["value"] = str(gpus)
     patches = [{"target": {"kind": "Deployment"}, "patch": json.dumps(limit)}]
-    for objects in (chart, written(tmp_path, resources=["overlays/gpu-vllm"], patches=patches)):
+    for objects in (chart, written(resources=["overlays/gpu-vllm"], patches=patches)):
         container = container_of(objects)
         (parallel,) = [
             one["value"] for one in container["env"] if one["name"] == "OPERA_VLLM__TENSOR_PARALLEL_SIZE"
