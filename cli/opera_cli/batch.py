@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from opera_cli.exits import Exit, say
-from opera_cli.journal import Record
 from opera_cli.outputs import Output
 from opera_cli.source import Item, Source, digest, items
 from opera_cli.target import Target
@@ -28,23 +27,30 @@ from opera_client.errors import (
     InternalError,
     OperaError,
 )
+from opera_client.files.journal import Record
 
 OF_THE_ITEM = (BodyTooLarge, DeadlineExceeded, EngineFailed, EngineOutOfMemory, InternalError)
 """Failures of a whole request that say nothing about the next one: recorded, and the work goes on."""
 
 
 @dataclass(frozen=True)
-class Job(Generic[Item]):
+class Asking(Generic[Item]):
+    """What to ask about an item."""
+
+    ask: Callable[[AsyncRewardClient, Item, str], Awaitable[Record]]
+    """Given client, item and weight version, return the result."""
+    failed: Callable[[Item, OperaError], Record]
+    """The result of an item whose request failed."""
+
+
+@dataclass(frozen=True)
+class Job(Asking[Item]):
     """What to ask about each item of a source."""
 
     name: str
     source: Source[Item]
     run: dict[str, Any]
     """Everything but the model that the numbers depend on."""
-    ask: Callable[[AsyncRewardClient, Item, str], Awaitable[Record]]
-    """Given client, item and weight version, return the result."""
-    failed: Callable[[Item, OperaError], Record]
-    """The result of an item whose request failed."""
 
 
 @dataclass
@@ -80,6 +86,28 @@ def error_of(error: OperaError) -> dict[str, Any]:
     return {name: value for name, value in error.body().items() if value is not None}
 
 
+async def model_of(client: AsyncRewardClient) -> dict[str, str]:
+    """Return what the numbers depend on beside the request."""
+    served = await client.model()
+    return {name: getattr(served, name) for name in ("name", "revision", "weight_version", "dtype", "engine")}
+
+
+async def answers(
+    job: Asking[Item], client: AsyncRewardClient, todo: Iterable[Item], weight_version: str, *, concurrency: int
+) -> AsyncGenerator[tuple[Item, Record], None]:
+    """Yield every item with its result, in order; a failure of one item is its result, and the work goes on."""
+
+    async def answer(item: Item) -> tuple[Item, Record]:
+        try:
+            return item, await job.ask(client, item, weight_version)
+        except OF_THE_ITEM as error:
+            return item, job.failed(item, error)
+
+    async with aclosing(in_order(answer, todo, concurrency=concurrency)) as stream:
+        async for pair in stream:
+            yield pair
+
+
 async def work(job: Job[Item], target: Target, output: Output, tally: Tally) -> None:
     """Ask about every item that `output` does not hold yet.
 
@@ -88,22 +116,16 @@ async def work(job: Job[Item], target: Target, output: Output, tally: Tally) -> 
     """
     start = time.monotonic()
     async with target.opened() as client:
-        served = await client.model()
-        model = {name: getattr(served, name) for name in ("name", "revision", "weight_version", "dtype", "engine")}
+        model = await model_of(client)
         total = len(job.source)
         done = output.open({**job.run, "model": model}, lambda at: digest(job.source[at]) if at < total else None)
         if done:
             say(f"{output.path}: going on after {done} of {total}")
 
-        async def answer(item: Item) -> tuple[Item, Record]:
-            try:
-                return item, await job.ask(client, item, served.weight_version)
-            except OF_THE_ITEM as error:
-                return item, job.failed(item, error)
-
         with progress_bar(job.name, total, done=done) as advance:
             todo = items(job.source, done)
-            async with aclosing(in_order(answer, todo, concurrency=target.concurrency)) as stream:
+            answering = answers(job, client, todo, model["weight_version"], concurrency=target.concurrency)
+            async with aclosing(answering) as stream:
                 async for item, record in stream:
                     output.add(digest(item), record)
                     advance(1)

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import typer
 
-from opera_client.errors import OperaError, RequestError, ServiceError
+from opera_client.errors import BadInput, OperaError, RequestError, ServiceError
 
 
 class Exit(IntEnum):
@@ -26,20 +26,6 @@ class Exit(IntEnum):
     BROKEN_PIPE = 141
 
 
-class BadInput(Exception):
-    """Something the user gave cannot be used; the message is one line that names it and the remedy."""
-
-
-_EXTRAS = {"plotly": "plot", "pyarrow": "parquet", "vllm": "vllm", "ray": "ray", "trl": "trl"}
-
-
-def missing_extra(error: ModuleNotFoundError, what: str) -> BadInput:
-    """Return the line that says which extra brings the missing module."""
-    module = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(module, "server")
-    return BadInput(f"{what} needs {module or 'a package'}: pip install 'opera-reward[{extra}]'")
-
-
 def say(line: str) -> None:
     """Print one line to stderr."""
     print(line, file=sys.stderr, flush=True)
@@ -47,7 +33,7 @@ def say(line: str) -> None:
 
 def code_of(error: OperaError) -> Exit:
     """Return the exit code of an error that ended the whole command."""
-    if isinstance(error, RequestError):
+    if isinstance(error, RequestError | BadInput):
         return Exit.BAD_INPUT
     if isinstance(error, ServiceError) and error.code == "not_supported":
         return Exit.BAD_INPUT
@@ -59,9 +45,6 @@ def one_line_errors(command: str, *, interrupted: str = "interrupted") -> Iterat
     """Turn what the user can mend into one line and an exit code; anything else is a defect and shows itself."""
     try:
         yield
-    except BadInput as error:
-        say(f"opera-reward {command}: {error}")
-        raise typer.Exit(Exit.BAD_INPUT) from None
     except OperaError as error:
         field = f" (field {error.field})" if error.field else ""
         say(f"opera-reward {command}: {' '.join(error.message.split())}{field}")

@@ -8,10 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from opera_cli.exits import BadInput
-
-STANDARD = Path("-")
-"""In place of a file: standard input or output."""
+from opera_client.errors import BadInput
+from opera_client.files.lines import STANDARD
 
 
 def _file_or_stdout(out: Path | None) -> Path | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from opera_cli.exits import BadInput
-from opera_cli.journal import Journal, Record
-from opera_cli.parquet import require_pyarrow, to_jsonl, to_parquet
+from opera_client.errors import BadInput
+from opera_client.files.journal import Journal, Record
+from opera_client.files.parquet import require_pyarrow, to_jsonl, to_parquet
 
 Seen = Callable[[Record], None]
 DigestAt = Callable[[int], str | None]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opera_cli.exits import BadInput, missing_extra, say
-from opera_cli.journal import Record
+from opera_cli.exits import say
+from opera_client.errors import BadInput
+from opera_client.extras import missing_extra
+from opera_client.files.journal import Record
 from opera_client.wire import Group, GroupResult
 
 MAX_GROUPS = 40

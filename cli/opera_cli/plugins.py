@@ -14,7 +14,8 @@ from pathlib import Path
 
 import typer
 
-from opera_cli.exits import missing_extra, one_line_errors
+from opera_cli.exits import one_line_errors
+from opera_client.extras import missing_extra
 
 GROUP = "opera_reward.commands"
 

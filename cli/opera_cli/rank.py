@@ -10,12 +10,12 @@ import typer
 
 from opera_cli.batch import Job, Tally, error_of, work
 from opera_cli.exits import one_line_errors
-from opera_cli.journal import Record
 from opera_cli.options import Concurrency, Engine, Model, Out, Timeout, Url
 from opera_cli.outputs import output_for
 from opera_cli.source import RankSource
 from opera_cli.target import Target
 from opera_client import AsyncRewardClient, OperaError, RankItem
+from opera_client.files.journal import Record
 
 
 def rank(
@@ -49,7 +49,7 @@ def rank(
         def seen(record: Record) -> None:
             tally.add([record] if record["status"] == "error" else record["candidates"])
 
-        job = Job("rank", source, {}, _ask, _failed)
+        job = Job(_ask, _failed, "rank", source, {})
         target = Target(url, engine, model, concurrency, timeout)
         asyncio.run(work(job, target, output_for(out, file, seen), tally))
     raise typer.Exit(tally.code)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from opera_cli.batch import Job, Tally, error_of, work
-from opera_cli.exits import BadInput, Exit, one_line_errors
-from opera_cli.journal import Record
-from opera_cli.options import STANDARD, Concurrency, Engine, Model, Out, Timeout, Url, parse_config
+from opera_cli.batch import Job, Tally, work
+from opera_cli.exits import Exit, one_line_errors
+from opera_cli.options import Concurrency, Engine, Model, Out, Timeout, Url, parse_config
 from opera_cli.outputs import output_for
 from opera_cli.plotting import PlotPage
+from opera_cli.score_job import asking, failed
 from opera_cli.source import GroupSource
 from opera_cli.table import show_record
 from opera_cli.target import Target
-from opera_client import AsyncRewardClient, Group, OperaError
+from opera_client.errors import BadInput
+from opera_client.files.journal import Record
+from opera_client.files.lines import STANDARD
 from opera_client.wire import Detail
 
 
@@ -86,7 +87,7 @@ def score(
             if page is not None:
                 page.see(record)
 
-        job = Job("score", source, settings, asking(settings), failed)
+        job = Job(asking(settings), failed, "score", source, settings)
         show = show_record if sys.stdout.isatty() else None
         asyncio.run(work(job, target, output_for(out, file, seen, show), tally))
         if page is not None:
@@ -109,31 +110,3 @@ def _with_ray(
     if page is not None:
         raise BadInput("--plot draws few groups; leave it or --ray out")
     return score_data_set(file, out, settings, target, Workers(workers, gpus)).code
-
-
-def asking(settings: Mapping[str, Any]) -> Callable[[AsyncRewardClient, Group, str], Awaitable[Record]]:
-    """Return how to score one group with these settings."""
-
-    async def ask(client: AsyncRewardClient, group: Group, weight_version: str) -> Record:
-        result = await client.reward([group], weight_version=weight_version, **settings)
-        answer = result.groups[0].model_dump(mode="json", exclude_unset=True)
-        return {"config_hash": result.config_hash, **answer}
-
-    return ask
-
-
-def failed(group: Group, error: OperaError) -> Record:
-    """Return the result of a group whose request failed."""
-    reason = error_of(error)
-    return {
-        "config_hash": None,
-        "group_id": group.group_id,
-        "size": len(group.trajectories),
-        "scored": 0,
-        "initial_mean_logprob": None,
-        "reference_tokens": 0,
-        "trajectories": [
-            {"id": str(place) if t.id is None else t.id, "status": "error", "reward": None, "error": reason}
-            for place, t in enumerate(group.trajectories)
-        ],
-    }

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from opera_cli.exits import BadInput, say
-from opera_cli.lines import Lines
+from opera_cli.exits import say
 from opera_client._parse import item_of
-from opera_client.errors import InvalidRequest
+from opera_client.errors import BadInput, InvalidRequest
+from opera_client.files.lines import Lines
 from opera_client.wire import Group, RankItem
 
 Item = TypeVar("Item", Group, RankItem)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from opera_cli.journal import Record
+from opera_client.files.journal import Record
 from opera_client.wire import GroupResult, SegmentResult, TrajectoryResult
 
 REFLECTIVE = "↺"

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from opera_cli.exits import BadInput
 from opera_client import AsyncRewardClient, ClientOptions
 from opera_client._async import DEFAULT_TIMEOUT
-from opera_client.errors import Unavailable
+from opera_client.errors import BadInput, Unavailable
 
 _PROBE_TIMEOUT = 15.0
 """Seconds; a wrong address must be noticed before the long work's patient retries."""

@@ -1,7 +1,6 @@
 """Every error a user of opera-reward can meet, and its one mapping to (HTTP status, code, retryable).
 
-The server raises these and turns them into error bodies; the client turns bodies back into these.
-
+The server turns these into error bodies, the client turns bodies back into these.
     OperaError
     ├── RequestError                    the request as a whole is wrong; nothing was scored
     │   ├── InvalidRequest              422 invalid_request
@@ -10,13 +9,8 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── Forbidden                   403 forbidden
     │   ├── NotFound                    404 not_found
     │   ├── MethodNotAllowed            405 method_not_allowed
-    │   ├── LimitExceeded               it asks for more than one request may
-    │   │   ├── BodyTooLarge            413 body_too_large
-    │   │   ├── TooManyGroups           413 too_many_groups
-    │   │   ├── TooManyTrajectories     413 too_many_trajectories
-    │   │   ├── TooManyItems            413 too_many_items
-    │   │   ├── TooManyBranches         413 too_many_branches
-    │   │   └── TooManyTokens           413 too_many_tokens
+    │   ├── LimitExceeded               413 it asks for more than one request may, by the code of each:
+    │   │   └── BodyTooLarge, TooManyGroups, -Trajectories, -Items, -Branches, -Tokens
     │   ├── WeightVersionMismatch       409 weight_version_mismatch
     │   ├── WeightVersionTaken          409 weight_version_taken
     │   ├── InvalidWeights              422 invalid_weights
@@ -29,7 +23,6 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── EmptyContext                422 empty_context
     │   ├── TokenOutOfVocabulary        422 token_out_of_vocabulary
     │   ├── ContextTooLong              422 context_too_long
-    │   ├── SegmentNotFound             422 segment_not_found
     │   └── OutcomeUnavailable          422 outcome_unavailable
     ├── ServiceError                    the service could not do it
     │   ├── DeadlineExceeded            504 deadline_exceeded        retryable
@@ -42,6 +35,7 @@ The server raises these and turns them into error bodies; the client turns bodie
     │   ├── NotSupported                501 not_supported
     │   └── InternalError               500 internal_error
     └── ClientError                     seen by the client only
+        ├── BadInput                    a command's own input: nothing was asked
         ├── ServiceUnreachable          no answer at all             retryable
         └── UnexpectedAnswer            an answer that is not ours
 """
@@ -238,12 +232,6 @@ class ContextTooLong(ItemError):
     code = "context_too_long"
 
 
-class SegmentNotFound(ItemError):
-    """A segment's text could not be located in the response's tokens."""
-
-    code = "segment_not_found"
-
-
 class OutcomeUnavailable(ItemError):
     """The reward needs a right/wrong outcome that could not be determined."""
 
@@ -312,6 +300,16 @@ class ClientError(OperaError):
     """Seen by the client only."""
 
     code, status = "client_error", 0
+
+
+class BadInput(ClientError):
+    """What a user gave a command cannot be used; the message is one line that names it and the remedy."""
+
+    code = "bad_input"
+
+    def __str__(self) -> str:
+        """Return the line."""
+        return self.message
 
 
 class ServiceUnreachable(ClientError):

@@ -10,8 +10,8 @@ import pytest
 from tests.client.toy import group
 
 from opera_cli import plugins
-from opera_cli.exits import BadInput
 from opera_cli.options import parse_config
+from opera_client.errors import BadInput
 
 
 def write_jsonl(path, lines):

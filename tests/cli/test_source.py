@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opera_cli.exits import BadInput
 from opera_cli.source import GroupSource, RankSource, digest, items
+from opera_client.errors import BadInput
 
 
 def save(path, lines):

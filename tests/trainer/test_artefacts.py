@@ -2,7 +2,7 @@
 
 import pytest
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_client.wire import Message
 from opera_trainer.artefacts import LogEntry, Task, read_rows, write_rows
 

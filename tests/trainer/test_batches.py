@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from opera_cli.exits import BadInput
 from opera_client import AsyncRewardClient
-from opera_client.errors import ServiceUnreachable
+from opera_client.errors import BadInput, ServiceUnreachable
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Task
 from opera_trainer.batches import Batches

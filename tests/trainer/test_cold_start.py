@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opera_cli.exits import BadInput
-from opera_client.errors import OperaError
+from opera_client.errors import BadInput, OperaError
 from opera_trainer.artefacts import Evaluation, Rollout, Task, Trace, read_json, read_rows
 from opera_trainer.config import RunConfig, validated
 from opera_trainer.evaluation import stage as evaluation

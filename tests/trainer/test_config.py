@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.config import RunConfig, load, packaged
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.config import RunConfig
 from opera_trainer.pipeline import stages
 

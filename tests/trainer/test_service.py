@@ -3,9 +3,8 @@
 import httpx
 import pytest
 
-from opera_cli.exits import BadInput
 from opera_client import RewardClient
-from opera_client.errors import Unavailable
+from opera_client.errors import BadInput, Unavailable
 from opera_trainer.config import RunConfig, ServiceSettings
 from opera_trainer.service import serving
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.config import RunConfig
 from opera_trainer.stage import DONE, SCRATCH, Stage, Work, finished, run_stages
 

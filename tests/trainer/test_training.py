@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.artefacts import LogEntry, read_rows
 from opera_trainer.training import Lines, accumulation, last_checkpoint, write_log
 

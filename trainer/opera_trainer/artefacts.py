@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_client.wire import Message, SegmentResult
 
 

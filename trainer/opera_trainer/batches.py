@@ -15,9 +15,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from opera_cli.journal import Journal, Record
 from opera_client import AsyncRewardClient
 from opera_client.errors import OperaError
+from opera_client.files.journal import Journal, Record
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Task
 from opera_trainer.lockstep import Running, lockstep

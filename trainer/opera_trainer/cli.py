@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer import ranks
 
 STAGES = {

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.ablation.settings import AblationSettings
 from opera_trainer.evaluation.settings import EvaluationSettings
 from opera_trainer.grpo.settings import GrpoSettings

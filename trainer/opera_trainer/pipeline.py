@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal, cast
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.config import RunConfig
 from opera_trainer.stage import Stage
 

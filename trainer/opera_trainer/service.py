@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opera_cli.exits import BadInput
-from opera_client.errors import Unavailable
+from opera_client.errors import BadInput, Unavailable
 from opera_trainer.config import RunConfig
 from opera_trainer.ranks import world_size
 

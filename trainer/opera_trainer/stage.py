@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer import ranks
 from opera_trainer.artefacts import Row, write_json
 from opera_trainer.config import RunConfig

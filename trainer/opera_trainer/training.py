@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.artefacts import LogEntry, write_rows
 from opera_trainer.lora import merged
 from opera_trainer.models import Tokenizer, save

@@ -10,21 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, Literal
 
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
+from opera_client.group_numbers import number_of
 
 log = logging.getLogger("opera_adapters")
-
-EQUAL = 1e-6
-"""Rewards of a group that are closer than this are equal: float32 cannot be trusted to tell them apart."""
-GRID = 2.0**-12
-"""Equal rewards are multiples of this, so that their float32 mean is exact. A trainer that divides what is left by
-the group's deviation + 1e-9 makes an advantage of 119 of the rounding of eight equal rewards."""
 
 
 @dataclass(frozen=True)
@@ -139,20 +133,11 @@ def filled(scored: Scored, groups: Sequence[Sequence[int]], own: range) -> list[
 def members(scored: Scored, components: Sequence[str]) -> list[GroupMember]:
     """Return numbers for every row of one group."""
     known = [reward for reward in scored.rewards if reward is not None]
-    low, high, mean = (min(known), max(known), fmean(known)) if known else (0.0, 0.0, 0.0)
-    told_apart = high - low >= EQUAL
     found = []
     for row, given in zip(scored.rows, scored.rewards, strict=True):
-        reward = mean if given is None else given
+        number = number_of(given, known)
         values = row.components if row and row.components else {}
         logs = {name: values.get(name, 0.0) for name in components}
         logs |= {"group_size_seen": float(len(scored.rows)), "opera_failed": float(given is None)}
-        found.append(
-            GroupMember(
-                reward=reward if told_apart else round(mean / GRID) * GRID,
-                score=(reward - low) / (high - low) if told_apart else 0.0,
-                logs=logs,
-                scored=given is not None,
-            )
-        )
+        found.append(GroupMember(number.reward, number.score, logs, scored=given is not None))
     return found

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opera_cli.exits import BadInput, missing_extra
-from opera_cli.lines import parsed
-from opera_cli.parquet import without_nulls
+from opera_client.errors import BadInput
+from opera_client.extras import missing_extra
+from opera_client.files.lines import parsed
+from opera_client.files.parquet import without_nulls
 
 CHUNKS = 256
 """At least so many, where there are lines enough: what workers share out among themselves."""

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from opera_cli.exits import BadInput
-from opera_cli.journal import Record, difference
-from opera_cli.parquet import to_parquet
+from opera_client.errors import BadInput
+from opera_client.files.journal import Record, difference
+from opera_client.files.parquet import to_parquet
 
 _UNFINISHED = ".unfinished-"
 

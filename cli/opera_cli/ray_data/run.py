@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from opera_cli.batch import Tally
-from opera_cli.exits import BadInput, missing_extra, say
-from opera_cli.lock import claimed
+from opera_cli.exits import say
 from opera_cli.ray_data.chunks import Chunk, cut, files_of
 from opera_cli.ray_data.parts import Parts
 from opera_cli.ray_data.steps import Row, Scorer, count, gather, look, rows
 from opera_cli.target import Target
 from opera_client._progress import progress_bar
+from opera_client.errors import BadInput
+from opera_client.extras import missing_extra
+from opera_client.files.lock import claimed
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,15 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
-from opera_cli.batch import OF_THE_ITEM, Tally
-from opera_cli.exits import BadInput
-from opera_cli.journal import Record
+from opera_cli.batch import Asking, Tally, answers, model_of
 from opera_cli.ray_data.chunks import BadLine, Chunk
 from opera_cli.ray_data.parts import Parts
-from opera_cli.score import asking, failed
+from opera_cli.score_job import asking, failed
 from opera_cli.source import digest, joined, key_of, must_be_group, shared_of
 from opera_cli.target import Target
 from opera_client import AsyncRewardClient, Group, OperaError
-from opera_client._chunks import in_order
 from opera_client._portal import Portal
+from opera_client.errors import BadInput
 
 Row = dict[str, Any]
 """What travels between steps: flat, of plain types."""
@@ -100,22 +98,21 @@ class Scorer:
     async def _score(self, chunk: Chunk, first: int) -> Row:
         if self._client is None:
             self._client = await self._stack.enter_async_context(self._target.opened())
-        client, served = self._client, await self._client.model()
-        model = {name: getattr(served, name) for name in ("name", "revision", "weight_version", "dtype", "engine")}
+        client, model = self._client, await model_of(self._client)
         run = {**self._settings, "model": model}
         self._parts.agree("run", run)
-        ask = asking(self._settings)
         lines = enumerate((line for _, line in chunk.lines()), start=first)
         groups = [Group.model_validate({"group_id": str(at)} | line) for at, line in lines]
 
-        async def answer(group: Group) -> tuple[Group, Record]:
-            try:
-                return group, await ask(client, group, served.weight_version)
-            except OF_THE_ITEM as error:
-                return group, failed(group, error)
-
         tally, records = Tally("trajectories"), []
-        async with aclosing(in_order(answer, groups, concurrency=self._target.concurrency)) as stream:
+        answering = answers(
+            Asking(asking(self._settings), failed),
+            client,
+            groups,
+            model["weight_version"],
+            concurrency=self._target.concurrency,
+        )
+        async with aclosing(answering) as stream:
             async for group, record in stream:
                 tally.add(record["trajectories"])
                 records.append({"input": digest(group), "run": run, **record})

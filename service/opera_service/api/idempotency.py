@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import TTLCache
 
 from opera_client.errors import DeadlineExceeded, IdempotencyKeyReused, OperaError
 
@@ -38,7 +40,6 @@ class SerializedAnswer:
 class _Kept:
     fingerprint: bytes
     answer: SerializedAnswer
-    until: float
 
 
 @dataclass(eq=False)
@@ -60,12 +61,11 @@ class IdempotencyCache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`loaded` tells the version of the weights that serve."""
-        self._max_bytes, self._keep_s = max_bytes, keep_s
         self._loaded, self._clock = loaded, clock
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
-        """Oldest first, which is also the order in which they expire."""
+        self._kept: TTLCache[Hashable, _Kept] = TTLCache(
+            max_bytes, keep_s, timer=clock, getsizeof=lambda kept: kept.answer.size
+        )
         self._running: dict[Hashable, _Running] = {}
-        self._bytes = 0
         self._replayed = 0
 
     async def answer(
@@ -105,20 +105,17 @@ class IdempotencyCache:
 
     def gauges(self) -> dict[str, float]:
         """Return what is held now, for metrics."""
-        return {"idempotent_answers_kept": len(self._kept), "idempotent_answer_bytes": self._bytes}
+        return {"idempotent_answers_kept": len(self._kept), "idempotent_answer_bytes": self._kept.currsize}
 
     def counters(self) -> dict[str, float]:
         """Return what has happened so far, for metrics."""
         return {"idempotent_replays": self._replayed}
 
     def _find(self, name: Hashable) -> _Kept | None:
-        """Return what is kept for `name`; forget what is too old, or of weights that do not serve any more."""
-        now = self._clock()
-        while self._kept and next(iter(self._kept.values())).until <= now:
-            self._forget(next(iter(self._kept)))
-        kept = self._kept.get(name)
+        """Return what is kept for `name`; forget what is of weights that do not serve any more."""
+        kept: _Kept | None = self._kept.get(name)
         if kept is not None and kept.answer.weight_version != self._loaded():
-            self._forget(name)
+            del self._kept[name]
             return None
         return kept
 
@@ -131,7 +128,8 @@ class IdempotencyCache:
             if self._running.get(name) is running:
                 del self._running[name]
             if not task.cancelled() and task.exception() is None:
-                self._keep(name, fingerprint, task.result())
+                with suppress(ValueError):  # larger than the whole cache
+                    self._kept[name] = _Kept(fingerprint, task.result())
 
         running.task.add_done_callback(finish)
         return running
@@ -153,19 +151,6 @@ class IdempotencyCache:
             if not running.waiting and not running.task.done():
                 running.task.cancel()
                 self._running.pop(name, None)
-
-    def _keep(self, name: Hashable, fingerprint: bytes, answer: SerializedAnswer) -> None:
-        self._forget(name)
-        if self._keep_s <= 0 or answer.size > self._max_bytes:
-            return
-        self._kept[name] = _Kept(fingerprint, answer, self._clock() + self._keep_s)
-        self._bytes += answer.size
-        while self._bytes > self._max_bytes:
-            self._forget(next(iter(self._kept)))
-
-    def _forget(self, name: Hashable) -> None:
-        if kept := self._kept.pop(name, None):
-            self._bytes -= kept.answer.size
 
 
 def _require_same(known: bytes, fingerprint: bytes) -> None:

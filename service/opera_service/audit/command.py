@@ -17,8 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from opera_cli.exits import BadInput, Exit, code_of, missing_extra, say
-from opera_client.errors import OperaError
+from opera_cli.exits import Exit, code_of, say
+from opera_client.errors import BadInput, OperaError
+from opera_client.extras import missing_extra
 from opera_service.audit import store
 from opera_service.audit.store import NotAnAuditLog, Window
 

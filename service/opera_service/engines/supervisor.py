@@ -17,6 +17,7 @@ from typing import TypeVar
 from opera_client.errors import EngineFailed, OperaError, Unavailable
 from opera_service.engines.adapter import is_adapter
 from opera_service.engines.base import Engine, EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
+from opera_service.engines.restarts import PAUSES_S, RestartPolicy
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder, as_ids
 
@@ -24,10 +25,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOOK_S = 0.25
-_PAUSES_S = (0.0, 1.0, 5.0, 15.0, 60.0)
-"""Waits before successive attempts to make a new engine; the last repeats."""
-_HOPELESS = len(_PAUSES_S)
-"""After so many failed attempts only a new process can help."""
 _SUSPICIOUS = 3
 """After so many failures in a row the engine has to score a token to be believed alive."""
 
@@ -36,19 +33,19 @@ class Supervisor:
     """`Engine` around another one. Used from one event loop."""
 
     def __init__(
-        self, make: Callable[[], Engine], *, stall_s: float, pauses_s: Sequence[float] = _PAUSES_S
+        self, make: Callable[[], Engine], *, stall_s: float, pauses_s: Sequence[float] = PAUSES_S
     ) -> None:
         """Make the first engine; blocks, and raises what `make` raises.
 
         `make` runs on a thread of its own. An engine that has work and shows no sign of life for `stall_s` seconds
         counts as hung; nothing can stop its thread, so it is left behind with what it holds.
         """
-        self._make, self._stall_s, self._pauses_s = make, stall_s, pauses_s
+        self._make, self._stall_s, self._policy = make, stall_s, RestartPolicy(pauses_s)
         self._engine: Engine | None = make()
         self._info = self._engine.info
         self._loaded: list[tuple[Path, str]] = []
         self._lost: asyncio.Future[None] | None = None
-        self._failures, self._restarts, self._attempts = 0, 0, 0
+        self._failures, self._restarts = 0, 0
         self._detail = ""
         self._restarting: asyncio.Task[None] | None = None
         self._closed = False
@@ -84,8 +81,7 @@ class Supervisor:
         """The engine's, with the number of engines that were replaced."""
         gauges = {"restarts": float(self._restarts)}
         if self._engine is None:
-            hopeless = self._attempts >= _HOPELESS
-            return EngineHealth(ok=False, detail=self._detail, gauges=gauges, hopeless=hopeless)
+            return EngineHealth(ok=False, detail=self._detail, gauges=gauges, hopeless=self._policy.hopeless)
         health = self._engine.health()
         return replace(health, gauges={**health.gauges, **gauges})
 
@@ -148,7 +144,8 @@ class Supervisor:
             return
         logger.error("the engine is replaced: %s", why)
         self._info, self._engine, self._detail = engine.info, None, why
-        self._failures = self._attempts = 0
+        self._failures = 0
+        self._policy.reset()
         lost, self._lost = self._lost, None
         if lost is not None and not lost.done():
             lost.set_result(None)
@@ -156,13 +153,13 @@ class Supervisor:
 
     async def _restart(self) -> None:
         while self._engine is None:
-            await asyncio.sleep(self._pauses_s[min(self._attempts, len(self._pauses_s) - 1)])
-            self._attempts += 1
+            await asyncio.sleep(self._policy.pause_s)
+            self._policy.attempts += 1
             try:
                 engine = await self._made()
             except OperaError as error:
-                self._detail = f"restart {self._attempts} failed: {error.message}"
-                logger.error("the engine did not restart (attempt %d): %s", self._attempts, error.message)
+                self._detail = f"restart {self._policy.attempts} failed: {error.message}"
+                logger.error("the engine did not restart (attempt %d): %s", self._policy.attempts, error.message)
             else:
                 self._engine, self._detail = engine, ""
                 self._restarts += 1

@@ -1,8 +1,6 @@
 """POST /openrlhf/reward: OpenRLHF's remote reward protocol, spoken on top of groups that gather.
 
-The trainer sends single samples without ids and needs a number for each, or it stops. So a sample that cannot be
-scored gets its group's mean, which teaches nothing, a group of such samples gets 0 for all, and both say so.
-Equal rewards stay equal under the trainer's float32 mean, or dividing by their deviation would teach its rounding.
+The trainer sends single samples without ids and needs a number for each, or it stops: `group_numbers` says which.
 """
 
 from __future__ import annotations
@@ -11,12 +9,12 @@ import asyncio
 import json
 from collections.abc import Sequence
 from hashlib import sha256
-from statistics import fmean
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
+from opera_client.group_numbers import number_of
 from opera_client.wire import FirstError, MemberRequest, Timing, Usage
 from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.member import reward_unnamed
@@ -29,11 +27,6 @@ ANSWER_WITHIN_S = 175.0
 MAX_WAIT_S = 170.0
 START_TOKEN_CHARS = 64
 """A start token that the tokenizer put before the prompt is shorter than this."""
-EQUAL = 1e-6
-"""Rewards of a group that are closer than this are equal: float32 cannot be trusted to tell them apart."""
-GRID = 2.0**-12
-"""Equal rewards are multiples of this. Their float32 mean is then exact, and their advantage exactly 0, where the
-trainer's `group_norm`, which divides by the deviation + 1e-9, makes up to 119 of 0.7 eight times."""
 LEAST_OVERLAP = 8
 """Characters of the prompt that even a cut one must have left, lest a chance match passes for it."""
 
@@ -117,13 +110,11 @@ def _cost(rewarded: Sequence[MemberReward]) -> tuple[Usage, Timing]:
 
 def sample_of(rewarded: MemberReward, components: Sequence[str]) -> dict[str, float]:
     """Return every number of one sample's answer by name."""
-    result, group = rewarded.result, rewarded.group
-    low, high, mean = (min(group), max(group), fmean(group)) if group else (0.0, 0.0, 0.0)
-    told_apart = high - low >= EQUAL
-    reward = mean if result.reward is None else result.reward
+    result = rewarded.result
+    number = number_of(result.reward, rewarded.group)
     return {
-        "rewards": reward if told_apart else round(mean / GRID) * GRID,
-        "scores": (reward - low) / (high - low) if told_apart else 0.0,
+        "rewards": number.reward,
+        "scores": number.score,
         **dict.fromkeys(components, 0.0),
         **(result.components or {}),
         "group_size_seen": float(result.group_size_seen),

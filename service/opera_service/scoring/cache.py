@@ -6,11 +6,11 @@ number crosses weights or engines. It knows trees and bytes; no engine, no reque
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from opera_service.scoring.scores import TreeScores
@@ -28,58 +28,51 @@ class CacheKey(NamedTuple):
     """`TokenTree.digest`."""
 
 
-@dataclass
-class _Counts:
-    cache_hits: int = 0
-    cache_misses: int = 0
-    cache_evictions: int = 0
+class _Entries(LRUCache[CacheKey, TreeScores]):
+    """Counts what leaves to make room."""
+
+    evictions = 0
+
+    def popitem(self) -> tuple[CacheKey, TreeScores]:
+        self.evictions += 1
+        return super().popitem()
 
 
 class ScoreCache:
     """At most `max_bytes` of scores; 0 keeps nothing."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[CacheKey, TreeScores] = OrderedDict()
-        self._counts = _Counts()
+        self._entries = _Entries(max_bytes, getsizeof=_size)
+        self._hits = self._misses = 0
 
     @property
     def enabled(self) -> bool:
         """Whether anything can be kept."""
-        return self._max_bytes > 0
+        return self._entries.maxsize > 0
 
     def get(self, key: CacheKey) -> TreeScores | None:
         """Return the scores kept for `key`; whoever gets them must not change them (the arrays are read-only)."""
-        scores = self._entries.get(key)
+        scores: TreeScores | None = self._entries.get(key)
         if scores is None:
-            self._counts.cache_misses += 1
+            self._misses += 1
         else:
-            self._counts.cache_hits += 1
-            self._entries.move_to_end(key)
+            self._hits += 1
         return scores
 
     def put(self, key: CacheKey, scores: TreeScores) -> None:
         """Keep a copy of `scores`, unless they alone are over the bound, or not all of them are numbers."""
-        size = _size(scores)
-        if size > self._max_bytes or not scores.finite:
-            return
-        if known := self._entries.pop(key, None):
-            self._bytes -= _size(known)
-        self._entries[key] = _own(scores)
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= _size(oldest)
-            self._counts.cache_evictions += 1
+        if _size(scores) <= self._entries.maxsize and scores.finite:
+            self._entries[key] = _own(scores)
 
     def gauges(self) -> dict[str, float]:
         """Return what is held now, for metrics."""
-        return {"cache_entries": len(self._entries), "cache_bytes": self._bytes}
+        return {"cache_entries": len(self._entries), "cache_bytes": self._entries.currsize}
 
     def counters(self) -> dict[str, float]:
         """Return what has happened so far, for metrics."""
-        return asdict(self._counts)
+        return {
+            "cache_hits": self._hits, "cache_misses": self._misses, "cache_evictions": self._entries.evictions,
+        }  # fmt: skip
 
 
 def _arrays(scores: TreeScores) -> dict[str, NDArray[np.generic]]:

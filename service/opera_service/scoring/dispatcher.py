@@ -37,11 +37,6 @@ class Done(Generic[Answer]):
     cached: bool = False
     """The answer was there already, nothing was computed."""
 
-    @property
-    def engine_ms(self) -> float:
-        """How long the engine had the item's batch."""
-        return 1e3 * (self.finished - self.started)
-
 
 @dataclass(frozen=True)
 class BatchReport:

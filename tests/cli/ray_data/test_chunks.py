@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from opera_cli.exits import BadInput
 from opera_cli.ray_data import chunks
 from opera_cli.ray_data.chunks import BadLine, Chunk, cut, files_of
+from opera_client.errors import BadInput
 
 lines = st.lists(
     st.one_of(st.just(""), st.text(max_size=30).map(lambda text: json.dumps({"a": text}))), max_size=12

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from opera_cli.exits import BadInput
 from opera_cli.ray_data.parts import Parts
+from opera_client.errors import BadInput
 
 
 @pytest.fixture

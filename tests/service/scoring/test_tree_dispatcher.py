@@ -57,7 +57,6 @@ async def test_scores_are_the_engines():
     (direct,) = await engine.score([tree(3)])
     assert scored.answer.logprobs == pytest.approx(direct.logprobs)
     assert scored.queue_ms >= 0
-    assert scored.engine_ms == pytest.approx(1e3 * (scored.finished - scored.started))
 
 
 async def test_concurrent_requests_share_a_batch_and_wait_while_the_engine_is_busy():

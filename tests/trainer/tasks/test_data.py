@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_client.wire import Message
 from opera_trainer.tasks.checks import is_right
 from opera_trainer.tasks.data import files, identity, split_of

@@ -6,8 +6,7 @@ import pytest
 import torch
 from tests.adapters import gate
 
-from opera_cli.exits import BadInput
-from opera_client.errors import Unavailable
+from opera_client.errors import BadInput, Unavailable
 from opera_trainer import models, training
 from opera_trainer.artefacts import LogEntry, read_rows
 from opera_trainer.config import ServiceSettings

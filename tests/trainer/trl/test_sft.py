@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer import models
 from opera_trainer.artefacts import LogEntry, Trace, read_rows, write_rows
 from opera_trainer.sft import stage as sft

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer import pipeline
 from opera_trainer.ablation.settings import Cell
 from opera_trainer.config import RunConfig, validated

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from opera_cli.exits import BadInput
 from opera_client import AsyncRewardClient
+from opera_client.errors import BadInput
 from opera_trainer.artefacts import Evaluation, Rollout, Task, read_rows, write_json, write_rows
 from opera_trainer.batches import Batches
 from opera_trainer.config import RunConfig

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.artefacts import Task, read_rows
 from opera_trainer.config import RunConfig
 from opera_trainer.grpo.settings import GrpoSettings

@@ -7,8 +7,7 @@ from typing import Any
 
 from trl import GRPOTrainer
 
-from opera_cli.exits import BadInput
-from opera_client.errors import Unavailable
+from opera_client.errors import BadInput, Unavailable
 from opera_trainer.grpo.arguments import SELECTION
 
 

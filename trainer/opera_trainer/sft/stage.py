@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.artefacts import Trace, read_rows
 from opera_trainer.config import RunConfig
 from opera_trainer.sft.settings import SftSettings

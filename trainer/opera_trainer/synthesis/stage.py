@@ -14,8 +14,8 @@ from typing import TypeVar, get_args
 
 from pydantic import BaseModel
 
-from opera_cli.exits import BadInput
 from opera_client import AsyncRewardClient
+from opera_client.errors import BadInput
 from opera_client.wire import ErrorDetail, ServedModel
 from opera_trainer.artefacts import Row, Task, Trace, read_rows, write_json, write_rows
 from opera_trainer.batches import Batches

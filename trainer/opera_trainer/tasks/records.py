@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from opera_cli.exits import BadInput
-from opera_cli.lines import Lines
+from opera_client.errors import BadInput
+from opera_client.files.lines import Lines
 from opera_trainer.tasks.settings import TasksSettings
 
 OPEN = "open"

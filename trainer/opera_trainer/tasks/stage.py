@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from opera_cli.exits import BadInput
+from opera_client.errors import BadInput
 from opera_trainer.artefacts import Task, write_json, write_rows
 from opera_trainer.config import RunConfig
 from opera_trainer.stage import Stage, Work, shape_of

@@ -76,11 +76,6 @@ class ServedWeights:
         """Of what serves; whoever swaps keeps it."""
         self._ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all weights, tied ones counted once."""
-        return sum(slot.nbytes for slot in {id(slot): slot for slot in self._slots.values()}.values())
-
     def stage(self, source: Path) -> Staged:
         """Read and check everything, and put it next to the served weights: twice their memory from here on.
 

@@ -21,6 +21,7 @@ from opera_service.engines.adapter import adapter_revision, is_adapter, read_ada
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest
 from opera_service.engines.base import Probe as ScoringProbe
 from opera_service.engines.checkpoint import content_hash
+from opera_service.engines.restarts import RestartPolicy
 from opera_service.engines.vllm import checkpoint, probe, starting
 from opera_service.engines.vllm.core import Core, CoreDied
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
@@ -39,8 +40,6 @@ _STEPS = 8
 INFLIGHT_TOKENS = 2_000_000
 """Prompt tokens handed to vLLM at once, unless the settings say otherwise."""
 _WATCH_S = 0.5
-_RESTART_PAUSES_S = (0.0, 1.0, 5.0, 15.0, 60.0)
-"""Waits before successive attempts to restart; the last repeats."""
 
 
 class VllmEngine:
@@ -56,6 +55,7 @@ class VllmEngine:
         self._weights = self._on_disk = weights
         self._gate, self._budget = ReadWriteLock(), TokenBudget(settings.inflight_tokens or INFLIGHT_TOKENS)
         self._rescored, self._restarts, self._start_s = 0, 0, 30.0
+        self._policy = RestartPolicy()
         self._detail, self._closing = "", asyncio.Event()
         self._watch = asyncio.create_task(self._keep_alive())
 
@@ -211,6 +211,7 @@ class VllmEngine:
         return EngineHealth(
             ok=alive,
             detail="" if alive else self._detail or "vLLM's engine process died",
+            hopeless=not alive and self._policy.hopeless,
             gauges={
                 "vllm_rescored_prompts": float(self._rescored),
                 "vllm_restarts": float(self._restarts),
@@ -301,16 +302,16 @@ class VllmEngine:
         old, self._core = self._core, None
         if old is not None:
             await old.stop()
-        attempt = 0
+        self._policy.reset()
         while self._core is None and not self._closing.is_set():
-            await self._pause(_RESTART_PAUSES_S[min(attempt, len(_RESTART_PAUSES_S) - 1)])
-            attempt += 1
+            await self._pause(self._policy.pause_s)
+            self._policy.attempts += 1
             began = time.monotonic()
             try:
                 self._core = await starting.start_on(self._model, self._settings, self._on_disk)
             except OperaError as error:
-                self._detail = f"restart {attempt} failed: {error.message}"
-                log.exception("vLLM did not restart (attempt %d)", attempt)
+                self._detail = f"restart {self._policy.attempts} failed: {error.message}"
+                log.exception("vLLM did not restart (attempt %d)", self._policy.attempts)
             else:
                 self._weights, self._detail = self._on_disk, ""
                 self._restarts, self._start_s = self._restarts + 1, time.monotonic() - began

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from opera_cli.exits import BadInput, missing_extra
+from opera_client.errors import BadInput
+from opera_client.extras import missing_extra
 
 _ROWS = 256
 """Rows in memory at a time."""

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opera_cli.exits import BadInput, say
+from opera_cli.exits import say
+from opera_client.errors import BadInput
 
 
 def claim(file: int, path: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.budget import examples
 
-from opera_cli.exits import BadInput
-from opera_cli.journal import Journal
+from opera_client.errors import BadInput
+from opera_client.files.journal import Journal
 
 RUN = {"reward": "opera", "model": {"name": "m", "weight_version": "1"}}
 results = st.lists(

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from opera_cli.exits import BadInput
-from opera_cli.lock import claim
+from opera_client.errors import BadInput
+from opera_client.files.lock import claim
 
 Record = dict[str, Any]
 """A result as on the wire, plus `input` and `run`."""

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from opera_cli.exits import BadInput
-from opera_cli.options import STANDARD
-from opera_cli.parquet import spelled_out
+from opera_client.errors import BadInput
+from opera_client.files.parquet import spelled_out
+
+STANDARD = Path("-")
+"""In place of a file: standard input or output."""
 
 
 class Lines:

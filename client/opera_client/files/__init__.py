@@ -1,0 +1,1 @@
+"""Files of the command line and of the trainer: JSON Lines and Parquet in, resumable journals out."""
