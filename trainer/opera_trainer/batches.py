@@ -70,8 +70,9 @@ class Batches(Generic[R]):
 
         digests = [hashlib.sha256(task.model_dump_json().encode()).hexdigest()[:16] for task in tasks]
         journal = Journal(self._path, run)
-        journal.resume(lambda at: digests[at] if at < len(digests) else None, seen)
+        journal.claim()
         try:
+            journal.resume(lambda at: digests[at] if at < len(digests) else None, seen)
             begun = journal.done - journal.done % self._batch if journal.done < len(tasks) else len(tasks)
             starts = range(begun, len(tasks), self._batch)
             waiting = [

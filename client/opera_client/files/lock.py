@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opera_cli.exits import say
 from opera_client.errors import BadInput
 
 
@@ -22,7 +22,8 @@ def claim(file: int, path: Path) -> None:
     except BlockingIOError:
         raise BadInput(f"{path} is being written by another command; wait for it, or choose another -o") from None
     except OSError as error:  # some network file systems have no locks
-        say(f"{path} cannot be locked ({error.strerror}); let no other command write it meanwhile")
+        warning = f"{path} cannot be locked ({error.strerror}); let no other command write it meanwhile"
+        print(warning, file=sys.stderr, flush=True)
         return
     if not path.exists() or not os.path.samestat(os.fstat(file), path.stat()):
         raise BadInput(f"{path} was just written by another command; run this one again, or choose another -o")
