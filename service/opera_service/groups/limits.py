@@ -46,6 +46,8 @@ class GroupLimits:
     """How long they are remembered."""
     idle_s: float = 600.0
     """How long members keep their places while nobody waits."""
+    retry_s: float = 60.0
+    """How long they keep them where others want in: as long as a caller takes to come again (our client: 30 s)."""
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could ever be answered."""
@@ -55,6 +57,7 @@ class GroupLimits:
             ("max_tokens", 1),
             ("max_answers", 0),
             ("keep_s", 0),
+            ("retry_s", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -31,7 +31,7 @@ from opera_service.groups.group import (
 )
 from opera_service.groups.limits import GroupCounts, GroupLimits
 from opera_service.groups.lru_index import LruIndex
-from opera_service.retry_after import DrainRate, seconds_to_wait
+from opera_service.groups.places import Places
 
 Clock = Callable[[], float]
 """Seconds on any monotonic scale."""
@@ -52,9 +52,7 @@ class GroupState(Generic[Content, Answer]):
         """Groups whose members are all answered."""
         self._deadlines: Deadlines[Content, Answer] = Deadlines()
         self._ready: dict[GroupKey, Group[Content, Answer]] = {}
-        self._drain = DrainRate()
-        """Groups answered or given up, per second that some were waiting."""
-        self._drained_at = clock()
+        self._places = Places(limits, self._open, clock())
 
     # --- what is held ------------------------------------------------------------------------------------
 
@@ -204,7 +202,7 @@ class GroupState(Generic[Content, Answer]):
                 "and is group_id new for every prompt and step?",
                 field="member_id",
             )
-        self._make_room(group, submission)
+        self._make_room(group, submission, now)
         member = Member[Content, Answer](
             submission.member_id, submission.fingerprint, submission.tokens, submission.content
         )
@@ -213,37 +211,23 @@ class GroupState(Generic[Content, Answer]):
         group.largest = max(group.largest, member.tokens)
         self._kept.remove(group.key)
         if not len(self._open):
-            self._drained_at = now
+            self._places.begun(now)
         self._open.put(group, group.size, group.claim(), now)
         return member
 
-    def _make_room(self, group: Group[Content, Answer], submission: MemberSubmission[Content]) -> None:
-        limits, claim = self.limits, group.claim(submission.tokens)
-        if group.size > limits.max_members or claim > limits.max_tokens:
-            self.counts.refused += 1
-            raise InvalidRequest(
-                f"{group.size} members like this one take {claim} tokens; this service gathers at most "
-                f"{limits.max_members} members and {limits.max_tokens} tokens at a time; use /reward",
-                field="group_size",
-            )
-        groups, members, tokens = self._open.without(group.key)
-        if (
-            groups + 1 > limits.max_groups
-            or members + group.size > limits.max_members
-            or tokens + claim > limits.max_tokens
-        ):
-            self.counts.refused += 1
-            error = Overloaded(
-                f"{len(self._open)} groups are waiting for members, which is all that fits; come back later, "
-                "or send the members of a group closer together"
-            )
-            over = max(
-                groups + 1 - limits.max_groups,
-                groups * (members + group.size - limits.max_members) / max(members, 1),
-                groups * (tokens + claim - limits.max_tokens) / max(tokens, 1),
-            )
-            error.reason, error.retry_after = "groups", seconds_to_wait(over, self._drain.per_second())
-            raise error
+    def _make_room(self, group: Group[Content, Answer], submission: MemberSubmission[Content], now: float) -> None:
+        """Raise `Overloaded` when there is none, also where nobody waits any more."""
+        while True:
+            try:
+                self._places.must_fit(group, submission.tokens, now)
+            except (Overloaded, InvalidRequest) as error:
+                idle = self._places.idle(now) if isinstance(error, Overloaded) else None
+                if idle is None or idle is group:
+                    self.counts.refused += 1
+                    raise
+                self._expire(idle, now)
+            else:
+                return
 
     def _start(self, group: Group[Content, Answer]) -> GroupBatch[Content, Answer]:
         group.scoring = True
@@ -279,15 +263,17 @@ class GroupState(Generic[Content, Answer]):
             if group.scoring or group.waiters:
                 self._open.touch(group, now)
             else:
-                self._close(group, now)
-                self._ready.pop(group.key, None)
-                self.counts.expired += 1
+                self._expire(group, now)
+
+    def _expire(self, group: Group[Content, Answer], now: float) -> None:
+        self._close(group, now)
+        self._ready.pop(group.key, None)
+        self.counts.expired += 1
 
     def _close(self, group: Group[Content, Answer], now: float) -> None:
         """Make room: nobody waits for the group any more."""
         self._open.remove(group.key)
-        self._drain.add(1, now - self._drained_at)
-        self._drained_at = now
+        self._places.left(now)
 
     def _answer(self, waiter: Waiter[Content, Answer], outcome: Answer | OperaError) -> None:
         self._release(waiter)
