@@ -97,13 +97,13 @@ def helm(
     merged: dict[str, Any] = {}
     for layer in (*(yaml.safe_load((CHART / file).read_text()) for file in value_files), values or {}):
         merged = _laid_over(merged, layer)
-    rendered = _chart().render(merged, name=name, namespace=namespace)
+    rendered = chart().render(merged, name=name, namespace=namespace)
     documents = (text for path, text in rendered.items() if path.endswith(".yaml"))
     return [found for text in documents for found in yaml.safe_load_all(text) if found]
 
 
 @lru_cache
-def _chart() -> helm_python.Chart:
+def chart() -> helm_python.Chart:
     return helm_python.Chart.load(str(CHART))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .cluster import Object, container_of, helm, one, overlay, single, with_components
+from .cluster import Object, chart, container_of, helm, one, overlay, single, with_components
 
 OVERLAYS_WITH_GPUS = ["gpu", "gpu-vllm", "gpu-vllm-70b"]
 
@@ -68,3 +68,13 @@ def test_no_pods_without_a_trainer_that_says_so():
     assert trainers["type"] == "kubernetes-workload"
     assert trainers["metadata"]["podSelector"] == "opera-reward/active=true"
     assert spec["cooldownPeriod"] >= 300
+
+
+def test_who_installs_it_is_warned_of_the_start():
+    def notes(*, to_zero: bool) -> str:
+        values = {"autoscaling": {"kind": "keda", "toZero": to_zero}}
+        rendered = chart().render(values, name="judge", namespace="models")
+        return next(text for path, text in rendered.items() if path.endswith("NOTES.txt"))
+
+    assert "waits for a pod's start" in notes(to_zero=True)
+    assert "waits for a pod's start" not in notes(to_zero=False)
