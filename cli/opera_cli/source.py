@@ -62,11 +62,12 @@ class GroupSource:
         self._ids: set[int] = set()
         ignored: set[str] = set()
         for number, offset, line in self._lines.scan():
-            if "trajectories" in line:
-                _checked(self._lines, number, Group, line, "")
+            nested = "trajectories" in line
+            ignored |= line.keys() - (Group.model_fields.keys() if nested else {*_SHARED, *_OWN})
+            if nested:
+                _checked(self._lines, number, Group, _known(line, Group), "")
                 self._offsets.append([offset])
             else:
-                ignored |= line.keys() - {*_SHARED, *_OWN}
                 self._add_row(number, offset, line)
         _not_empty(self._lines, len(self._offsets))
         if ignored:
@@ -81,7 +82,7 @@ class GroupSource:
     def __getitem__(self, position: int) -> Group:
         """Return a group; one without `group_id` is named by its position."""
         rows = [self._lines.at(offset) for offset in self._offsets[position]]
-        group = rows[0] if "trajectories" in rows[0] else joined(rows)
+        group = _known(rows[0], Group) if "trajectories" in rows[0] else joined(rows)
         return Group.model_validate({"group_id": str(position)} | group)
 
     def close(self) -> None:
@@ -101,7 +102,7 @@ class GroupSource:
                 "give different groups different `group_id`s",
             )
         if row.get("id") is not None:
-            own = hash((position, row["id"]))
+            own = hash((position, str(row["id"])))
             if own in self._ids:
                 raise self._lines.wrong(number, f"id {row['id']!r} appears twice in its group; make ids unique")
             self._ids.add(own)
@@ -115,10 +116,14 @@ class RankSource:
         """Check the whole file. Raises `BadInput` that names the line."""
         self._lines = Lines(path)
         self._offsets: list[int] = []
+        ignored: set[str] = set()
         for number, offset, line in self._lines.scan():
-            _checked(self._lines, number, RankItem, line, "")
+            ignored |= line.keys() - RankItem.model_fields.keys()
+            _checked(self._lines, number, RankItem, _known(line, RankItem), "")
             self._offsets.append(offset)
         _not_empty(self._lines, len(self._offsets))
+        if ignored:
+            say(f"{path}: fields that are not used: {', '.join(sorted(ignored))}")
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -126,7 +131,9 @@ class RankSource:
 
     def __getitem__(self, position: int) -> RankItem:
         """Return an item; one without `id` is named by its position."""
-        return RankItem.model_validate({"id": str(position)} | self._lines.at(self._offsets[position]))
+        return RankItem.model_validate(
+            {"id": str(position)} | _known(self._lines.at(self._offsets[position]), RankItem)
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -136,7 +143,14 @@ class RankSource:
 def key_of(row: dict[str, Any]) -> bytes:
     """Return what the flat rows of one group have in common: `group_id`, else the prompt."""
     named = row.get("group_id")
+    if isinstance(named, int) and not isinstance(named, bool):
+        named = str(named)
     return _hash(named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None)
+
+
+def _known(line: dict[str, Any], kind: type[Group] | type[RankItem]) -> dict[str, Any]:
+    """Return a line without columns that nobody uses."""
+    return {name: value for name, value in line.items() if name in kind.model_fields}
 
 
 def shared_of(row: dict[str, Any]) -> bytes:
@@ -153,7 +167,7 @@ def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def must_be_group(line: dict[str, Any]) -> None:
     """Raise `ValueError` that says what is wrong with a line, be it a group or a flat row."""
     flat = "trajectories" not in line
-    _must_be(Group, joined([line]) if flat else line, "trajectories.0." if flat else "")
+    _must_be(Group, joined([line]) if flat else _known(line, Group), "trajectories.0." if flat else "")
 
 
 def _must_be(kind: type[Item], line: dict[str, Any], hidden: str) -> None:

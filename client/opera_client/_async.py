@@ -19,12 +19,13 @@ from opera_client._chunks import cut, in_order, merge, shift, shift_field
 from opera_client._connection import Connection
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
-from opera_client._parse import Item, Request, address, header_value, item_of, items_of, plain_json, request_of
+from opera_client._parse import Item, Request, item_of, items_of, plain_json, request_of
 from opera_client._policy import PolicyCalls
 from opera_client._progress import progress_bar
 from opera_client._retry import Backoff, Deadline
 from opera_client._routing import GROUP_HEADER, group_route
-from opera_client.errors import InvalidRequest, NotSupported, OperaError
+from opera_client.errors import InvalidRequest, OperaError
+from opera_client.network import address, header_value, http_client
 from opera_client.wire import (
     Detail,
     ExpandItem,
@@ -115,7 +116,8 @@ class AsyncRewardClient(PolicyCalls):
             for name, value in (headers or {}).items()
         }
         if key := api_key or os.environ.get("OPERA_API_KEY"):
-            self._headers.setdefault("Authorization", f"Bearer {header_value(key, 'api_key')}")
+            key = header_value(key, "api_key" if api_key else "OPERA_API_KEY")
+            self._headers.setdefault("Authorization", f"Bearer {key}")
         self._timeout, self._backoff = timeout, Backoff(retries=retries)
         self._max_items, self._max_bytes, self._concurrency = max_items, max_bytes, concurrency
         self._connection = Connection(lambda: self._connected(transport, concurrency + 1), movable=True)
@@ -314,16 +316,9 @@ class AsyncRewardClient(PolicyCalls):
         # Only connecting has a limit of its own: how long an answer may take is the deadline's business.
         limits = httpx.Limits(max_connections=connections)
         timeout = httpx.Timeout(None, connect=10.0)
-        try:
-            client = httpx.AsyncClient(
-                base_url=self.url, headers=self._headers, timeout=timeout, limits=limits, transport=transport
-            )
-        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
-            raise NotSupported(
-                f"the HTTP client does not start with this environment ({error}); look at "
-                "HTTP_PROXY, ALL_PROXY and SSL_CERT_FILE"
-            ) from error
-        async with client as http:
+        async with http_client(
+            self.url, self._headers, timeout=timeout, limits=limits, transport=transport
+        ) as http:
             yield http
 
     async def _get(self, kind: type[Info], path: str, accept: frozenset[int] = frozenset({200})) -> Info:

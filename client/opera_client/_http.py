@@ -13,7 +13,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from opera_client._parse import header_value, travelling
+from opera_client._parse import travelling
 from opera_client._retry import Backoff, Deadline, is_retryable, parse_retry_after
 from opera_client.errors import (
     DeadlineExceeded,
@@ -22,6 +22,7 @@ from opera_client.errors import (
     UnexpectedAnswer,
     error_from_body,
 )
+from opera_client.network import header_value, through
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -119,8 +120,10 @@ def _refusal(response: httpx.Response, request_id: str) -> OperaError:
 
 def _unreachable(http: httpx.AsyncClient, error: Exception, request_id: str) -> ServiceUnreachable:
     reason = str(error) or type(error).__name__
+    proxy = through(str(http.base_url))
+    way = f" through the proxy of {proxy}" if proxy else ""
     return ServiceUnreachable(
-        f"no answer from {http.base_url} ({reason}); is the service running and the address right?",
+        f"no answer from {http.base_url}{way} ({reason}); is the service running and the address right?",
         request_id=request_id,
     )
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-import httpx
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -28,23 +27,6 @@ Request = TypeVar("Request", RewardRequest, RankRequest, ExpandRequest, ScoreReq
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def address(url: str) -> str:
-    """Return `url` without a trailing slash.
-
-    Raises:
-        InvalidRequest: it is no http(s) address.
-    """
-    try:
-        parsed = httpx.URL(url)
-        ok = parsed.scheme in ("http", "https") and bool(parsed.host) and parsed.port != 0
-        ok = ok and (parsed.port is None or parsed.port < 2**16)
-    except (httpx.InvalidURL, TypeError, UnicodeError):
-        ok = False
-    if not ok:
-        raise InvalidRequest(f"{url!r} is no address; give one like http://localhost:8000", field="url")
-    return url.rstrip("/")
-
-
 def plain_json(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return `given` as it will travel.
 
@@ -56,17 +38,6 @@ def plain_json(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"cannot travel as JSON: {error}", field=where) from None
     return plain
-
-
-def header_value(value: object, where: str) -> str:
-    """Return what a header is to carry.
-
-    Raises:
-        InvalidRequest: it is no line of visible ASCII characters.
-    """
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
-        raise InvalidRequest("must be one line of ASCII characters, for it travels in a header", field=where)
-    return value
 
 
 def travelling(body: BaseModel) -> str:
@@ -130,6 +101,8 @@ def validated(kind: type[Model], given: object, where: str) -> Model:
         return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+        # A union's parts are named by how they are read, which says nothing to a caller.
+        loc = [part for part in first["loc"] if not str(part).startswith(("function-", "list[", "str"))]
+        path = ".".join(str(part) for part in (where, *loc) if part != "")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise InvalidRequest(first["msg"].removeprefix("Value error, ") + more, field=path or None) from None

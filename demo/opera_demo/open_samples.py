@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from opera_cli.table import group_table, remarks
-from opera_client.wire import Group, Message, RewardResult, Trajectory
+from opera_client.wire import Group, Message, RewardResult, Trajectory, texts_of
 from opera_demo import show
 
 INTRODUCTION = (
@@ -64,7 +64,9 @@ def report(console: Console, samples: Sequence[OpenSample], result: RewardResult
         prompt = sample.group.prompt
         asked = prompt if isinstance(prompt, str) or prompt is None else prompt[0].content
         console.print()
-        console.print(show.facts({"Prompt": str(asked), "Reference": sample.group.reference or ""}))
+        console.print(
+            show.facts({"Prompt": str(asked), "Reference": " · ".join(texts_of(sample.group.reference))})
+        )
         console.print(group_table(group, more={"written": [Text(one) for one in sample.qualities]}))
         for trajectory in sample.group.trajectories:
             answer = (trajectory.response or "").rpartition("</think>")[2].strip()

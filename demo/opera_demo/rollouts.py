@@ -35,7 +35,7 @@ async def sample(
 ) -> list[Rollout]:
     """Sample at most `count` different responses to each task; the same seed gives the same responses."""
     messages = [Message(role="user", content=task.question) for task in asked]
-    stop = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    stop = tuple(sorted(tokenizer.end_ids))
     requests = [
         GenerationRequest(
             tokenizer.chat([message.model_dump()]),

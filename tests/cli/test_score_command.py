@@ -99,10 +99,8 @@ BAD_FILES = {
     "empty": (b"", "empty", "JSON object"),
     "blank": (b"\n \n", "empty", "JSON object"),
     "nan": (b'{"prompt": NaN}\n', "line 1", "NaN"),
-    "unknown field": (json.dumps(group("a", typo=1)).encode() + b"\n", "line 1", "typo"),
     "no response": (b'{"prompt": "p", "reference": "r"}\n', "line 1", "response"),
     "no reference": (b'{"prompt": "p", "response": "r"}\n', "line 1", "reference"),
-    "surrogate": (b'{"prompt": "\\ud800", "reference": "r", "response": "a"}\n', "line 1", "surrogates"),
     "deep": (b'{"prompt": ' + b"[" * 100_000 + b"\n", "line 1", ""),
 }
 

@@ -101,6 +101,8 @@ class RewardCaller:
         problem = next((row.problem for row in rows if row.problem is not None), None)
         found: list[TrajectoryResult | None] = [None] * len(rows)
         if not sendable:
+            if not self._scored_before:
+                raise InvalidRequest(f"no row can be sent, so training would be in vain: {problem}")
             return self._told(Scored(found, problem=problem))
         questions = [wire_group(str(name), [rows[at] for at in group]) for name, group in enumerate(sendable)]
         try:

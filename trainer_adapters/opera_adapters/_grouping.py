@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
 
 from opera_client import Group
+from opera_client.wire import texts_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Row:
     def checked(self) -> Row:
         """Return the row, its problem filled in when the wire would refuse it."""
         try:
-            Group.model_validate({**self.question, "trajectories": [self.trajectory]})
+            group = Group.model_validate({**self.question, "trajectories": [self.trajectory]})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "row"
-            return Row(self.question, self.trajectory, f"{where}: {first['msg']}")
-        return self
+            return Row({}, self.trajectory, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+        if any(not text.strip() for text in texts_of(group.reference)):
+            return Row(self.question, self.trajectory, "reference: is empty; name the place of the known answer")
+        return replace(self, question={**self.question, "reference": group.reference})
 
 
 def groups(rows: Sequence[Row], size: int | None) -> list[list[int]]:

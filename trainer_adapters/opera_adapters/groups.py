@@ -93,7 +93,9 @@ class GroupReward:
             step: the trainer's step, for the service's logs.
             weight_version: refuse scores of other weights.
         """
-        if not question.get("reference") and "reference_token_ids" not in question and self._components is None:
+        given = question.get("reference")
+        missing = given is None or (isinstance(given, str) and not given)
+        if missing and "reference_token_ids" not in question and self._components is None:
             raise InvalidRequest(
                 "is empty or missing; name the dataset's column of known answers", field="reference"
             )

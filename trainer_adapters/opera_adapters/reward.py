@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from opera_adapters import _ranks
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row, groups
+from opera_adapters._texts import tags_of, text_of
 from opera_adapters._versions import weight_version
 from opera_adapters.groups import filled
 from opera_adapters.rollout_engines.trl import ColocatedVllm
@@ -94,6 +95,7 @@ class OperaReward:
             raise InvalidRequest(
                 "needs no url, client or follow_policy: the policy scores itself", field="score_on"
             )
+        self._tags = tags_of(config or {})
         self._make_caller = partial(
             RewardCaller,
             timeout_s=timeout_s,
@@ -176,7 +178,7 @@ class OperaReward:
             question: dict[str, Any] = {"prompt_token_ids": asked[at]} if asked is not None else {"prompt": prompt}
             question["reference"] = columns[self.reference_column][at]
             question["task"] = columns[self.task_column][at] if self.task_column else self.task
-            trajectory: dict[str, Any] = {"response": _text(completion)}
+            trajectory: dict[str, Any] = {"response": text_of(completion, self._tags)}
             if with_ids and completion_ids is not None:
                 trajectory["response_token_ids"] = list(completion_ids[at])
             rows.append(Row(question, trajectory).checked())
@@ -228,12 +230,6 @@ class Blocking:
             return thread.submit(
                 lambda: asyncio.run(self.reward(prompts, completions, completion_ids, **columns))
             ).result()
-
-
-def _text(completion: str | Conversation) -> str:
-    if isinstance(completion, str):
-        return completion
-    return "".join(str(message.get("content") or "") for message in completion if message["role"] == "assistant")
 
 
 def _templated(trainer: Any, prompts: Sequence[str | Conversation]) -> list[list[int]] | None:

@@ -5,13 +5,15 @@ Knows no groups; Parquet is first spelled out as JSON Lines, so that there is on
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from opera_client.errors import BadInput
 from opera_client.files.parquet import spelled_out
@@ -36,14 +38,16 @@ class Lines:
             self._file: IO[bytes] = _kept(sys.stdin.buffer)
             return
         if path.is_dir():
-            raise BadInput(f"{path} is a directory; give a .jsonl or .parquet file")
+            raise BadInput(f"{path} is a directory; give a .jsonl, .jsonl.gz or .parquet file")
         try:
             self._file = path.open("rb")
         except FileNotFoundError:
             raise BadInput(f"{path} does not exist") from None
         except OSError as error:
             raise BadInput(f"cannot read {path}: {error.strerror}") from None
-        if path.suffix == ".parquet":
+        if path.suffix == ".gz":
+            self._file = _unpacked(path, self._file)
+        elif path.suffix == ".parquet":
             self.unit = "row"
             self._file = spelled_out(path, self._file)
 
@@ -67,8 +71,7 @@ class Lines:
     def at(self, offset: int) -> dict[str, Any]:
         """Return the object at a byte offset that `scan` gave."""
         self._file.seek(offset)
-        found: dict[str, Any] = json.loads(self._file.readline().decode("utf-8-sig"))
-        return found
+        return parsed(self._file.readline())
 
     def wrong(self, number: int, what: str) -> BadInput:
         """Return the error about one line."""
@@ -91,7 +94,8 @@ def parsed(raw: bytes) -> dict[str, Any]:
     """Return the object of one line. Raises `ValueError` that says what to do about it."""
     try:
         # Without the line's end: what is missing there would be told as column 1 of a line after it.
-        found = json.loads(raw.decode("utf-8-sig").rstrip("\r\n"), parse_constant=_refuse)
+        # NaN is read: in a column that nobody uses it does no harm, and elsewhere the field's own check finds it.
+        found = json.loads(raw.decode("utf-8-sig").rstrip("\r\n"))
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         raise ValueError(f"not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from None
@@ -101,11 +105,20 @@ def parsed(raw: bytes) -> dict[str, Any]:
         what = f"not JSON: {error.msg} at column {error.colno}; mend that line or delete it"
         raise ValueError(what) from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{error}; use null or leave it out") from None
+        raise ValueError(f"not JSON that can be read: {error}; mend that line or delete it") from None
     if not isinstance(found, dict):
         raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
     return found
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number")
+def _unpacked(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """Return what an open .gz file holds, in a temporary file that can be read from any place."""
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    try:
+        with file, gzip.open(file) as packed:
+            shutil.copyfileobj(packed, spool)
+    except (OSError, EOFError, zlib.error) as error:
+        spool.close()
+        raise BadInput(f"{path} cannot be unpacked ({error}); copy or pack it again") from None
+    spool.seek(0)
+    return spool

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from opera_client.errors import BadInput
 from opera_client.extras import missing_extra
+from opera_client.wire import Group, RankItem, Trajectory
 
 _ROWS = 256
 """Rows in memory at a time."""
@@ -27,18 +28,35 @@ def require_pyarrow(what: str) -> None:
 def spelled_out(path: Path, file: IO[bytes]) -> IO[bytes]:
     """Return the rows of an open Parquet file as JSON Lines in a temporary file; nulls are left out.
 
+    Columns that nobody uses may hold anything.
+
     Raises:
-        BadInput: no Parquet inside, or a column that JSON cannot hold.
+        BadInput: no Parquet inside, or a used column that JSON cannot hold.
     """
     require_pyarrow("reading Parquet")
     spool = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     for row in _rows(path, file):
-        try:
-            spool.write(json.dumps(without_nulls(row)).encode() + b"\n")
-        except TypeError as error:
-            raise BadInput(f"{path}: a column cannot be spelled as JSON ({error}); drop or convert it") from None
+        spool.write(json.dumps(_writable(path, without_nulls(row))).encode() + b"\n")
     file.close()
     return spool
+
+
+_USED = frozenset({*Group.model_fields, *Trajectory.model_fields, *RankItem.model_fields})
+
+
+def _writable(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without columns (images, times) that JSON cannot hold; raises where one is used."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        try:
+            json.dumps(value)
+        except TypeError as error:
+            if name in _USED:
+                raise BadInput(f"{path}: column {name!r} is no text ({error}); convert it") from None
+            found[name] = None
+        else:
+            found[name] = value
+    return found
 
 
 def to_jsonl(parquet: Path, jsonl: Path) -> None:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from opera_client.wire import Group, GroupResult, Prompt, SegmentResult, Trajectory, TrajectoryResult
+from opera_client.wire import Group, GroupResult, Prompt, SegmentResult, Trajectory, TrajectoryResult, texts_of
 
 
 def write_page(
@@ -92,7 +92,7 @@ def _group(result: GroupResult, group: Group | None) -> dict[str, Any]:
     return {
         "id": result.group_id,
         "prompt": _prompt(group.prompt) if group else None,
-        "reference": group.reference if group else None,
+        "reference": " · ".join(texts_of(group.reference)) if group else None,
         "initial": result.initial_mean_logprob,
         "tokens": result.reference_tokens,
         "trajectories": [

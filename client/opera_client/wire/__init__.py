@@ -4,7 +4,18 @@ Field names and meanings are the public contract. Unknown fields of a request ar
 Token counts are tokens, log-probabilities natural logs, times milliseconds.
 """
 
-from opera_client.wire._base import Detail, FirstError, Message, Prompt, Status, TokenId, TokenIds, WeightVersion
+from opera_client.wire._base import (
+    HALF_CHARACTER,
+    THOUGHT_KEYS,
+    Detail,
+    FirstError,
+    Message,
+    Prompt,
+    Status,
+    TokenId,
+    TokenIds,
+    WeightVersion,
+)
 from opera_client.wire.common import ErrorBody, ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.expand import (
     BranchResult,
@@ -28,9 +39,11 @@ from opera_client.wire.rank import (
     RankRequest,
     RankResult,
 )
+from opera_client.wire.reference import AnyReference, reference_of, texts_of
 from opera_client.wire.reward import (
     Group,
     GroupResult,
+    ReferenceResult,
     RewardRequest,
     RewardResult,
     SegmentResult,
@@ -40,6 +53,9 @@ from opera_client.wire.reward import (
 from opera_client.wire.score import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
 
 __all__ = [
+    "HALF_CHARACTER",
+    "THOUGHT_KEYS",
+    "AnyReference",
     "BranchResult",
     "Branching",
     "Canary",
@@ -74,6 +90,7 @@ __all__ = [
     "RankItemResult",
     "RankRequest",
     "RankResult",
+    "ReferenceResult",
     "RewardInfo",
     "RewardRequest",
     "RewardResult",
@@ -93,4 +110,6 @@ __all__ = [
     "TrajectoryResult",
     "Usage",
     "WeightVersion",
+    "reference_of",
+    "texts_of",
 ]

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Detail, Prompt, Step, TokenIds, needs_one
+from opera_client.wire._base import Detail, Id, Prompt, Step, TokenIds, needs_one
 from opera_client.wire.common import ModelInfo
+from opera_client.wire.reference import AnyReference
 from opera_client.wire.reward import Trajectory, TrajectoryResult
 
-Name = Annotated[str, Field(min_length=1, max_length=512)]
+Name = Annotated[Id, Field(min_length=1, max_length=512)]
 
 
 class MemberRequest(Trajectory):
@@ -20,7 +21,7 @@ class MemberRequest(Trajectory):
     `timeout_s`.
     """
 
-    id: str | None = Field(None, description="What the answer calls the trajectory; `member_id` by default.")
+    id: Id | None = Field(None, description="What the answer calls the trajectory; `member_id` by default.")
     reward: str = "opera"
     preset: str = "hardened"
     config: dict[str, Any] = Field(default_factory=dict, description="Overrides single fields of the preset.")
@@ -39,7 +40,7 @@ class MemberRequest(Trajectory):
     task: Literal["open", "math"] = "open"
     prompt: Prompt | None = None
     prompt_token_ids: TokenIds | None = None
-    reference: str | None = None
+    reference: AnyReference = Field(None, description="Text, or a list of up to 8 alternative texts.")
     reference_token_ids: TokenIds | None = None
 
     @model_validator(mode="after")

@@ -61,6 +61,13 @@ class ServedModel(ModelInfo):
     vocab_size: int
     max_context: int
     max_batch_tokens: int
+    think_open: str = ""
+    """The tags around a thought, unless a request's configuration sets others."""
+    think_close: str = ""
+    think_source: str = ""
+    """`template`: the model's chat template shows them; `default`: it shows none."""
+    turn_end: str | None = None
+    """What ends an assistant's turn, and is priced as the end of a reference."""
 
 
 class Health(Answer):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, FirstError, Prompt, Request, Status, TokenIds, needs_one
+from opera_client.wire._base import Answer, FirstError, Id, Prompt, Request, Status, Text, TokenIds, needs_one
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 
 RankBy = Literal["branch", "branch_sum", "sequence", "reference"]
@@ -21,11 +21,14 @@ class Candidate(Request):
 class Branching(Request):
     """A prompt and a prefix, after which branches are compared."""
 
-    id: str | None = None
+    id: Id | None = None
     prompt: Prompt | None = None
     prompt_token_ids: TokenIds | None = None
-    prefix: str | None = None
+    prefix: Text | None = None
     prefix_token_ids: TokenIds | None = None
+    add_special_tokens: bool = Field(
+        True, description="Start a text as the model's tokenizer starts texts; messages and ids are complete."
+    )
     by: RankBy = "branch"
     reference: str | None = None
     reference_token_ids: TokenIds | None = None

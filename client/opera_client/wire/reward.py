@@ -6,15 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, Detail, Prompt, Request, Status, Step, TokenIds, needs_one
+from opera_client.wire._base import Answer, Detail, Id, Prompt, Request, Status, Step, Text, TokenIds, needs_one
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
+from opera_client.wire.reference import AnyReference
 
 
 class Trajectory(Request):
     """A response to the group's prompt: its text, its token ids, or both (then ids are scored, text is shown)."""
 
-    id: str | None = Field(None, description="Unique in its group; the position by default.")
-    response: str | None = None
+    id: Id | None = Field(None, description="Unique in its group; the position by default.")
+    response: Text | None = None
     response_token_ids: TokenIds | None = None
 
     @model_validator(mode="after")
@@ -26,11 +27,11 @@ class Trajectory(Request):
 class Group(Request):
     """All trajectories of one prompt in one rollout step, with the known good answer."""
 
-    group_id: str | None = Field(None, description="The position in the request by default.")
+    group_id: Id | None = Field(None, description="The position in the request by default.")
     task: Literal["open", "math"] = "open"
     prompt: Prompt | None = None
     prompt_token_ids: TokenIds | None = None
-    reference: str | None = None
+    reference: AnyReference = Field(None, description="Text, or a list of up to 8 alternative texts.")
     reference_token_ids: TokenIds | None = None
     trajectories: list[Trajectory] = Field(min_length=1)
 
@@ -83,6 +84,15 @@ class SegmentResult(Answer):
     """Per reference token, with `detail: tokens`."""
 
 
+class ReferenceResult(Answer):
+    """One of several alternative references under a trajectory's final context."""
+
+    mean_logprob: float
+    sum_logprob: float
+    reward: float
+    """What the trajectory would earn by this reference alone."""
+
+
 class TrajectoryResult(Answer):
     """The reward of one trajectory and everything it was computed from, or the error that prevented it."""
 
@@ -98,6 +108,9 @@ class TrajectoryResult(Answer):
     """Per reference token under the final context, with `detail: tokens`."""
     response_tokens: int | None = None
     """Length of the response; null where it could not be read."""
+    references: list[ReferenceResult] | None = None
+    """One an alternative, where several references were given: reward, components and gains are combined from
+    them, the log-probs above are the first one's."""
     flags: list[str] = Field(default_factory=list)
     error: ErrorDetail | None = None
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, Detail, Request, Status, TokenIds, needs_one
+from opera_client.wire._base import Answer, Detail, Id, Request, Status, Text, TokenIds, needs_one
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 
 
 class ScoreItem(Request):
     """One target after one context."""
 
-    id: str | None = None
-    context: str | None = None
+    id: Id | None = None
+    context: Text | None = None
     context_token_ids: TokenIds | None = None
-    target: str | None = None
+    target: Text | None = None
     target_token_ids: TokenIds | None = None
+    add_special_tokens: bool = Field(
+        True, description="Start a text as the model's tokenizer starts texts; messages and ids are complete."
+    )
     entropy: bool = False
 
     @model_validator(mode="after")

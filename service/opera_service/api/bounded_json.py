@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from opera_client.errors import BodyTooLarge, InvalidRequest, MalformedBody, TooManyTokens
+from opera_client.wire import HALF_CHARACTER
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,6 +32,9 @@ MAX_MESSAGE = 500
 """Characters of an error's message: input is never echoed at length."""
 
 _OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])', re.DOTALL)
+# Escaped backslashes and whole pairs are passed over.
+_ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
+_HALF = b"\\u" + f"{ord(HALF_CHARACTER):04x}".encode()
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
 
 
@@ -45,6 +49,8 @@ def parse(data: bytes, model: type[Model]) -> Model:
     if not data:
         raise MalformedBody("the body is empty; send a JSON object")
     _check_containers(data)
+    if b"\\ud" in data or b"\\uD" in data:
+        data = _mended(data)
     try:
         return _build(data, model, "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -95,6 +101,11 @@ def _pieces(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise _malformed(error, where) from None
+
+
+def _mended(data: bytes) -> bytes:
+    """Return JSON with halves of surrogate pairs replaced: the text that holds one is refused later, by itself."""
+    return _ESCAPES.sub(lambda found: found[0] if found[1] is None else _HALF, data)
 
 
 def _check_containers(data: bytes) -> None:

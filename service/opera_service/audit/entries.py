@@ -34,6 +34,13 @@ class Sent:
 
 
 NOTHING = Sent()
+BETWEEN_REFERENCES = "\x1e"
+"""The record separator, which stands in no text."""
+
+
+def references_of(text: str | None) -> str | list[str] | None:
+    """Return a kept reference as it was sent."""
+    return text.split(BETWEEN_REFERENCES) if text and BETWEEN_REFERENCES in text else text
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Entry:
     members: tuple[MemberEntry, ...]
     prompt: Sent = NOTHING
     reference: Sent = NOTHING
+    """Alternatives are one text, with `BETWEEN_REFERENCES` between them."""
     reference_tokens: int = 0
     expected: int | None = None
     """Members that the group was to have, where they came one by one."""

@@ -17,6 +17,7 @@ from opera_client import AsyncRewardClient
 from opera_client.errors import BodyTooLarge, InvalidRequest, ItemError
 from opera_client.wire import Group, Trajectory, TrajectoryResult
 from opera_service.audit import store
+from opera_service.audit.entries import references_of
 from opera_service.audit.store import Window
 
 NOT_KEPT = "texts_not_kept"
@@ -111,7 +112,7 @@ def _group(group: sqlite3.Row, members: list[sqlite3.Row]) -> Group:
         task=group["task"],
         prompt=prompt,
         prompt_token_ids=_ids(group["prompt_token_ids"]),
-        reference=group["reference"],
+        reference=references_of(group["reference"]),
         reference_token_ids=_ids(group["reference_token_ids"]),
         trajectories=[
             Trajectory(id=one["id"], response=one["response"], response_token_ids=_ids(one["response_token_ids"]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class CompletionRequest(BaseModel):
     logprobs: int | None = Field(None, ge=0, le=20, description="How many alternatives per token; 0: none.")
     max_tokens: int = Field(16, ge=0, description="0 or 1: this service scores. 1 needs `temperature` 0.")
     temperature: float = Field(1.0, ge=0)
+    add_special_tokens: bool = Field(True, description="Start texts as the model's tokenizer does.")
     seed: int | None = Field(None, description="Accepted; greedy choice needs none.")
     user: str | None = None
     n: int | None = None
@@ -185,8 +186,8 @@ def _plan_all(runtime: Runtime, request: CompletionRequest) -> tuple[list[TokenT
 def _plan(
     runtime: Runtime, request: CompletionRequest, planner: Planner, prompt: str | list[int], field: str
 ) -> _Planned:
-    given = runtime.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
-    ids = runtime.field_tokenizer.checked(given, field)
+    fields = replace(runtime.field_tokenizer, add_special_tokens=request.add_special_tokens)
+    ids = fields.start(prompt, None, field) if isinstance(prompt, str) else fields.checked(as_ids(prompt), field)
     if not len(ids):
         raise EmptyContext("the prompt has no tokens; give at least one", field=field)
     runtime.field_tokenizer.check_length(field, prompt=len(ids), max_tokens=request.max_tokens)

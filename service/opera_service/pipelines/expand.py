@@ -122,7 +122,6 @@ def _ask(runtime: Runtime, item: ExpandItem, encoded: EncodedExpand) -> _Asked:
     places: dict[bytes, list[int]] = {}
     for branch, guide in enumerate(encoded.guides):
         places.setdefault(guide.tobytes(), []).append(branch)
-    end = runtime.tokenizer.eos_id
     requests, stops = [], []
     for number, branches in enumerate(places.values()):
         start = encoded.start(branches[0])
@@ -137,7 +136,7 @@ def _ask(runtime: Runtime, item: ExpandItem, encoded: EncodedExpand) -> _Asked:
                 top_p=item.top_p,
                 top_k=item.top_k,
                 seed=None if item.seed is None else item.seed + number * _STREAMS,
-                stop_ids=() if end is None else (end,),
+                stop_ids=tuple(sorted(runtime.tokenizer.end_ids)),
                 enough=texts.seen,
             )
         )

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 from opera_client.errors import DeadlineExceeded, Overloaded
-from opera_client.wire import MemberRequest, Trajectory
+from opera_client.wire import MemberRequest, Trajectory, texts_of
 from opera_service.groups.group import GroupKey, MemberSubmission
 from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.group_batch import ASKED, GIVEN, UNNAMED
@@ -106,6 +106,6 @@ def _tokens(request: MemberRequest) -> int:
     """Return about how many tokens a member has; exact numbers are not known yet."""
     prompt = request.prompt or ""
     texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
-    texts += [request.reference or "", request.response or ""]
+    texts += [*texts_of(request.reference), request.response or ""]
     ids = (request.prompt_token_ids, request.reference_token_ids, request.response_token_ids)
     return sum(map(text_tokens, texts)) + sum(len(one) for one in ids if one)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
 from opera_client.group_numbers import number_of
-from opera_client.wire import FirstError, MemberRequest, Timing, Usage
+from opera_client.wire import AnyReference, FirstError, MemberRequest, Timing, Usage
 from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.member import reward_unnamed
 from opera_service.pipelines.member_reward import MemberReward
@@ -44,6 +44,7 @@ class OpenRLHFQuery(BaseModel):
 
 
 Texts = Annotated[list[str], FirstError()]
+Labels = Annotated[list[AnyReference], FirstError()]
 
 
 class OpenRLHFRequest(BaseModel):
@@ -54,7 +55,7 @@ class OpenRLHFRequest(BaseModel):
     query: Texts
     """Prompt and response in one; the prompt may be cut on the left."""
     prompts: Texts
-    labels: Texts
+    labels: Labels
     """The reference answers (`--data.label_key`)."""
 
 

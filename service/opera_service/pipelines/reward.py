@@ -15,6 +15,7 @@ from opera_client.wire import (
     Detail,
     Group,
     GroupResult,
+    ReferenceResult,
     RewardRequest,
     RewardResult,
     TrajectoryResult,
@@ -26,6 +27,7 @@ from opera_service.pipelines.reward_segments import segments_of
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
+from opera_service.rewards.many_references import OverReferences
 from opera_service.rewards.outcomes import judge, questions
 from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
@@ -153,7 +155,7 @@ def _plan(chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question
     if not judged.group.trajectories:
         return _Planned(errors)
     builder = TreeBuilder()
-    plan = chosen.plan(judged.group, builder)
+    plan = over_references(chosen, judged.group).plan(judged.group, builder)
     return _Planned(errors, judged.group, builder.build(), plan)
 
 
@@ -178,7 +180,9 @@ def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) ->
     count = len(plan.errors) + len(plan.group.trajectories)
     positions = [at for at in range(count) if at not in plan.errors]
     try:
-        reading = read_finite(chosen, plan.group, plan.plan, plan.tree, or_raise(answer))
+        reading = read_finite(
+            over_references(chosen, plan.group), plan.group, plan.plan, plan.tree, or_raise(answer)
+        )
     except OperaError as error:
         return _Settled(plan.errors | dict.fromkeys(positions, error), plan.group, None)
     errors = {positions[at]: error for at, error in reading.errors.items()}
@@ -215,10 +219,19 @@ def _group(
     return RewardedGroup(group, result, encoded, outcome)
 
 
+def over_references(chosen: AnyReward, group: EncodedGroup) -> AnyReward:
+    """Return what prices the group by all of its references."""
+    return OverReferences(chosen) if group.alternatives else chosen
+
+
 def _trajectory_result(
     name: str, trajectory: EncodedTrajectory, outcome: Outcome, flags: list[str], detail: Detail
 ) -> TrajectoryResult:
     total, mean = total_and_mean(outcome.token_logprobs)
+    references = None
+    if outcome.by_reference:
+        sums = [(one.reward, *total_and_mean(one.token_logprobs)) for one in outcome.by_reference]
+        references = [ReferenceResult(reward=own, sum_logprob=s, mean_logprob=m) for own, s, m in sums]
     return TrajectoryResult(
         id=name,
         status="ok",
@@ -230,6 +243,7 @@ def _trajectory_result(
         segments=None if detail == "reward" else segments_of(trajectory, outcome, tokens=detail == "tokens"),
         token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
         response_tokens=trajectory.response_tokens,
+        references=references,
         flags=flags,
     )
 

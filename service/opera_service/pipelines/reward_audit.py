@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from opera_client.wire import Group, Prompt, SegmentResult, Trajectory, TrajectoryResult
-from opera_service.audit.entries import NOTHING, Entry, MemberEntry, Sent
+from opera_client.wire import Group, Prompt, SegmentResult, Trajectory, TrajectoryResult, texts_of
+from opera_service.audit.entries import BETWEEN_REFERENCES, NOTHING, Entry, MemberEntry, Sent
 from opera_service.audit.writer import AuditLog
 from opera_service.observability import logs
 from opera_service.observability.rewarded import Rewarded, Subscriber
@@ -57,7 +57,7 @@ def entries_of(event: Rewarded, *, keep_sent: bool) -> Iterator[Entry]:
                 for sent, each in pairs
             ),
             prompt=_prompt(group.prompt, group) if keep_sent else NOTHING,
-            reference=Sent(group.reference, group.reference_token_ids) if keep_sent else NOTHING,
+            reference=_reference(group) if keep_sent else NOTHING,
             reference_tokens=result.reference_tokens,
             expected=event.expected,
             diagnostics=result.diagnostics,
@@ -85,6 +85,11 @@ def _member(
         response_tokens=result.response_tokens,
         segments=None if segments is None else tuple(segments),
     )
+
+
+def _reference(group: Group) -> Sent:
+    texts = texts_of(group.reference)
+    return Sent(BETWEEN_REFERENCES.join(texts) if texts else None, group.reference_token_ids)
 
 
 def _prompt(prompt: Prompt | None, group: Group) -> Sent:

@@ -96,13 +96,17 @@ class Runtime:
 
     def served_model(self) -> ServedModel:
         """Describe the model and its limits."""
-        info = self.engine.info
+        info, end = self.engine.info, self.tokenizer.turn_end_id
         return ServedModel(
             **self.model().model_dump(),
             route=info.route,
             vocab_size=info.vocab_size,
             max_context=info.max_context,
             max_batch_tokens=self.max_batch_tokens,
+            think_open=self.tokenizer.tags.open,
+            think_close=self.tokenizer.tags.close,
+            think_source=self.tokenizer.tags.source,
+            turn_end=None if end is None else self.tokenizer.decode([end]),
         )
 
     def require_weights(self, wanted: str | None, *, scored: str | None = None) -> None:

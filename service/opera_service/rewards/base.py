@@ -37,6 +37,15 @@ class SegmentOutcome:
 
 
 @dataclass(frozen=True)
+class ByReference:
+    """What one of several references made of a trajectory."""
+
+    reward: float
+    token_logprobs: NDArray[np.floating]
+    """Per token of this reference under the trajectory's final context."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The reward of one trajectory and what it was computed from."""
 
@@ -48,6 +57,8 @@ class Outcome:
     segments: tuple[SegmentOutcome, ...] = ()
     flags: tuple[str, ...] = ()
     """The flags of the trajectory's encoding, then those of the reward."""
+    by_reference: tuple[ByReference, ...] = ()
+    """One a reference, where there are several."""
 
 
 @dataclass(frozen=True)

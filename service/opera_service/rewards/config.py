@@ -14,6 +14,7 @@ from opera_service.trajectories.encoding_config import (
     ThinkConfig,
 )
 
+Combination = Literal["mean", "max", "min", "logmeanexp"]
 Judge = Literal["boxed_exact", "math_verify"]
 
 
@@ -31,6 +32,11 @@ class RewardConfig(ConfigModel):
     segment: SegmentConfig = Field(default_factory=SegmentConfig)
     reflection_words: ReflectionConfig = Field(default_factory=ReflectionConfig)
     context: ContextConfig = Field(default_factory=ContextConfig)
+    references: Combination = Field(
+        "mean",
+        description="How the rewards by several alternative references become one: reward, components and the "
+        "segments' gains alike.",
+    )
     ema: EmaRules | None = Field(None, description="Running mean of the run's log-probs; a metric only (D11).")
 
     def judge_of(self, task: str) -> Judge | None:  # noqa: ARG002 (rewards that judge override it)

@@ -83,12 +83,13 @@ class CopyGuard:
     def first_copy(self, trajectory: EncodedTrajectory) -> int | None:
         """Return the index of the first copying segment, None when the thought does not copy.
 
-        The thought is read as one stream of words, so a copy cut into paragraphs is still found.
+        What stands before the think block and the thought are read as one stream of words, so a copy that is cut
+        into paragraphs, or begins before the block, is still found.
         """
         if not self._active:
             return None
-        stream: list[str] = []
-        owner: list[int] = []
+        stream = words(trajectory.before)
+        owner = [0] * len(stream)
         for index, segment in enumerate(trajectory.segments):
             found = words(segment.text)
             stream += found

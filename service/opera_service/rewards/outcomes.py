@@ -35,7 +35,7 @@ def questions(group: EncodedGroup, config: RewardConfig) -> set[Question]:
     """Return what must be asked before the group can be judged."""
     if config.judge_of(group.task) != "math_verify":
         return set()
-    found = (_boxed(trajectory, group.reference) for trajectory in group.trajectories)
+    found = (_boxed(trajectory, text) for trajectory in group.trajectories for text in _references(group))
     return {one for one in found if isinstance(one, Question)}
 
 
@@ -44,15 +44,23 @@ def judge(group: EncodedGroup, config: RewardConfig, verdicts: Mapping[Question,
     method = config.judge_of(group.task)
     if method is None:
         return Judged(group, {})
+    texts = _references(group)
     judged: list[EncodedTrajectory] = []
     errors: dict[int, OutcomeUnavailable] = {}
     for position, trajectory in enumerate(group.trajectories):
-        outcome = _outcome(trajectory, group.reference, method, verdicts or {})
-        if isinstance(outcome, OutcomeUnavailable):
-            errors[position] = outcome
+        found = [_outcome(trajectory, text, method, verdicts or {}) for text in texts]
+        unknown = next((one for one in found if isinstance(one, OutcomeUnavailable)), None)
+        outcome = any(one is True for one in found)
+        if unknown is not None and not outcome:
+            errors[position] = unknown
         else:
             judged.append(replace(trajectory, outcome=outcome))
     return Judged(replace(group, trajectories=tuple(judged)), errors)
+
+
+def _references(group: EncodedGroup) -> list[str]:
+    """Return all texts of which an answer must be one."""
+    return [group.reference, *(text for text, _ in group.alternatives)]
 
 
 def _outcome(

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from opera_service.scoring.tree import Ids, as_ids
+from opera_service.trajectories.chat_format import ChatFormat
+from opera_service.trajectories.messages import rendered
+from opera_service.trajectories.think_tags import DEFAULT
 from opera_service.trajectories.token_bytes import Ends, TokenBytes
 
 MARKS = ("<think>", "</think>", "<|end|>")
@@ -28,8 +31,14 @@ class ByteTokenizer:
     """One token a byte, one token a mark."""
 
     vocab_size = 256 + len(MARKS)
+    turn_end_id: int | None = END_ID
+    end_ids = closing_ids = frozenset({END_ID})
     eos_id: int | None = END_ID
     bos_id: int | None = None
+    pad_id: int | None = None
+    start_ids: tuple[int, ...] = ()
+    tags = DEFAULT
+    header = "assistant: "
     chat_template: str | None = TEMPLATE
 
     def __init__(self) -> None:
@@ -46,6 +55,10 @@ class ByteTokenizer:
         ]
         return as_ids(np.concatenate(ids))
 
+    def encode_inside(self, text: str) -> Ids:
+        """Return the same: where a text stands changes nothing."""
+        return self.encode(text)
+
     def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self.to_bytes(ids, skip_special=skip_special).decode(errors="replace")
@@ -60,5 +73,12 @@ class ByteTokenizer:
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
         """Apply the template; every message needs `role` and `content`."""
-        turns = [f"{message['role']}: {message['content']}<|end|>\n" for message in messages]
-        return self.encode("".join(turns) + "assistant: ")
+        return self.encode(rendered(messages, _render, _FORM))
+
+
+def _render(messages: Sequence[Mapping[str, Any]], opened: bool) -> str:
+    turns = [f"{message['role']}: {message['content']}<|end|>\n" for message in messages]
+    return "".join(turns) + ("assistant: " if opened else "")
+
+
+_FORM = ChatFormat(header=ByteTokenizer.header)

@@ -5,7 +5,8 @@ Knows the wire and tokenizers; no reward, no engine. Right and wrong (`outcome`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -13,15 +14,15 @@ from opera_client.errors import EmptyContext, EmptyResponse, OperaError
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.control_prompts import control_paragraphs
-from opera_service.trajectories.encode_ids import encode_ids, without_end
+from opera_service.trajectories.encode_ids import encode_ids
 from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.encoding_config import EncodingConfig
+from opera_service.trajectories.encoding_config import EncodingConfig, ResolvedEncoding
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 from opera_service.trajectories.group_path import GroupPath
 from opera_service.trajectories.patience import must_be_wanted
-from opera_service.trajectories.reference import read_reference
-from opera_service.trajectories.think import opens_thought
+from opera_service.trajectories.reference import Reference, read_references
+from opera_service.trajectories.think import PromptThought, prompt_thought
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def encode_group(
     reference is an error of every trajectory. Raises nothing of a request's making.
     """
     path = path or GroupPath(index)
+    fields = replace(fields, add_special_tokens=rules.context.add_special_tokens)
     try:
-        common = _Common.read(group, path, fields, rules)
+        common = _Common.read(group, path, fields, ResolvedEncoding.of(rules, fields.tokenizer.tags))
     except OperaError as error:
         return GroupEncoding(None, dict.fromkeys(range(len(group.trajectories)), error))
     encoded: list[EncodedTrajectory] = []
@@ -64,8 +66,9 @@ def encode_group(
             prompt_ids=common.prompt_ids,
             initial=common.initial,
             bridge=common.bridge,
-            reference_ids=common.reference_ids,
-            reference=common.reference,
+            reference_ids=common.reference.ids,
+            reference=common.reference.text,
+            alternatives=tuple((one.text, one.ids) for one in common.references[1:]),
             trajectories=tuple(encoded),
             controls=common.controls,
             prompt=common.prompt,
@@ -82,11 +85,10 @@ class _Common:
     rules: EncodingConfig
     prompt: str
     prompt_ids: Ids
-    opened: bool
+    opened: PromptThought
     initial: Ids
     bridge: Ids
-    reference: str
-    reference_ids: Ids
+    references: tuple[Reference, ...]
     controls: tuple[Ids, ...]
 
     @classmethod
@@ -95,21 +97,24 @@ class _Common:
         prompt_ids = fields.prompt(group.prompt, group.prompt_token_ids, path.field("prompt"))
         prompt_field = given_field(path.field("prompt"), group.prompt_token_ids)
         prompt = tokenizer.decode(prompt_ids, skip_special=True)
-        opened = opens_thought(tokenizer.to_bytes(prompt_ids), rules.think)
+        opened = prompt_thought(tokenizer.to_bytes(prompt_ids), rules.think, tokenizer.header.encode())
         if context.mode == "text":
             prompt_ids = fields.checked(standalone(prompt, tokenizer), prompt_field)
             initial = standalone(prompt + rules.think.open, tokenizer)
-        elif opened:
-            initial = prompt_ids
+        elif opened == "unopened":
+            initial = np.concatenate([prompt_ids, tokenizer.encode_inside(context.opening or "")])
         else:
-            initial = np.concatenate([prompt_ids, tokenizer.encode(context.opening)])
+            initial = prompt_ids
         if not len(prompt_ids):
             raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
-        reference, reference_ids = read_reference(group, path.field("reference"), fields, rules)
-        bridge = tokenizer.encode(context.bridge)
-        fixed = len(initial) + len(bridge) + len(reference_ids)
-        fields.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=len(reference_ids))
-        controls = [tokenizer.encode(text) for text in control_paragraphs(prompt)] if context.controls else []
+        references = read_references(group, path.field("reference"), fields, rules)
+        # Where the prompt has closed the thought, nothing is left to close.
+        bridge = tokenizer.encode_inside("" if opened == "closed" else context.bridge or "")
+        longest = max(len(one.ids) for one in references)
+        fixed = len(initial) + len(bridge) + longest
+        fields.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=longest)
+        paragraphs = control_paragraphs(prompt) if context.controls else ()
+        controls = map(tokenizer.encode_inside, paragraphs)
         return cls(
             fields=fields,
             rules=rules,
@@ -118,10 +123,13 @@ class _Common:
             opened=opened,
             initial=fields.checked(initial, prompt_field),
             bridge=fields.checked(bridge, "config.context.bridge"),
-            reference=reference,
-            reference_ids=reference_ids,
+            references=tuple(references),
             controls=tuple(ids for ids in controls if fixed + len(ids) <= fields.max_context),
         )
+
+    @property
+    def reference(self) -> Reference:
+        return self.references[0]
 
     def encode(self, trajectory: Trajectory, position: int, field: str) -> EncodedTrajectory:
         name = str(position) if trajectory.id is None else trajectory.id
@@ -137,12 +145,13 @@ class _Common:
                 prompt=self.prompt, initial=self.initial, tokenizer=tokenizer, rules=self.rules,
                 check=lambda context: self.check_fits(len(self.fields.checked(context, field)), field),
             )  # fmt: skip
-        self.check_fits(len(self.prompt_ids) + without_end(response, tokenizer.eos_id), field)
-        return encode_ids(
+        found = encode_ids(
             name, response, text,
             prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
             tokenizer=tokenizer, rules=self.rules,
         )  # fmt: skip
+        self.check_fits(len(found.full), field)
+        return replace(found, flags=(*found.flags, *dict.fromkeys(chain(*(one.flags for one in self.references)))))
 
     def check_fits(self, context: int, field: str) -> None:
         """Raise `ContextTooLong` when bridge and reference do not fit after `context` tokens."""
@@ -152,5 +161,5 @@ class _Common:
             prompt=prompt,
             response=context - prompt,
             bridge=len(self.bridge),
-            reference=len(self.reference_ids),
+            reference=max(len(one.ids) for one in self.references),
         )

@@ -43,8 +43,10 @@ def encode_shared(item: Branching, index: int, fields: FieldTokenizer) -> Encode
     Raises `OperaError` when prompt, prefix or reference are wrong.
     """
     path = f"items.{index}"
+    fields = replace(fields, add_special_tokens=item.add_special_tokens)
     prompt = fields.prompt(item.prompt, item.prompt_token_ids, f"{path}.prompt")
-    prefix = fields.tokens(item.prefix, item.prefix_token_ids, f"{path}.prefix")
+    first = fields.tokens if len(prompt) else fields.start
+    prefix = first(item.prefix, item.prefix_token_ids, f"{path}.prefix")
     prompt_field = given_field(f"{path}.prompt", item.prompt_token_ids)
     if not len(prompt) and item.by == "sequence":
         raise EmptyContext(

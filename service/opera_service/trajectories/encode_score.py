@@ -1,8 +1,11 @@
-"""An item of /score becomes token ids: one target after one context, each tokenised alone."""
+"""An item of /score becomes token ids: one target after one context, each tokenised alone.
+
+The context starts as the tokenizer starts texts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opera_client.errors import EmptyContext, EmptyResponse
 from opera_client.wire import ScoreItem
@@ -22,7 +25,8 @@ class EncodedScore:
 def encode_score(item: ScoreItem, index: int, fields: FieldTokenizer) -> EncodedScore:
     """Encode the item at `index` of a request; raises an `OperaError` that names the wrong field."""
     field = f"items.{index}"
-    context = fields.tokens(item.context, item.context_token_ids, f"{field}.context")
+    fields = replace(fields, add_special_tokens=item.add_special_tokens)
+    context = fields.start(item.context, item.context_token_ids, f"{field}.context")
     if not len(context):
         raise EmptyContext(
             "the context has no tokens, so the first target token has no log-probability; give a context, the "

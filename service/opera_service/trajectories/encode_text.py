@@ -40,7 +40,7 @@ def encode_text(
     """
     raw = tokenizer.to_bytes(response, skip_special=True)
     ends = tokenizer.byte_ends(response, skip_special=True)
-    thought = find_thought(raw, rules.think, opened=False)
+    thought = find_thought(raw, rules.think, lone_close=False)
     decoded = raw.decode(errors="replace")
     full = standalone(prompt + decoded, tokenizer)
     check(full)
@@ -67,6 +67,7 @@ def encode_text(
         answer_context=standalone(prompt + before_answer, tokenizer),
         answer_ids=tokenizer.encode(answer),
         response_tokens=len(response),
+        before=raw[: thought.block_start].decode(errors="replace").strip(),
         flags=thought.flags,
     )
 
@@ -89,5 +90,4 @@ def _paragraphs(raw: bytes, thought: Thought, most: int) -> list[tuple[int, int,
 
 def standalone(text: str, tokenizer: Tokenizer) -> Ids:
     """Tokenise a whole context as transformers does by default: with the start token of models that have one."""
-    ids = tokenizer.encode(text)
-    return ids if tokenizer.bos_id is None else np.concatenate([as_ids([tokenizer.bos_id]), ids])
+    return np.concatenate([as_ids(tokenizer.start_ids), tokenizer.encode(text)])

@@ -46,8 +46,10 @@ class EncodedTrajectory:
     """The response's own answer tokens, its end-of-turn token included when the reference's is priced, too;
     empty when it has none."""
     response_tokens: int
+    before: str = ""
+    """Text of the response before its think block; it is in every context but the first."""
     flags: tuple[str, ...] = ()
-    """`think_missing`, `think_unclosed`, `think_repeated`, `empty_think`, `empty_answer`, …"""
+    """Those of `Thought`, `text_after_end`, and with `reference_` in front those of the reference."""
     outcome: bool | None = None
     """Right or wrong, for tasks and rewards that need it."""
 
@@ -69,5 +71,7 @@ class EncodedGroup:
     trajectories: tuple[EncodedTrajectory, ...]
     controls: tuple[Ids, ...] = field(default=())
     """Contentless reflective paragraphs; priced after `initial`, they tell what "Wait" alone gains."""
+    alternatives: tuple[tuple[str, Ids], ...] = ()
+    """Text and ids of further references; `reference` is the first of all."""
     prompt: str = ""
     """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""

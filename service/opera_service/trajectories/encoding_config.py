@@ -5,9 +5,12 @@ Defaults are those of the `hardened` presets; `paper` presets override them to f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, field_validator, model_validator
+
+from opera_service.trajectories.think_tags import DEFAULT, ThinkTags
 
 Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
@@ -37,8 +40,28 @@ class ConfigModel(BaseModel):
 class ThinkConfig(ConfigModel):
     """Where the thought is."""
 
-    open: str = Field("<think>", description="Opening tag.", min_length=1, max_length=100)
-    close: str = Field("</think>", description="Closing tag.", min_length=1, max_length=100)
+    open: str = Field(
+        "", max_length=100, description="Opening tag; by default that of the model's template, else `<think>`."
+    )
+    close: str = Field(
+        "", max_length=100, description="Closing tag; by default that of the model's template, else `</think>`."
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> ThinkConfig:
+        if bool(self.open) != bool(self.close):
+            raise ValueError("give both `open` and `close`, or neither")
+        return self
+
+    @property
+    def open_tag(self) -> bytes:
+        """The opening tag in UTF-8."""
+        return (self.open or DEFAULT.open).encode()
+
+    @property
+    def close_tag(self) -> bytes:
+        """The closing tag in UTF-8."""
+        return (self.close or DEFAULT.close).encode()
 
 
 class SegmentConfig(ConfigModel):
@@ -81,11 +104,16 @@ class ContextConfig(ConfigModel):
         "ids",
         description="`ids`: literal prefixes of the rollout's tokens; `text`: decode, join, re-encode (D4).",
     )
-    opening: str = Field(
-        "<think>\n",
-        description="Appended to a prompt that has not opened its think block; mode `text` uses the bare tag.",
+    opening: str | None = Field(
+        None,
+        description="Appended to a prompt that has not opened its think block; by default the opening tag as the "
+        "model writes it. Mode `text` uses the bare tag.",
     )
-    bridge: str = Field("</think>\n\n", description="Fed, not scored, between context and reference (D5).")
+    bridge: str | None = Field(
+        None,
+        description="Fed, not scored, between context and reference (D5); by default the closing tag as the model "
+        "writes it.",
+    )
     reference_part: Literal["full", "answer"] = Field(
         "answer", description="`answer` drops a leading think block of the reference."
     )
@@ -98,6 +126,11 @@ class ContextConfig(ConfigModel):
         "", description="Priced with the reference, after it and before the end token; tokenised on its own."
     )
     score_end: bool = Field(True, description="Price the end-of-turn token after the reference, too.")
+    add_special_tokens: bool = Field(
+        True,
+        description="Start a prompt that comes as text as the model's tokenizer starts texts (with a start token, "
+        "mostly); messages and ids are complete by themselves.",
+    )
     controls: bool = Field(True, description="Encode contentless control paragraphs for the margin (D15).")
 
 
@@ -123,3 +156,28 @@ class EncodingConfig(Protocol):
     def context(self) -> ContextConfig:
         """What stands before the reference."""
         ...
+
+
+@dataclass(frozen=True)
+class ResolvedEncoding:
+    """Rules with nothing left open: tags, opening and bridge are set."""
+
+    think: ThinkConfig
+    segment: SegmentConfig
+    reflection_words: ReflectionConfig
+    context: ContextConfig
+
+    @classmethod
+    def of(cls, rules: EncodingConfig, model: ThinkTags) -> ResolvedEncoding:
+        """Fill in the tags of `model` where `rules` say nothing; opening and bridge follow the tags."""
+        own, context = rules.think, rules.context
+        differ = own.open and (own.open, own.close) != (model.open, model.close)
+        tags = ThinkTags.of(own.open, own.close, "config") if differ else model
+        opening = tags.opening if context.opening is None else context.opening
+        bridge = tags.bridge if context.bridge is None else context.bridge
+        return cls(
+            think=own.model_copy(update={"open": tags.open, "close": tags.close}),
+            segment=rules.segment,
+            reflection_words=rules.reflection_words,
+            context=context.model_copy(update={"opening": opening, "bridge": bridge}),
+        )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opera_client.errors import ContextTooLong, InvalidRequest, TokenOutOfVocabulary
-from opera_client.wire import Prompt
+from opera_client.wire import HALF_CHARACTER, Prompt
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.tokenizer import Tokenizer
 
@@ -19,6 +19,17 @@ from opera_service.trajectories.tokenizer import Tokenizer
 def given_field(field: str, ids: Sequence[int] | None) -> str:
     """Return the path of the field that was used: ids come before text where both are given."""
     return field if ids is None else f"{field}_token_ids"
+
+
+def readable(text: str, field: str) -> str:
+    """Return `text`; raises `InvalidRequest` when half of a surrogate pair is in it, which no tokenizer reads."""
+    at = text.find(HALF_CHARACTER)
+    if at >= 0:
+        raise InvalidRequest(
+            f"half of a character stands at position {at}: the text was cut inside a surrogate pair; leave it out",
+            field=field,
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -30,23 +41,39 @@ class FieldTokenizer:
     """Of the model, which may have more or fewer rows than the tokenizer has tokens."""
     max_context: int
     """Longest context + target, in tokens."""
+    add_special_tokens: bool = True
+    """Whether a text that starts a context gets what the tokenizer puts before texts: its start token, mostly."""
 
     def tokens(self, text: str | None, ids: Sequence[int] | None, field: str) -> Ids:
-        """Return `ids` where given, else the ids of `text`, else none."""
+        """Return `ids` where given, else the ids of `text` behind a context, else none."""
         if ids is not None:
             return self.checked(as_ids(ids), given_field(field, ids))
         return self.text(text or "", field)
 
     def text(self, text: str, field: str) -> Ids:
-        """Tokenise `text` alone, without special tokens."""
-        return self.checked(self.tokenizer.encode(text), field)
+        """Tokenise `text` alone, as it stands behind a context: no special tokens, no space put before it."""
+        return self.checked(self.tokenizer.encode_inside(readable(text, field)), field)
+
+    def start(self, text: str | None, ids: Sequence[int] | None, field: str) -> Ids:
+        """Return `ids` where given, else the ids of `text` at the start of a context, else none.
+
+        Follows the tokenizer's own rule (`add_special_tokens`); a start that the text spells out is not doubled.
+        """
+        if ids is not None or not text:
+            return self.tokens(None, ids, field)
+        found = self.checked(self.tokenizer.encode(readable(text, field)), field)
+        start = as_ids(self.tokenizer.start_ids if self.add_special_tokens else ())
+        return found if np.array_equal(found[: len(start)], start) else np.concatenate([start, found])
 
     def prompt(self, prompt: Prompt | None, ids: Sequence[int] | None, field: str) -> Ids:
         """Return the ids of a prompt; messages go through the model's chat template."""
         if ids is not None or not isinstance(prompt, list):
-            return self.tokens(None if isinstance(prompt, list) else prompt, ids, field)
+            return self.start(None if isinstance(prompt, list) else prompt, ids, field)
+        messages = [message.model_dump() for message in prompt]
+        for message in messages:
+            readable(message["content"], field)
         try:
-            tokens = self.tokenizer.chat([message.model_dump() for message in prompt])
+            tokens = self.tokenizer.chat(messages)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, field=field) from error
         return self.checked(tokens, field)

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import jinja2
+import numpy as np
 from numpy.typing import ArrayLike
 from tokenizers import Tokenizer as RawTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils.hub import cached_file
 
 from opera_client.errors import InvalidRequest, NotFound, NotSupported
 from opera_service.scoring.tree import Ids, as_ids
-from opera_service.trajectories.token_bytes import Ends, TokenBytes
+from opera_service.trajectories.chat_format import ChatFormat
+from opera_service.trajectories.messages import rendered
+from opera_service.trajectories.token_bytes import Ends
+from opera_service.trajectories.token_pieces import piece_table
 
+_ANCHORS = ("\n", "a", ".")
+"""What a text is tokenised behind to keep its own first character as it is."""
 # Spaces, doubled tokens, punctuation, newlines, several bytes a character: what decoders are tempted to alter.
 _PROBE = "a a aa, don't . <think>\n\nWait...\r\n\r\n  x=1\t\n\n\n等等 é😀 </think>\n\nNo !"
 
@@ -28,17 +35,28 @@ _PROBE = "a a aa, don't . <think>\n\nWait...\r\n\r\n  x=1\t\n\n\n等等 é😀 <
 class HFTokenizer:
     """A tokenizer of transformers. Raises `NotSupported` when its text cannot be cut between tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, end_ids: Collection[int] = ()) -> None:
+        """`end_ids` are the ends of a turn that the model's configuration lists."""
         self._template = tokenizer
         self._raw = RawTokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._raw.no_truncation()
         self._raw.no_padding()
         self.vocab_size = max(self._raw.get_vocab(with_added_tokens=True).values()) + 1
-        self.eos_id: int | None = tokenizer.eos_token_id
-        opening = self._raw.encode("", add_special_tokens=True).ids
-        self.bos_id: int | None = opening[0] if opening[:1] == [tokenizer.bos_token_id] else None
-        self._pieces = _piece_table(self._raw, self.vocab_size)
+        self._added = self._raw.get_added_tokens_decoder()
+        self._split = _splitter([added.content for added in self._added.values()])
+        self._pieces = piece_table(self._raw, self.vocab_size)
         self._check_cuttable()
+        self.eos_id: int | None = tokenizer.eos_token_id
+        self.bos_id: int | None = tokenizer.bos_token_id
+        self.pad_id: int | None = tokenizer.pad_token_id
+        self.start_ids = _start_ids(self._raw)
+        self._form = ChatFormat.of(self._render, self.chat_template)
+        self.tags, self.header = self._form.tags, self._form.header
+        ends = {*end_ids} | ({self.eos_id} if self.eos_id is not None else set())
+        self.turn_end_id = self._turn_end(ends)
+        self.end_ids = frozenset(ends | ({self.turn_end_id} if self.turn_end_id is not None else set()))
+        padding = {self.pad_id} if self.pad_id in self._added and self._added[self.pad_id].special else set()
+        self.closing_ids = self.end_ids | padding
 
     @classmethod
     def load(cls, source: str, *, trust_remote_code: bool = False) -> HFTokenizer:
@@ -52,7 +70,7 @@ class HFTokenizer:
             raise NotFound(f"no tokenizer could be loaded from {source!r}: {error}") from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise NotSupported(f"{source!r} has only a slow tokenizer; convert it to a tokenizer.json first")
-        return cls(tokenizer)
+        return cls(tokenizer, listed_ends(source))
 
     @property
     def chat_template(self) -> str | None:
@@ -64,6 +82,15 @@ class HFTokenizer:
         """Tokenise `text` alone: special tokens written in it are recognised, none are added."""
         # A batch of one: this call computes no offsets, and lets other threads run.
         return as_ids(self._raw.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+    def encode_inside(self, text: str) -> Ids:
+        """Tokenise `text` to stand behind other tokens: the joined pieces read as the joined texts."""
+        ids = self.encode(text)
+        if self._inside(ids) == text.encode():
+            return ids
+        parts = [self._continued(part) for part in self._split(text)]
+        found = np.concatenate([*parts, as_ids([])])
+        return found if self._inside(found) == text.encode() else ids
 
     def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
@@ -82,15 +109,38 @@ class HFTokenizer:
 
         Raises `InvalidRequest` when there is no template or it refuses the messages.
         """
-        try:
-            text = self._template.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+        if self.chat_template is None:
+            raise InvalidRequest("the model has no chat template; give the prompt as text or token ids")
+        return self.encode(rendered(messages, self._render, self._form))
+
+    def _render(self, messages: Sequence[Mapping[str, Any]], opened: bool) -> str:
+        return str(
+            self._template.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=opened
             )
-        except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
-            raise InvalidRequest(
-                f"the model's chat template refused the messages ({error}); give the prompt as text or token ids"
-            ) from error
-        return self.encode(str(text))
+        )
+
+    def _turn_end(self, listed: Collection[int]) -> int | None:
+        """Return the id with which the template ends an answer, at the end of a conversation or before a turn."""
+        for place, text in enumerate(self._form.endings):
+            for token in self.encode_inside(text).tolist():
+                added = self._added.get(token)
+                if token in listed or (place == 0 and added is not None and added.special):
+                    return int(token)
+        return self.eos_id
+
+    def _continued(self, part: str) -> Ids:
+        """Tokenise `part`, an added token or a text without any, behind a character that does not join it."""
+        for anchor in _ANCHORS:
+            lead, whole = self.encode(anchor), self.encode(anchor + part)
+            rest = whole[len(lead) :]
+            if np.array_equal(whole[: len(lead)], lead) and self._inside(rest) == part.encode():
+                return rest
+        return self.encode(part)
+
+    def _inside(self, ids: Ids) -> bytes:
+        """Return the bytes of `ids` behind other tokens."""
+        return self._pieces.join(ids, inside=True)
 
     def _check_cuttable(self) -> None:
         ids = self._raw.encode(_PROBE, add_special_tokens=False).ids
@@ -101,54 +151,32 @@ class HFTokenizer:
             )
 
 
-def _piece_table(raw: RawTokenizer, size: int) -> TokenBytes:
-    special = [token for token, added in raw.get_added_tokens_decoder().items() if added.special]
-    kinds = _decoder_kinds(raw)
-    if "ByteLevel" in kinds:
-        alphabet = _byte_alphabet()
-        return TokenBytes([_byte_level_piece(raw.id_to_token(i), alphabet) for i in range(size)], special)
-    return _probed_table(raw, size, special, byte_fallback="ByteFallback" in kinds)
+def listed_ends(source: str) -> frozenset[int]:
+    """Return all end ids that the configurations of the model at `source` list; none where there are none."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        try:
+            path = cached_file(source, name)
+            listed = json.loads(Path(path).read_text(encoding="utf-8")).get("eos_token_id") if path else None
+        except (OSError, ValueError, AttributeError):
+            continue
+        found |= {listed} if isinstance(listed, int) else set(listed or ())
+    return frozenset(found)
 
 
-def _decoder_kinds(raw: RawTokenizer) -> set[str]:
-    if raw.decoder is None:
-        return set()
-    decoder = json.loads(raw.decoder.__getstate__())
-    return {part["type"] for part in decoder.get("decoders", [decoder])}
+def _start_ids(raw: RawTokenizer) -> tuple[int, ...]:
+    """Return what stands before the text in `[CLS] text [SEP]` and its like."""
+    with_all = raw.encode("a", add_special_tokens=True).ids
+    alone = raw.encode("a", add_special_tokens=False).ids
+    for start in range(len(with_all) - len(alone) + 1):
+        if alone and with_all[start : start + len(alone)] == alone:
+            return tuple(with_all[:start])
+    return ()
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's table: printable Latin-1 stands for itself, the other bytes for U+0100 and on, in order."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [value for value in range(256) if value not in printable]
-    return {chr(value): value for value in printable} | {
-        chr(256 + rank): value for rank, value in enumerate(others)
-    }
-
-
-def _byte_level_piece(token: str | None, alphabet: Mapping[str, int]) -> bytes:
-    if token is None:  # a hole in the vocabulary
-        return b""
-    if all(char in alphabet for char in token):
-        return bytes(alphabet[char] for char in token)
-    return token.encode()  # an added token with characters outside the alphabet is its own text
-
-
-def _probed_table(raw: RawTokenizer, size: int, special: list[int], *, byte_fallback: bool) -> TokenBytes:
-    """Ask the decoder what each token adds after another one, and what it says at the start of a text."""
-    anchor = raw.encode("a", add_special_tokens=False).ids[-1]
-    prefix = len(raw.decode([anchor], skip_special_tokens=False))
-    after = raw.decode_batch([[anchor, i] for i in range(size)], skip_special_tokens=False)
-    alone = raw.decode_batch([[i] for i in range(size)], skip_special_tokens=False)
-    pieces = [text[prefix:].encode() for text in after]
-    if byte_fallback:
-        for i in range(size):
-            byte = re.fullmatch(r"<0x([0-9A-F]{2})>", raw.id_to_token(i) or "")
-            if byte:
-                pieces[i] = bytes.fromhex(byte[1])
-    initial = {
-        i: text.encode()
-        for i, text in enumerate(alone)
-        if text.encode() != pieces[i] and pieces[i].startswith(b" ")
-    }
-    return TokenBytes(pieces, special, initial)
+def _splitter(added: Collection[str]) -> Callable[[str], list[str]]:
+    """Return what cuts a text into added tokens and the texts between them."""
+    if not added:
+        return lambda text: [text]
+    pattern = re.compile("(" + "|".join(re.escape(one) for one in sorted(added, key=len, reverse=True)) + ")")
+    return lambda text: [part for part in pattern.split(text) if part]

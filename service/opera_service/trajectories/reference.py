@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from opera_client.errors import EmptyReference
@@ -13,35 +15,70 @@ from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_fie
 from opera_service.trajectories.think import find_thought, is_blank
 
 
-def read_reference(group: Group, field: str, fields: FieldTokenizer, rules: EncodingConfig) -> tuple[str, Ids]:
-    """Return the text of the priced part, for guards that compare words, and all ids to price.
+@dataclass(frozen=True)
+class Reference:
+    """What is priced of a known good answer."""
 
-    Tokenised once, alone, without special tokens (defect D6). End-of-turn tokens of the reference itself are
-    dropped; `score_end` adds one back. Raises `EmptyReference` when nothing is left to price (D8).
+    text: str
+    """The priced part, for guards that compare words."""
+    ids: Ids
+    """All ids to price."""
+    flags: tuple[str, ...] = ()
+    """`reference_think_unopened`: a closing tag without an opening one ended a thought."""
+
+
+def read_references(group: Group, field: str, fields: FieldTokenizer, rules: EncodingConfig) -> list[Reference]:
+    """Return what to price of the group's reference, or of each alternative; raises as `read_reference`."""
+    if isinstance(group.reference, str) or not group.reference or group.reference_token_ids is not None:
+        shown = group.reference if isinstance(group.reference, str) else None
+        return [read_reference(shown, group.reference_token_ids, field, fields, rules)]
+    return [
+        read_reference(text, None, f"{field}.{number}", fields, rules)
+        for number, text in enumerate(group.reference)
+    ]
+
+
+def read_reference(
+    text: str | None, given: list[int] | None, field: str, fields: FieldTokenizer, rules: EncodingConfig
+) -> Reference:
+    """Return what to price of one reference, given as text or as ids (then text is what to show).
+
+    Tokenised once, alone, without special tokens (defect D6). End-of-turn tokens and padding of the reference
+    itself are dropped; `score_end` adds the end of a turn. Raises `EmptyReference` when nothing is left to price
+    (D8).
     """
     tokenizer, context = fields.tokenizer, rules.context
-    text, ids = group.reference, fields.tokens(group.reference, group.reference_token_ids, field)
-    field = given_field(field, group.reference_token_ids)
-    ids = ids[: without_end(ids, tokenizer.eos_id)]
+    ids = fields.tokens(text, given, field)
+    field = given_field(field, given)
+    length = without_end(ids, tokenizer)
+    if length < len(ids):
+        text, ids = None, ids[:length]
     raw = tokenizer.to_bytes(ids)
-    if context.reference_part == "answer" and _starts_with_thought(raw, rules.think.open.encode()):
-        thought = find_thought(raw, rules.think, opened=False)
+    flags: tuple[str, ...] = ()
+    thought = find_thought(raw, rules.think)
+    unopened = "think_unopened" in thought.flags
+    if context.reference_part == "answer" and (unopened or _starts_with_thought(raw, rules.think.open_tag)):
         if not thought.closed:
             raise EmptyReference(
-                f"the reference opens a think block and never closes it; close it with {rules.think.close}, or "
-                "set context.reference_part to full",
+                "the reference opens a think block and never closes it; close it with "
+                f"{rules.think.close_tag.decode()}, or set context.reference_part to full",
                 field=field,
             )
         text = raw[thought.answer :].decode(errors="replace")
-        given = group.reference_token_ids is not None
-        ids = ids[answer_start(thought, tokenizer.byte_ends(ids)) :] if given else fields.text(text, field)
+        ids = (
+            ids[answer_start(thought, tokenizer.byte_ends(ids)) :]
+            if given is not None
+            else fields.text(text, field)
+        )
+        flags = ("reference_think_unopened",) if unopened else ()
     if text is None:
         text = raw.decode(errors="replace")
     if not len(ids) or not text.strip():
         raise EmptyReference("the reference has no text to price; give the known good answer", field=field)
-    end = [] if tokenizer.eos_id is None or not context.score_end else [tokenizer.eos_id]
-    prefix, suffix = tokenizer.encode(context.reference_prefix), tokenizer.encode(context.reference_suffix)
-    return text, fields.checked(np.concatenate([prefix, ids, suffix, as_ids(end)]), field)
+    end = [] if tokenizer.turn_end_id is None or not context.score_end else [tokenizer.turn_end_id]
+    prefix = tokenizer.encode_inside(context.reference_prefix)
+    suffix = tokenizer.encode_inside(context.reference_suffix)
+    return Reference(text, fields.checked(np.concatenate([prefix, ids, suffix, as_ids(end)]), field), flags)
 
 
 def _starts_with_thought(raw: bytes, opening: bytes) -> bool:

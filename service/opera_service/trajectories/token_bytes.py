@@ -33,11 +33,11 @@ class TokenBytes:
         self._special[list(special)] = True
         self._initial = initial or {}
 
-    def join(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
-        """Return the bytes of `ids`, one after the other."""
+    def join(self, ids: ArrayLike, *, skip_special: bool = False, inside: bool = False) -> bytes:
+        """Return the bytes of `ids`, one after the other; `inside`: behind others, not at the start of a text."""
         known = self._known(ids, skip_special)
         pieces = [self._pieces[token] for token in known.tolist()]
-        first = self._first(known, skip_special)
+        first = None if inside else self._first(known, skip_special)
         if first is not None:
             pieces[first] = self._initial.get(int(known[first]), pieces[first])
         return b"".join(pieces)

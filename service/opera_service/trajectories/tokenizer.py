@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from opera_service.scoring.tree import Ids
+from opera_service.trajectories.think_tags import ThinkTags
 
 
 class Tokenizer(Protocol):
@@ -20,13 +21,48 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def turn_end_id(self) -> int | None:
+        """The id with which the chat template ends an assistant's turn; without a template the tokenizer's eos."""
+        ...
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """All ids with which the model may end a turn: those of tokenizer, configuration and chat template."""
+        ...
+
+    @property
+    def closing_ids(self) -> frozenset[int]:
+        """What may stand behind a response and is no part of it: `end_ids`, and padding where that is special."""
+        ...
+
+    @property
     def eos_id(self) -> int | None:
-        """The id that ends a turn, if the model has one."""
+        """The tokenizer's own end token."""
         ...
 
     @property
     def bos_id(self) -> int | None:
-        """The id that starts every text of this model, if its tokenizer puts one there; `encode` never does."""
+        """The tokenizer's own start token, whether it puts it before texts or not."""
+        ...
+
+    @property
+    def pad_id(self) -> int | None:
+        """The tokenizer's own padding."""
+        ...
+
+    @property
+    def start_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts before every text by itself (`add_special_tokens`); `encode` never does."""
+        ...
+
+    @property
+    def tags(self) -> ThinkTags:
+        """What the model writes around a thought, as far as its template shows it."""
+        ...
+
+    @property
+    def header(self) -> str:
+        """How the template begins an assistant's turn; empty without a template."""
         ...
 
     @property
@@ -36,6 +72,12 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> Ids:
         """Tokenise `text` alone: special tokens written in it are recognised, none are added."""
+        ...
+
+    def encode_inside(self, text: str) -> Ids:
+        """Tokenise `text` to stand behind other tokens: as `encode`, but without the space that some tokenizers
+        put before a text, so that the joined pieces read as the joined texts.
+        """
         ...
 
     def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
@@ -54,7 +96,8 @@ class Tokenizer(Protocol):
         ...
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
-        """Apply the model's own chat template, ready for the assistant's turn.
+        """Apply the model's own chat template, ready for the assistant's turn; a last assistant message is
+        continued, not closed.
 
         Raises `opera_client.errors.InvalidRequest` when there is no template or it refuses.
         """

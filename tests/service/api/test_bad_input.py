@@ -119,7 +119,6 @@ async def test_a_wrong_field_of_another_route_is_named(
         b'{"groups": [{"prompt": "\xe9"}]}',
         b'{"groups": [], "timeout_s": NaN}',
         b'{"groups": [], "timeout_s": Infinity}',
-        b'{"groups": [{"prompt": "\\ud800"}]}',
         b"groups=1&x=2",
     ],
 )
@@ -345,3 +344,27 @@ async def test_a_body_that_does_not_come_is_an_error_in_the_end(client: httpx.As
     error = error_of(await client.post("/reward", content=dawdling()))
     assert error["code"] == "deadline_exceeded"
     assert error["retryable"]
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ude00\\ud83d"])
+async def test_half_a_character_spoils_its_own_trajectory_only(client: httpx.AsyncClient, half: str):
+    whole = group()
+    whole["trajectories"] += [
+        {"id": "half", "response": "<think>\nx HALF\n</think>\n\n42"},
+        {"id": "whole", "response": "<think>\nx PAIR BACKSLASHES\n</think>\n\n42"},
+    ]
+    body = json.dumps({"groups": [whole]}).replace("HALF", half).replace("PAIR", "\\ud83d\\ude00")
+    response = await client.post("/reward", content=body.replace("BACKSLASHES", "\\\\ud83d").encode())
+    assert response.status_code == 200
+    results = {one["id"]: one for one in response.json()["groups"][0]["trajectories"]}
+    assert [name for name, one in results.items() if one["status"] == "error"] == ["half"]
+    assert "half of a character" in results["half"]["error"]["message"]
+    assert results["half"]["error"]["field"] == "groups.0.trajectories.2.response"
+
+
+async def test_half_a_character_elsewhere_names_its_field(client: httpx.AsyncClient):
+    for name in ("prompt", "reference"):
+        body = json.dumps({"groups": [group(**{name: "a HALF"})]}).replace("HALF", "\\ud83d")
+        answer = (await client.post("/reward", content=body.encode())).json()
+        errors = [one["error"] for one in answer["groups"][0]["trajectories"]]
+        assert {error["field"] for error in errors} == {f"groups.0.{name}"}

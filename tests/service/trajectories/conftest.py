@@ -1,5 +1,6 @@
 """Small tokenizers of every family, trained here and now: nothing is downloaded."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,55 @@ def metaspace_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
     unigram.train_from_iterator(PROSE, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=unigram, eos_token="</s>", unk_token="<unk>")
     return saved_and_loaded(fast, tmp_path_factory.mktemp("metaspace"))
+
+
+@pytest.fixture(scope="session")
+def two_ends(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
+    """Ends a turn with another token than a text, and lists both in its generation configuration."""
+    bpe = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|endoftext|>", pad_token="<|pad|>", chat_template=CHAT
+    )
+    folder = tmp_path_factory.mktemp("ends")
+    ends = [bpe.token_to_id("<|endoftext|>"), bpe.token_to_id("<|im_end|>")]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    return saved_and_loaded(fast, folder)
+
+
+def metaspace(scheme: str) -> HFTokenizer:
+    """BPE over Metaspace, which puts a space before every text, the first text, or none."""
+    bpe = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        + ([decoders.Strip(" ", 1, 0)] if scheme != "never" else [])
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
+    bpe.train_from_iterator(PROSE, trainer)
+    bpe.add_tokens(TAGS)
+    return HFTokenizer(
+        PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    )
+
+
+def byte_level_with_prefix() -> HFTokenizer:
+    """Byte-level BPE that puts a space before every text, the layout of RoBERTa."""
+    bpe = byte_level(["<s>", "</s>"])
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return HFTokenizer(PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>"))
+
+
+@pytest.fixture(scope="session")
+def spaced_tokenizers(qwen_like: HFTokenizer, sentencepiece_like: HFTokenizer) -> dict[str, HFTokenizer]:
+    schemes = {f"metaspace {scheme}": metaspace(scheme) for scheme in ("always", "first", "never")}
+    return {**schemes, "prefix": byte_level_with_prefix(), "prepend": sentencepiece_like, "none": qwen_like}
+
+
+@pytest.fixture(params=["metaspace always", "metaspace first", "metaspace never", "prefix", "prepend", "none"])
+def spaced_tokenizer(request: pytest.FixtureRequest, spaced_tokenizers: dict[str, HFTokenizer]) -> HFTokenizer:
+    """Every way to put a space before a text, and none."""
+    return spaced_tokenizers[request.param]
 
 
 @pytest.fixture(params=["qwen_like", "llama_like", "sentencepiece_like", "metaspace_like"])

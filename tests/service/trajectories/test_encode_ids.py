@@ -12,7 +12,7 @@ from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.byte_tokenizer import END_ID
 from opera_service.trajectories.encode import encode_group
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.encoding_config import ContextConfig, SegmentConfig
+from opera_service.trajectories.encoding_config import ContextConfig, SegmentConfig, ThinkConfig
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
 
@@ -115,9 +115,13 @@ def test_a_tag_of_several_tokens_is_in_no_segment_and_in_no_answer(llama_like):
     pieces = [llama_like.decode([token]) for token in ids]
     assert pieces[:2] == ["<think", ">\n"]
     _, one = encode(fields, response)
-    assert shown(fields, one) == ["Q:<think>\n", "Q:<think>\nWait, x.\n\n", "Q:<think>\nWait, x.\n\nBut y."]
+    assert shown(fields, one) == [
+        "<s>Q:<think>\n",
+        "<s>Q:<think>\nWait, x.\n\n",
+        "<s>Q:<think>\nWait, x.\n\nBut y.",
+    ]
     assert one.segments[0].start == 2
-    assert llama_like.decode(one.answer_context) == "Q:<think>\nWait, x.\n\nBut y.</think>"
+    assert llama_like.decode(one.answer_context) == "<s>Q:<think>\nWait, x.\n\nBut y.</think>"
     assert llama_like.decode(one.answer_ids) == " the", "the space is in the token of the answer's first letter"
 
 
@@ -202,8 +206,9 @@ def test_contexts_are_literal_prefixes_whatever_the_ids(
     rules = RewardConfig(segment=SegmentConfig(min_tokens=min_tokens, max_segments=max_segments))
     group, one = encode(qwen_reader, ids, prompt="Q<think>\n" if opened else "Q", rules=rules)
 
-    path = [*group.prompt_ids.tolist(), *ids]
-    before = len(group.prompt_ids)
+    start = group.initial if "think_unopened" in one.flags else group.prompt_ids
+    path = [*start.tolist(), *ids]
+    before = len(start)
     assert len(one.contexts) == len(one.segments) + 1
     for segment, context in zip(one.segments, one.contexts[1:], strict=True):
         assert context.tolist() == path[: before + segment.end]
@@ -223,3 +228,72 @@ def test_contexts_are_literal_prefixes_whatever_the_ids(
     thought = qwen_like.to_bytes(inside)
     assert b"</think>" not in thought
     assert not one.thought.strip() or thought.decode(errors="replace").strip() == one.thought.strip()
+
+
+@pytest.mark.parametrize(
+    "tail", ["<|im_end|>", "<|endoftext|>", "<|im_end|>\n<|endoftext|><|pad|><|pad|>", "<|pad|>"]
+)
+def test_no_end_and_no_padding_stands_in_a_context_or_makes_an_answer(two_ends, tail):
+    fields = FieldTokenizer(two_ends, 512, 1000)
+    _, whole = encode(fields, "<think>\nWait, x.\n</think>\n\nthe answer" + tail)
+    assert two_ends.decode(whole.full).endswith("the answer")
+    assert whole.answer == "the answer"
+    kept = tail.partition(">")[0] + ">" if tail != "<|pad|>" else ""
+    assert two_ends.decode(whole.answer_ids) == "the answer" + kept
+    _, empty = encode(fields, "<think>\nWait, x.\n</think>\n\n" + tail)
+    assert {"empty_answer"} == set(empty.flags)
+    assert len(empty.answer_ids) == 0
+
+
+def test_an_answer_of_special_tokens_is_empty(two_ends):
+    _, one = encode(FieldTokenizer(two_ends, 512, 1000), "<think>\nx\n</think>\n\n<|im_start|>")
+    assert "empty_answer" in one.flags
+
+
+def test_text_behind_an_end_is_said_to_be_there(two_ends):
+    _, one = encode(
+        FieldTokenizer(two_ends, 512, 1000), "<think>\nx\n</think>\n\nyes<|im_end|>\n<|im_start|>user\nno"
+    )
+    assert one.flags == ("text_after_end",)
+
+
+def test_a_thought_that_is_only_closed_follows_an_opened_block(byte_reader):
+    _, one = encode(byte_reader, "Wait, x is two.\n\nBut y is three.\n</think>\n\nyes")
+    assert one.flags == ("think_unopened",)
+    assert shown(byte_reader, one) == [
+        "Q:<think>\n",
+        "Q:<think>\nWait, x is two.\n\n",
+        "Q:<think>\nWait, x is two.\n\nBut y is three.\n",
+    ]
+    assert byte_reader.tokenizer.decode(one.full).endswith("three.\n</think>\n\nyes")
+    assert one.segments[0].start == 0
+
+
+def test_a_thought_that_the_prompt_closed_leaves_an_answer(byte_reader):
+    group, one = encode(byte_reader, "yes", prompt="Q:<think>\n\n</think>\n\n")
+    assert one.flags == ("think_in_prompt",)
+    assert group.initial.tolist() == group.prompt_ids.tolist()
+    assert len(group.bridge) == 0
+    assert (one.answer, one.segments) == ("yes", ())
+
+
+def test_text_before_the_block_is_known(byte_reader):
+    _, one = encode(byte_reader, "Sure, it is 4. <think>\nWait, x is two.\n</think>\n\nyes")
+    assert one.before == "Sure, it is 4."
+
+
+def test_other_tags_bring_their_opening_and_bridge(byte_reader):
+    rules = RewardConfig(think=ThinkConfig(open="[T]", close="[/T]"))
+    group, one = encode(byte_reader, "[T]Wait, x is two.[/T]yes", rules=rules)
+    decode = byte_reader.tokenizer.decode
+    assert (decode(group.initial), decode(group.bridge)) == ("Q:[T]\n", "[/T]\n\n")
+    assert (one.thought, one.answer, one.flags) == ("Wait, x is two.", "yes", ())
+    own = RewardConfig(think=rules.think, context=ContextConfig(opening="", bridge="|"))
+    group, _ = encode(byte_reader, "[T]a[/T]b", rules=own)
+    assert (decode(group.initial), decode(group.bridge)) == ("Q:", "|")
+
+
+@pytest.mark.parametrize("tags", [{"open": "[T]"}, {"close": "[/T]"}])
+def test_one_tag_alone_is_refused(tags):
+    with pytest.raises(ValueError, match="both"):
+        ThinkConfig(**tags)

@@ -13,7 +13,7 @@ def item(**fields: object) -> ScoreItem:
 def test_context_and_target_are_tokenised_alone(llama_like):
     encoded = encode_score(item(context="a.", target="\n\nb"), 7, FieldTokenizer(llama_like, 450, 99))
     assert encoded.id == "7"
-    assert encoded.context.tolist() == llama_like.encode("a.").tolist()
+    assert encoded.context.tolist() == [llama_like.bos_id, *llama_like.encode("a.")]
     assert encoded.target.tolist() == llama_like.encode("\n\nb").tolist()
 
 

@@ -76,9 +76,42 @@ def test_no_start_token_is_ever_added(llama_like):
     assert llama_like.encode("<s>The answer").tolist() == [0, *ours], "written in the text, it is recognised"
 
 
-def test_a_start_token_that_is_not_added_is_not_the_models(qwen_like, sentencepiece_like):
-    assert qwen_like.bos_id is None
-    assert sentencepiece_like.bos_id is None
+def test_a_start_token_is_put_before_texts_only_where_the_tokenizer_does(
+    qwen_like, llama_like, sentencepiece_like
+):
+    assert (qwen_like.bos_id, qwen_like.start_ids) == (None, ())
+    assert (sentencepiece_like.bos_id, sentencepiece_like.start_ids) == (1, ())
+    assert (llama_like.bos_id, llama_like.start_ids) == (0, (0,))
+
+
+def test_every_end_that_is_listed_somewhere_is_one(two_ends):
+    assert two_ends.decode([two_ends.turn_end_id]) == "<|im_end|>", "as the template ends a turn"
+    assert two_ends.decode([two_ends.eos_id]) == "<|endoftext|>", "as the tokenizer ends a text"
+    assert two_ends.end_ids == {two_ends.turn_end_id, two_ends.eos_id}
+    assert two_ends.closing_ids - two_ends.end_ids == {two_ends.pad_id}
+
+
+def test_padding_that_is_an_ordinary_token_is_text(qwen_like):
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend(qwen_like))
+    fast.pad_token = "!"
+    assert HFTokenizer(fast).pad_id not in HFTokenizer(fast).closing_ids
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            ["The answer", " a", "\n\n", "</think>\n\n", "<think>\n", "Wait,", "</think>", "b", "\n a", "é"]
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_pieces_joined_read_as_the_texts_joined(spaced_tokenizer, parts):
+    first, *rest = parts
+    start = spaced_tokenizer.encode(first)
+    ids = np.concatenate([start, *(spaced_tokenizer.encode_inside(part) for part in rest)])
+    assert spaced_tokenizer.decode(ids) == spaced_tokenizer.decode(start) + "".join(rest)
 
 
 def test_special_tokens_are_skipped_on_request_and_think_tags_are_not(qwen_like):

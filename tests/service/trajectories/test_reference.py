@@ -6,14 +6,14 @@ from opera_service.rewards.config import RewardConfig
 from opera_service.trajectories.byte_tokenizer import END_ID
 from opera_service.trajectories.encoding_config import ContextConfig
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
-from opera_service.trajectories.reference import read_reference
+from opera_service.trajectories.reference import read_references
 
 
 def priced(fields: FieldTokenizer, *, text: str | None = None, ids: list[int] | None = None, **context: object):
     """Return the shown text and the priced ids, decoded."""
     group = Group(prompt="Q", reference=text, reference_token_ids=ids, trajectories=[Trajectory(response="a")])
-    shown, priced_ids = read_reference(group, "f", fields, RewardConfig(context=ContextConfig(**context)))
-    return shown, fields.tokenizer.decode(priced_ids)
+    (found,) = read_references(group, "f", fields, RewardConfig(context=ContextConfig(**context)))
+    return found.text, fields.tokenizer.decode(found.ids)
 
 
 def test_a_leading_think_block_is_not_priced_unless_asked(byte_reader):
@@ -41,15 +41,15 @@ def test_the_end_of_turn_is_priced_once_or_not_at_all(byte_reader):
 
 def test_what_the_rules_put_around_it_is_tokenised_on_its_own(qwen_like):
     fields = FieldTokenizer(qwen_like, 512, 1000)
-    shown, ids = read_reference(
+    (found,) = read_references(
         Group(prompt="Q", reference="\n\nR", trajectories=[Trajectory(response="a")]),
         "f",
         fields,
         RewardConfig(context=ContextConfig(reference_prefix="So.\n", reference_suffix="\n")),
     )
     parts = [qwen_like.encode(part).tolist() for part in ("So.\n", "\n\nR", "\n")]
-    assert shown == "\n\nR"
-    assert ids.tolist() == [*parts[0], *parts[1], *parts[2], qwen_like.eos_id]
+    assert found.text == "\n\nR"
+    assert found.ids.tolist() == [*parts[0], *parts[1], *parts[2], qwen_like.eos_id]
 
 
 def test_an_answer_given_as_text_is_tokenised_alone_and_one_given_as_ids_is_cut(qwen_like):
@@ -72,11 +72,25 @@ def test_nothing_to_price(byte_reader, text):
 
 
 def test_a_start_token_in_the_middle_is_never_priced(llama_like):
-    _, ids = priced_ids(llama_like)
-    assert llama_like.bos_id not in ids
-
-
-def priced_ids(tokenizer):
     group = Group(prompt="Q", reference="The answer", trajectories=[Trajectory(response="a")])
-    shown, ids = read_reference(group, "f", FieldTokenizer(tokenizer, 500, 1000), RewardConfig())
-    return shown, ids.tolist()
+    (found,) = read_references(group, "f", FieldTokenizer(llama_like, 500, 1000), RewardConfig())
+    assert llama_like.bos_id not in found.ids
+
+
+def test_a_thought_that_only_closes_is_not_priced_and_said_to_be_there(byte_reader):
+    text = "r\n</think>\n\nR"
+    group = Group(prompt="Q", reference=text, trajectories=[Trajectory(response="a")])
+    (found,) = read_references(group, "f", byte_reader, RewardConfig())
+    assert (found.text, found.flags) == ("R", ("reference_think_unopened",))
+    ids = byte_reader.tokenizer.encode(text).tolist()
+    assert priced(byte_reader, ids=ids) == ("R", "R<|end|>")
+    assert priced(byte_reader, text=text, reference_part="full")[0] == text
+
+
+def test_the_references_own_ends_and_padding_are_dropped(two_ends):
+    fields = FieldTokenizer(two_ends, 512, 1000)
+    pad, other, end = two_ends.pad_id, two_ends.eos_id, two_ends.turn_end_id
+    body = two_ends.encode("the answer").tolist()
+    for tail in ([], [end], [other], [end, pad, pad], [end, *two_ends.encode("\n").tolist(), other, pad]):
+        assert priced(fields, ids=body + tail)[1] == "the answer<|im_end|>"
+    assert priced(fields, text="the answer<|im_end|>\n<|endoftext|>") == ("the answer", "the answer<|im_end|>")

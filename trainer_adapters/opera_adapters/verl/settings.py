@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from opera_adapters._references import reference
 from opera_client.errors import InvalidRequest
 
 MAX_WAIT_S = 3600.0
@@ -73,15 +74,15 @@ class OperaSettings:
         """Return the fields of a request that are the same for the whole run."""
         return {"reward": self.reward, "preset": self.preset, "config": dict(self.config), "run_id": self.run_id}
 
-    def reference_of(self, sample: Mapping[str, Any]) -> str:
-        """Return the sample's known good answer."""
+    def reference_of(self, sample: Mapping[str, Any]) -> str | list[str]:
+        """Return the sample's known good answer, or its alternatives."""
         found = look_up(sample, self.reference)
-        if found is None or not str(found):
+        if found is None:
             raise InvalidRequest(
                 f"the sample has no {self.reference!r}, only {sorted(sample)}; name its place in the dataset",
                 field="reward.opera.reference",
             )
-        return str(found)
+        return reference(found, field="reward.opera.reference", place=self.reference)
 
     def task_of(self, sample: Mapping[str, Any]) -> str:
         """Return `open` or `math`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -24,7 +25,7 @@ class TokenizeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     prompt: str
     add_special_tokens: bool = False
-    """Put the model's start token first, if its tokenizer has one."""
+    """Start the text as the model's tokenizer does, with a start token mostly."""
     model: str | None = None
 
 
@@ -49,7 +50,9 @@ async def get_tokenizer_info(request: Request) -> Response:
         "vocab_size": tokenizer.vocab_size,
         "eos_token": text(tokenizer.eos_id),
         "bos_token": text(tokenizer.bos_id),
-        "pad_token": None,
+        "pad_token": text(tokenizer.pad_id),
+        "turn_end_token": text(tokenizer.turn_end_id),
+        "start_tokens": [text(token) for token in tokenizer.start_ids],
         "chat_template": tokenizer.chat_template,
     }
     return JSONResponse(info)
@@ -67,10 +70,8 @@ async def post_tokenize(request: Request) -> Response:
 
 
 def _tokenize(runtime: Runtime, body: TokenizeRequest) -> dict[str, Any]:
-    ids = runtime.tokenizer.encode(body.prompt).tolist()
-    start = runtime.tokenizer.bos_id
-    if body.add_special_tokens and start is not None:
-        ids = [start, *ids]
+    fields = replace(runtime.field_tokenizer, add_special_tokens=body.add_special_tokens)
+    ids = fields.start(body.prompt, None, "prompt").tolist()
     return {"tokens": ids, "count": len(ids), "max_model_len": runtime.field_tokenizer.max_context}
 
 

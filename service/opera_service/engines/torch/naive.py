@@ -21,8 +21,10 @@ class NaiveRoute:
 
     name: ClassVar[str] = "naive"
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, alone: bool = False) -> None:
+        """`alone`: no context is padded to the length of another, for models whose numbers depend on that."""
         self._model = model
+        self._alone = alone
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def run(self, readout: Readout, max_tokens: int) -> None:
@@ -36,6 +38,8 @@ class NaiveRoute:
         while order:
             longest = len(paths[order[0]][0]) - 1
             size = max(1, max_tokens // longest)
+            if self._alone:
+                size = min(size, sum(len(paths[query][0]) == longest + 1 for query in order))
             self._batch(readout, {query: paths[query] for query in order[:size]}, longest)
             order = order[size:]
 

@@ -55,6 +55,8 @@ class PackedRoute:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+        self.windows: set[int] = set()
+        """Sliding windows that layers have handed to their attention so far."""
 
     def run(self, readout: Readout, max_tokens: int) -> None:
         """Feed the batch in steps of at most `max_tokens` tokens."""
@@ -79,6 +81,7 @@ class PackedRoute:
                     )[0]
                 readout.tokens_computed += step.num_tokens
                 readout.take_hidden(step.start, hidden[0])
+        self.windows |= cache.windows
 
 
 class _KeptKeys:
@@ -86,6 +89,7 @@ class _KeptKeys:
 
     def __init__(self) -> None:
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.windows: set[int] = set()
 
     def extend(self, layer: int, step: Step, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the step's slots (kept, then own) and remember those needed later."""
@@ -118,6 +122,7 @@ def _attend(
             " use --route kv_fork"
         )
     attention, cache = opera_step
+    cache.windows |= set() if sliding_window is None else {sliding_window}
     key, value = cache.extend(layer, attention.step, key, value)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     last = layer == module.config.num_hidden_layers - 1

@@ -165,7 +165,7 @@ class Sampler:
 
 def _select(past: Past, rows: Tensor) -> None:
     """Keep these rows of a cache, in this order; a row may come more than once."""
-    for cache in past.values():
+    for cache in {id(cache): cache for cache in past.values()}.values():  # one cache may have two names
         cache.reorder_cache(rows)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMServerError
 from vllm.inputs import tokens_input
 from vllm.logprobs import FlatLogprobs
 from vllm.lora.request import LoRARequest
@@ -25,7 +26,7 @@ from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from opera_client.errors import EngineFailed, InvalidRequest, OperaError
 from opera_service.engines.adapter import Adapter
@@ -252,7 +253,7 @@ class Core:
                         return update
         except EngineDeadError as error:
             raise CoreDied from error
-        except (EngineGenerateError, ValueError) as error:
+        except (VLLMServerError, ValueError) as error:  # EngineGenerateError and GenerationError are such
             raise EngineFailed(f"vLLM refused a prompt: {error.__cause__ or error}") from error
         finally:
             self._in_flight -= 1

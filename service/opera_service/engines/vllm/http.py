@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from opera_client.errors import EngineFailed, OperaError
+from opera_client.network import address, header_value, http_client
 from opera_service.engines.base import EngineInfo, Generation, GenerationRequest
 from opera_service.engines.vllm import http_api
 from opera_service.engines.vllm.plan import Prompt
@@ -61,8 +62,9 @@ async def connect(
 
     `vocab_size` is the tokenizer's; the server does not tell. Raises Unavailable when there is no answer.
     """
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+    key = header_value(api_key, field="vllm_api_key") if api_key else None
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    http = http_client(address(url, field="vllm_url"), headers, timeout=timeout_s, transport=transport)
     try:
         (model, *_) = (await http_api.answered(http.get("/v1/models")))["data"]
         name, length = str(model["id"]), int(model.get("max_model_len") or 2**20)

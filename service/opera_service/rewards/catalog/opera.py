@@ -37,7 +37,13 @@ from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, pl
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.encoding_config import ConfigModel, ContextConfig, ReflectionConfig, SegmentConfig
+from opera_service.trajectories.encoding_config import (
+    ConfigModel,
+    ContextConfig,
+    ReflectionConfig,
+    SegmentConfig,
+    ThinkConfig,
+)
 
 
 class RelativeRules(ConfigModel):
@@ -154,6 +160,7 @@ class OperaConfig(RewardConfig):
 
 
 PAPER = OperaConfig(
+    think=ThinkConfig(open="<think>", close="</think>"),
     segment=SegmentConfig(min_tokens=0, max_segments=None),
     reflection_words=ReflectionConfig(languages=("authors",), match="substring", where="anywhere"),
     context=ContextConfig(
@@ -297,7 +304,7 @@ class Opera(Reward[OperaConfig, OperaPlan]):
 
     def _repeated(self, trajectory: EncodedTrajectory, index: int) -> bool:
         threshold = self.config.reflection.duplicate
-        earlier = (segment.text for segment in trajectory.segments[:index])
+        earlier = (trajectory.before, *(segment.text for segment in trajectory.segments[:index]))
         return threshold is not None and repeats(trajectory.segments[index].text, earlier, threshold)
 
     def _optional(
