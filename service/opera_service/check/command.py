@@ -10,8 +10,8 @@ import asyncio
 import os
 from pathlib import Path
 
-from opera_cli.exits import BadInput, Exit, code_of, say
-from opera_client.errors import OperaError
+from opera_cli.exits import Exit, code_of, say
+from opera_client.errors import BadInput, OperaError
 
 
 def run(argv: list[str]) -> int:

@@ -201,7 +201,7 @@ def _spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    below = (values[:, None] > values[None]).sum(1)
+    below: NDArray[np.float64] = (values[:, None] > values[None]).sum(1).astype(np.float64)
     return below + ((values[:, None] == values[None]).sum(1) - 1) / 2
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opera_cli.exits import BadInput
-from opera_cli.lines import Lines
 from opera_client._parse import item_of
-from opera_client.errors import InvalidRequest
+from opera_client.errors import BadInput, InvalidRequest
+from opera_client.files.lines import Lines
 from opera_client.wire import Group
 
 
@@ -54,12 +53,8 @@ def _sample(path: Path, number: int, line: dict[str, Any]) -> Sample:
     if not all(isinstance(grade, int | float | None) for grade in grades):
         raise BadInput(f"{where}: grade: {json.dumps(grades)[:80]}: a grade is a number")
     places = range(len(grades))
-    better = [
-        (high, low)
-        for high in places
-        for low in places
-        if grades[high] is not None and grades[low] is not None and grades[high] > grades[low]
-    ]
+    known = [(at, grade) for at, grade in enumerate(grades) if grade is not None]
+    better = [(at, other) for at, grade in known for other, less in known if grade > less]
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and all(one in places for one in pair)):
             raise BadInput(f"{where}: preferences: {json.dumps(pair)[:80]}: a pair of positions, the better first")

@@ -1,0 +1,144 @@
+"""`opera-reward check` as a user runs it: a verdict, numbers, files; a journal to go on with; clear refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from opera_service.check import measuring
+from opera_service.check.command import run
+
+WORDS = [
+    "the",
+    "rain",
+    "falls",
+    "on",
+    "a",
+    "quiet",
+    "street",
+    "and",
+    "people",
+    "open",
+    "their",
+    "umbrellas",
+    "while",
+    "the",
+    "bus",
+    "is",
+    "late",
+    "again",
+]
+WHOLE = {"prompt": "p", "reference": "r", "trajectories": [{"response": "x"}]}
+
+
+def groups(count: int) -> list[dict]:
+    def text(seed: int) -> str:
+        return " ".join(WORDS[(seed * 7 + at * 3) % len(WORDS)] for at in range(12))
+
+    return [
+        {
+            "group_id": f"q{number}",
+            "prompt": f"Say something about rain, please, number {number}.",
+            "reference": text(number),
+            "trajectories": [
+                {"id": str(at), "response": f"<think>\n{text(number + at)}\n\n</think>\n\n{text(at)}", "grade": at}
+                for at in range(3)
+            ],
+        }
+        for number in range(count)
+    ]
+
+
+def written(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return written(tmp_path / "groups.jsonl", groups(4))
+
+
+def check(data: Path, *more: object) -> int:
+    return run([str(data), "--engine", "dummy", "--attacked", "1", *map(str, more)])
+
+
+def test_the_findings_are_on_the_terminal_in_json_and_on_a_page(data, tmp_path, capsys):
+    code = check(data, "--json", tmp_path / "out.json", "--html", tmp_path / "out.html")
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert code == {"ok": 0, "warning": 1, "unfit": 2}[found["verdict"]]
+    sections = {row["section"] for row in found["findings"]}
+    assert sections == {"signal", "farming", "format", "cost"}
+    for row in found["findings"]:
+        assert row["name"] in said
+        assert row["low"] is None or row["low"] <= row["value"] <= row["high"]
+    page = (tmp_path / "out.html").read_text()
+    assert "not whether it is true" in page
+    assert "<script" not in page
+
+
+def test_grades_are_compared_with_the_rewards(data, tmp_path):
+    check(data, "--json", tmp_path / "out.json")
+    rows = {row["name"]: row for row in json.loads((tmp_path / "out.json").read_text())["findings"]}
+    assert 0 <= rows["agreement with the given grades"]["value"] <= 1
+
+
+def test_thresholds_decide_the_exit_code(data):
+    lenient = ["--informative", 0, 0, "--farmed", 1, 1, "--agreement", 0, 0, "--gated", 1, 1]
+    assert check(data, *lenient) == 0
+    assert check(data, *lenient, "--agreement", 1.1, 1.05) == 2
+    assert check(data, *lenient, "--agreement", 1.1, 0) == 1
+
+
+def test_responses_without_a_thought_are_named_as_the_cause(tmp_path, capsys):
+    rows = groups(2)
+    for row in rows:
+        for one in row["trajectories"]:
+            one["response"] = "no thought at all"
+    assert check(written(tmp_path / "plain.jsonl", rows)) == 2
+    assert "think.mode" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_interrupted_check_goes_on_with_what_was_scored(data, tmp_path, monkeypatch):
+    journal = tmp_path / "journal.jsonl"
+    first = check(data, "--journal", journal)
+    kept = journal.read_text()
+    journal.write_text(kept[: len(kept) - 40])  # killed while it wrote
+    asked = []
+    ask = measuring.AsyncRewardClient.reward
+
+    async def counted(self, *args, **more):
+        asked.append(args)
+        return await ask(self, *args, **more)
+
+    monkeypatch.setattr(measuring.AsyncRewardClient, "reward", counted)
+    assert check(data, "--journal", journal) == first
+    assert len(asked) == 1, "only the torn line was asked again"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "p", "reference": "r", "response": "x"}, "whole groups"),
+        ({"prompt": "p", "trajectories": [{"response": "x"}]}, "reference"),
+        (
+            {"prompt": "p", "reference": "r", "trajectories": [{"response": "x", "grade": "good"}]},
+            "grade is a number",
+        ),
+        (
+            {"prompt": "p", "reference": "r", "trajectories": [{"response": "x"}], "preferences": [[0, 3]]},
+            "positions",
+        ),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, capsys, row, said):
+    assert check(written(tmp_path / "bad.jsonl", [row])) == 2
+    error = capsys.readouterr().err
+    assert "line 1" in error
+    assert said in error
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    assert check(tmp_path / "none.jsonl") == 2
+    assert capsys.readouterr().err.count("\n") == 1
