@@ -201,8 +201,10 @@ def _spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    below: NDArray[np.float64] = (values[:, None] > values[None]).sum(1).astype(np.float64)
-    return below + ((values[:, None] == values[None]).sum(1) - 1) / 2
+    below = (values[:, None] > values[None]).sum(1, dtype=np.float64)
+    equal = (values[:, None] == values[None]).sum(1, dtype=np.float64)
+    ranks: NDArray[np.float64] = below + (equal - 1) / 2
+    return ranks
 
 
 def _interval(section: str, name: str, items: Sequence[object], of: Callable[..., float | None]) -> Finding:
