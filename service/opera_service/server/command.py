@@ -20,8 +20,9 @@ from opera_client.errors import OperaError
 from opera_service.api.loopback import is_loopback
 from opera_service.observability.logs import configure
 from opera_service.server.connections import LoopErrors, protocol
+from opera_service.server.flags import load_settings
 from opera_service.server.lifecycle import Lifecycle
-from opera_service.server.settings import Settings, SettingsError, load_settings
+from opera_service.server.settings import Settings, SettingsError
 
 SWITCH_INTERVAL_S = 0.0005
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from opera_service.server.settings import Settings, SettingsError, load_settings
+from opera_service.server.flags import load_settings
+from opera_service.server.setting_groups import GROUPS
+from opera_service.server.settings import Settings, SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +202,13 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]):
     assert left.value.code == 0
     text = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in text for name in Settings.model_fields)
+
+
+def test_every_setting_stands_in_one_group_and_is_explained_by_whole_sentences():
+    grouped = [name for group in GROUPS for name in group.model_fields]
+    assert sorted(grouped) == sorted(Settings.model_fields)
+    for group in GROUPS:
+        for name, field in group.model_fields.items():
+            assert field.description, name
+            assert field.description[0].isupper(), name
+            assert field.description[-1] in ".…", name
