@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo demo-real test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
+.PHONY: demo demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed  ## OPERA rewards from a real model over HTTP, every nu
 demo-real: $(VENV)/.installed  ## The same on open-ended prompts with a pretrained model (made once, 540 MB)
 	$(BIN)/opera-reward fetch-model smollm2
 	$(BIN)/opera-reward demo --model smollm2
+
+check-demo: demo-real  ## Is the reward fit for the demo's open-ended prompts and this model? (minutes)
+	$(BIN)/opera-reward check out/demo/graded.jsonl --model smollm2 --html out/demo/check.html
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"

@@ -86,6 +86,12 @@ async def _demo(options: argparse.Namespace) -> None:
         seconds = time.perf_counter() - start
     console.print(show.facts({"Scoring": show.cost(result, seconds)}))
     report(result)
+    if options.model is not None:
+        graded = options.out / "graded.jsonl"
+        open_samples.write_graded(graded)
+        console.print(
+            f"Graded      {graded} (is the reward fit? opera-reward check {graded} --model {options.model})"
+        )
     for line in _files(options.out, groups, result):
         console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
@@ -56,6 +57,19 @@ def _sample(row: dict[str, object]) -> OpenSample:
         ],
     )
     return OpenSample(group, [QUALITIES[one["quality"]] for one in responses])
+
+
+def write_graded(path: Path) -> None:
+    """Write all samples as `opera-reward check` takes them, with grades; the copy has none, it is no honest answer."""
+    grades = {QUALITIES["good"]: 3, QUALITIES["medium"]: 2, QUALITIES["off_topic"]: 1}
+    with path.open("w", encoding="utf-8") as file:
+        for sample in draw(1000, seed=0):
+            row = sample.group.model_dump(mode="json", exclude_none=True)
+            pairs = zip(row["trajectories"], sample.qualities, strict=True)
+            row["trajectories"] = [
+                {**one, "grade": grades[quality]} for one, quality in pairs if quality in grades
+            ]
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def report(console: Console, samples: Sequence[OpenSample], result: RewardResult) -> None:
