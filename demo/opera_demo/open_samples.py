@@ -60,7 +60,7 @@ def _sample(row: dict[str, object]) -> OpenSample:
 
 
 def write_graded(path: Path) -> None:
-    """Write all samples as `opera-reward check` takes them, with grades; the copy has none, it is no honest answer."""
+    """Write all samples with grades, as `opera-reward check` takes them; the copy is no honest answer."""
     grades = {QUALITIES["good"]: 3, QUALITIES["medium"]: 2, QUALITIES["off_topic"]: 1}
     with path.open("w", encoding="utf-8") as file:
         for sample in draw(1000, seed=0):
