@@ -18,6 +18,9 @@ from opera_service.server.settings import Settings
 from opera_service.trajectories.tokenizer import Tokenizer
 from opera_vllm.asking import RolloutVllm
 
+_VLLM_LOG_LEVEL = {"debug": "DEBUG", "info": "INFO", "warning": "ERROR", "error": "ERROR"}
+"""By ours: vLLM warns a dozen times at every start, of what its defaults are."""
+
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 
@@ -120,6 +123,7 @@ def _vllm_http(settings: Settings, tokenizer: Tokenizer, loop: asyncio.AbstractE
 def _vllm(settings: Settings, tokenizer: Tokenizer, loop: asyncio.AbstractEventLoop) -> Backend:
     # Read when vLLM is imported: stdout is for the one line that says where the service is.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", _VLLM_LOG_LEVEL[settings.log_level])
     try:
         from opera_service.engines.vllm.engine import VllmEngine
         from opera_service.engines.vllm.transfer import WeightTransfer

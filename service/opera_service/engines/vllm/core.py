@@ -6,6 +6,7 @@ Works on `Prompt`s and generation requests; knows no tree, no weight version, no
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoConfig
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMServerError
@@ -71,7 +73,10 @@ class Core:
         known = {field.name for field in fields(AsyncEngineArgs)}
         for name in engine_args.keys() - known:
             raise InvalidRequest(f"vLLM has no engine argument `{name}`", field=f"vllm.{name}")
-        args = {"disable_log_stats": True, "max_logprobs": 100} | engine_args
+        chatty = logging.getLogger("vllm").isEnabledFor(logging.INFO)
+        args = {"disable_log_stats": True, "max_logprobs": 100, "use_tqdm_on_load": chatty} | engine_args
+        if args.get("dtype", "auto") == "auto":
+            args["dtype"] = _own_dtype(model, trust_remote_code=bool(args.get("trust_remote_code")))
         if current_platform.is_cpu():
             # The smallest that CPU attention takes: half a block is recomputed for every scored run.
             args.setdefault("block_size", 32)
@@ -275,6 +280,17 @@ class Core:
             if self.dead:
                 raise CoreDied from error
             raise EngineFailed(f"vLLM could not do it: {error}") from error
+
+
+def _own_dtype(model: str, *, trust_remote_code: bool) -> str:
+    """Return what `auto` means on every engine: float32 on a CPU, else the checkpoint's own dtype.
+
+    vLLM's own `auto` is bfloat16 on a CPU, and half precision for a checkpoint in float32.
+    """
+    if current_platform.is_cpu():
+        return "float32"
+    config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    return str(getattr(config.get_text_config(), "dtype", None) or "auto").removeprefix("torch.")
 
 
 def _read(output: RequestOutput, prompt: Prompt, *, computed: int) -> Rows | None:
