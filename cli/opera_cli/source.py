@@ -142,9 +142,7 @@ class RankSource:
 
 def key_of(row: dict[str, Any]) -> bytes:
     """Return what the flat rows of one group have in common: `group_id`, else the prompt."""
-    named = row.get("group_id")
-    if isinstance(named, int) and not isinstance(named, bool):
-        named = str(named)
+    named = _name(row.get("group_id"))
     return _hash(named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None)
 
 
@@ -155,7 +153,12 @@ def _known(line: dict[str, Any], kind: type[Group] | type[RankItem]) -> dict[str
 
 def shared_of(row: dict[str, Any]) -> bytes:
     """Return what the flat rows of one group must agree on."""
-    return _hash([row.get(name) for name in _SHARED], True)
+    return _hash([_name(row.get(name)) if name == "group_id" else row.get(name) for name in _SHARED], True)
+
+
+def _name(given: object) -> object:
+    """Return a name as the wire reads it: whole numbers are names, too."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -70,9 +70,15 @@ def test_a_row_that_cannot_be_sent_leaves_its_group_the_others(service: Gate) ->
     assert found[1] is None
 
 
-def test_nothing_to_send_is_no_request(service: Gate) -> None:
-    assert rewards(asker(service.url), [row("q", "x", None)] * 2) == [None, None]
+def test_nothing_to_send_is_no_request_and_ends_a_run_that_has_not_begun(service: Gate) -> None:
+    caller = asker(service.url)
+    with pytest.raises(InvalidRequest, match=r"training would be in vain.*reference"):
+        rewards(caller, [row("q", "x", None)] * 2)
     assert service.bodies == []
+    assert None not in rewards(caller, ROWS)
+    asked = len(service.bodies)
+    assert rewards(caller, [row("q", "x", None)] * 2) == [None, None]
+    assert len(service.bodies) == asked
 
 
 def test_an_empty_response_alone_has_no_reward(service: Gate, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,10 @@
 """Input files as groups: flat rows find each other, texts stay on disk, Parquet says the same as JSON Lines."""
 
+import gzip
 import json
 from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from opera_cli.source import GroupSource, RankSource, digest, items
 from opera_client.errors import BadInput
+from opera_client.wire import HALF_CHARACTER
 
 
 def save(path, lines):
@@ -154,3 +158,66 @@ def test_rank_items_are_checked_and_named(tmp_path):
     assert [source[0].id, source[1].id, len(source)] == ["0", "x", 2]
     with pytest.raises(BadInput, match=r"line 1.*candidates"):
         RankSource(save(tmp_path / "bad.jsonl", [{"prompt": "p", "candidates": []}]))
+
+
+ROW = {"prompt": "Q", "reference": "R", "response": "<think>a</think>b"}
+
+
+def test_columns_that_nobody_uses_may_hold_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    flat = [json.dumps({**ROW, "score": float("nan"), "note": None}), json.dumps({**ROW, "score": 1})]
+    nested = {
+        "prompt": "Q",
+        "reference": "R",
+        "trajectories": [{"response": "a"}],
+        "score": float("inf"),
+        "source": {"file": "x"},
+    }
+    for name, lines in (("flat", flat), ("nested", [json.dumps(nested)])):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(lines) + "\n")
+        assert len(GroupSource(file)) == 1
+        assert "fields that are not used: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["prompt", "reference", "response"])
+def test_nan_in_a_column_that_is_used_is_told(tmp_path: Path, name: str):
+    file = tmp_path / "in.jsonl"
+    file.write_text(json.dumps({**ROW, name: float("nan")}) + "\n")
+    with pytest.raises(BadInput, match=r"(?i)nan"):
+        GroupSource(file)
+
+
+def test_a_packed_file_is_read_like_the_file(tmp_path: Path):
+    plain, packed = tmp_path / "in.jsonl", tmp_path / "in.jsonl.gz"
+    plain.write_text("".join(json.dumps({**ROW, "prompt": name}) + "\n" for name in "abc"))
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    one, other = GroupSource(plain), GroupSource(packed)
+    assert [one[at] for at in (2, 0, 1)] == [other[at] for at in (2, 0, 1)]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(BadInput, match="cannot be unpacked"):
+        GroupSource(packed)
+
+
+def test_whole_numbers_are_names_and_answers(tmp_path: Path):
+    file = tmp_path / "in.jsonl"
+    rows = [{**ROW, "group_id": 7, "id": 1, "reference": 12}, {**ROW, "group_id": "7", "id": 2, "reference": 12}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = [GroupSource(file)[at] for at in range(len(GroupSource(file)))]
+    assert (found.group_id, found.reference, [one.id for one in found.trajectories]) == ("7", "12", ["1", "2"])
+
+
+def test_half_a_character_stays_with_its_row(tmp_path: Path):
+    file = tmp_path / "in.jsonl"
+    file.write_text(json.dumps({**ROW, "response": "a \ud83d"}) + "\n" + json.dumps(ROW) + "\n")
+    (found,) = [GroupSource(file)[0]]
+    assert [HALF_CHARACTER in (one.response or "") for one in found.trajectories] == [True, False]
+
+
+def test_parquet_columns_that_nobody_uses_may_hold_anything(tmp_path: Path):
+    more = {"image": b"\x89PNG", "when": datetime(2026, 1, 2), "many": [b"a"], "reference": ["R", "S"]}
+    file = tmp_path / "in.parquet"
+    pq.write_table(pa.Table.from_pylist([{**ROW, **more}]), file)
+    assert GroupSource(file)[0].reference == ["R", "S"]
+    pq.write_table(pa.Table.from_pylist([{**ROW, "response": b"a"}]), file)
+    with pytest.raises(BadInput, match="column 'response' is no text"):
+        GroupSource(file)

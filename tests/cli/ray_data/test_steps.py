@@ -86,7 +86,7 @@ def test_lines_are_counted_and_the_first_wrong_one_is_named(tmp_path):
     path = write(tmp_path / "in.jsonl", [group(0), {"prompt": "p", "reference": "r", "response": "x"}])
     (chunk,) = cut([path])
     assert look(asked(chunk)) == {"index": 0, "lines": 2, "groups": 1, "flat": 1, "problem": "", "at": 0}
-    write(path, [group(0), group(1) | {"reference": 3}])
+    write(path, [group(0), group(1) | {"reference": {"target": 3}}])
     (chunk,) = cut([path])
     found = look(asked(chunk))
     assert found["at"] == 2
