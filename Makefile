@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real bench soak faults clean
+.PHONY: demo demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -155,6 +155,11 @@ bench: $(VENV)/.installed
 	$(BIN)/opera-reward bench scoring
 	$(BIN)/opera-reward bench serving
 	$(BIN)/opera-reward bench overload
+
+LABELLED ?=
+validity: real-model  ## How far rewards on real language can be trusted and farmed (hours on two cores; LABELLED=FILE.jsonl)
+	$(BIN)/python benchmarks/red_team.py --model smollm2 --json red_team.json
+	$(if $(LABELLED),$(BIN)/python benchmarks/validity.py $(LABELLED) --model smollm2 --json validity.json,)
 
 MINUTES ?= 10
 soak: $(VENV)/.installed  ## Mixed traffic and weight pushes; memory and descriptors must stay flat

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SEED = 150
 """Picked to show a second thought that mends a slip: of its own, the embedded model mends one in a thousand."""
+PRESET = "hardened-1"
+"""The embedded model was never shown an answer as a thought, which the default preset reads."""
 
 
 def run(argv: list[str]) -> int:
@@ -82,7 +84,8 @@ async def _demo(options: argparse.Namespace) -> None:
             groups, report = [one.group for one in samples], partial(open_samples.report, console, samples)
         start = time.perf_counter()
         async with AsyncRewardClient(url) as client:
-            result = await client.reward(groups)
+            preset = PRESET if options.model is None else "hardened"
+            result = await client.reward(groups, preset=preset)
         seconds = time.perf_counter() - start
     console.print(show.facts({"Scoring": show.cost(result, seconds)}))
     report(result)

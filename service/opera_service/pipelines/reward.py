@@ -7,7 +7,7 @@ be scored has its own error, and its neighbours are ranked without it. It knows 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from opera_client.errors import EngineFailed, InvalidRequest, OperaError
@@ -90,7 +90,8 @@ async def score_groups(
             runtime, request, "groups", run_id=request.run_id, weight_version=version, deadline=deadline
         ) as context,
     ):
-        encoded = await context.encode(_encode_all, runtime, chosen, request.groups, path)
+        error = await runtime.noise.logprob_error()
+        encoded = await context.encode(_encode_all, runtime, chosen, request, path, error)
         asked = [questions(one.group, chosen.config) if one.group else () for one in encoded]
         verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
         plans = await context.encode(_plan_all, chosen, encoded, verdicts)
@@ -130,12 +131,15 @@ def _refuse_repeated_groups(groups: Sequence[Group]) -> None:
 
 
 def _encode_all(
-    runtime: Runtime, chosen: AnyReward, groups: Sequence[Group], path: Callable[[int], GroupPath]
+    runtime: Runtime, chosen: AnyReward, request: RewardRequest, path: Callable[[int], GroupPath], error: float
 ) -> list[GroupEncoding]:
-    return [
-        encode_group(group, index, runtime.field_tokenizer, chosen.config, path(index))
-        for index, group in enumerate(groups)
-    ]
+    explained = request.detail != "reward"
+    encoded: list[GroupEncoding] = []
+    for index, group in enumerate(request.groups):
+        one = encode_group(group, index, runtime.field_tokenizer, chosen.config, path(index))
+        asked = one.group and replace(one.group, explained=explained, logprob_error=error)
+        encoded.append(replace(one, group=asked))
+    return encoded
 
 
 def _plan_all(

@@ -29,6 +29,7 @@ from opera_service.pipelines.member_reward import MemberReward
 from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.cache import CacheKey, ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
+from opera_service.scoring.noise import EngineNoise
 from opera_service.scoring.tree import TokenTree
 from opera_service.scoring.tree_dispatcher import Scored, TreeDispatcher
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
@@ -65,6 +66,7 @@ class Runtime:
     tree_dispatcher: TreeDispatcher
     sampling_dispatcher: Dispatcher[Sampling, Sampled]
     cache: ScoreCache
+    noise: EngineNoise
     gatherer: GroupGatherer[Trajectory, MemberReward]
     """Groups whose members come one by one."""
     verifiers: VerifierPool

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,11 @@ class Reward(ABC, Generic[Config, Plan]):
     def formula(self, task: str) -> Formula | None:  # noqa: ARG002 (rewards that are a sum override it)
         """Return how rewards of `task` come from the components; None where they are no weighted sum of them."""
         return None
+
+    @classmethod
+    def bind(cls, config: Config) -> Reward[Any, Any]:
+        """Return the reward that reads `config`: this one, unless a preset is read in another way."""
+        return cls(config)
 
     @property
     @abstractmethod

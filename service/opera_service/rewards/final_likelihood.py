@@ -6,8 +6,8 @@ A relative says what the prices are worth; planning, guards and assembling outco
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +15,26 @@ from pydantic import Field
 
 from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
 from opera_service.rewards.config import RewardConfig
+from opera_service.rewards.copying import CopyConfig, CopyGuard
 from opera_service.rewards.guards import OFF, GuardConfig, malformed
 from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, plan_reference, read
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
-from opera_service.trajectories.encoding_config import ContextConfig
+from opera_service.trajectories.encoding_config import AFTER_ANSWERS, ContextConfig
 
 
 class FinalLikelihoodConfig(RewardConfig):
-    """Encoding without controls, and the text guards."""
+    """Where the reference is priced, and the text guards."""
 
-    context: ContextConfig = Field(default_factory=lambda: ContextConfig(controls=False))
-    guards: GuardConfig = Field(default_factory=GuardConfig)
+    context: ContextConfig = AFTER_ANSWERS
+    guards: GuardConfig = GuardConfig(copy_ngram=None, copy_share=None)
+    copying: CopyConfig = Field(default_factory=CopyConfig)
 
 
-def as_published(bridge: str, *, prefix: str = "", suffix: str = "") -> ContextConfig:
-    """Return the contexts of a `paper` preset: the whole reference, no end token, the method's own tags."""
-    return ContextConfig(
+def as_published(bridge: str, *, prefix: str = "", suffix: str = "") -> dict[str, Any]:
+    """Return what all `paper` presets share: whole reference, the method's tags, no end token, no guard."""
+    context = ContextConfig(
         bridge=bridge,
         reference_prefix=prefix,
         reference_suffix=suffix,
@@ -40,10 +42,15 @@ def as_published(bridge: str, *, prefix: str = "", suffix: str = "") -> ContextC
         score_end=False,
         controls=False,
     )
+    return {"context": context, "guards": OFF, "copying": CopyConfig(coverage=None)}
 
 
-UNGUARDED = OFF
-"""Guards of the `paper` presets: none beyond the method's own format rule."""
+BEFORE_ANSWERS: dict[str, Any] = {
+    "context": ContextConfig(controls=False),
+    "guards": GuardConfig(),
+    "copying": CopyConfig(coverage=None),
+}
+"""What the presets `hardened-1` keep: end token priced, no label, long copied runs priced as they stood before."""
 
 Config = TypeVar("Config", bound=FinalLikelihoodConfig)
 
@@ -92,20 +99,25 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
 
     def plan(self, group: EncodedGroup, tree: TreeBuilder) -> ReferencePlan:
         """Price the end of every thought, and an empty one."""
-        return plan_reference(group, tree, self.config.guards, steps=self.with_steps)
+        return plan_reference(group, tree, self.config.guards, steps=self.with_steps and group.explained)
 
     def read(self, group: EncodedGroup, plan: ReferencePlan, scores: TreeScores) -> GroupOutcome:
         """Turn prices into outcomes."""
+        empty = read(scores, plan.initial)
+        valid = np.array([not malformed(one) for one in group.trajectories])
+        guard = CopyGuard(group.reference, group.prompt, self.config.copying)
+        copies = np.array([guard.copied(one.text) for one in group.trajectories])
+        finals = [read(scores, query) for query in plan.finals]
         priced = ReferenceLikelihoods(
-            finals=tuple(read(scores, query) for query in plan.finals),
-            empty=read(scores, plan.initial),
-            valid=np.array([not malformed(one) for one in group.trajectories]),
+            finals=tuple(_as_the_best_honest(finals, copies, valid, empty)),
+            empty=empty,
+            valid=valid,
             thought_tokens=np.array([len(one.contexts[-1]) - len(group.initial) for one in group.trajectories]),
         )
         outcomes: list[Outcome] = []
         for index, worth in enumerate(self.shaped_values(priced)):
             trajectory = group.trajectories[index]
-            copied = plan.stops[index] < len(trajectory.segments)
+            copied = plan.stops[index] < len(trajectory.segments) or bool(copies[index])
             gated = self.config.guards.format_gate and not priced.valid[index]
             flags = (*trajectory.flags, *worth.flags)
             flags += (("reference_copy",) if copied else ()) + (("format_gate",) if gated else ())
@@ -118,6 +130,8 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
                     flags=flags,
                 )
             )
+        if not valid.any() and self.config.guards.format_gate:
+            outcomes = [replace(one, flags=(*one.flags, "uninformative")) for one in outcomes]
         return GroupOutcome(trajectories=tuple(outcomes), initial_logprobs=priced.empty)
 
     def _segments(self, plan: ReferencePlan, scores: TreeScores, index: int) -> tuple[SegmentOutcome, ...]:
@@ -134,3 +148,12 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
             )
             for at in range(len(steps) - 1)
         )
+
+
+def _as_the_best_honest(
+    finals: list[Logprobs], copies: NDArray[np.bool_], valid: NDArray[np.bool_], empty: Logprobs
+) -> list[Logprobs]:
+    """Return the log-probs to read: a copy's are at most those of the best honest member, or of no thought."""
+    honest = [final for final, copy, good in zip(finals, copies, valid, strict=True) if good and not copy]
+    best = max([empty, *honest], key=np.sum)
+    return [min(final, best, key=np.sum) if copy else final for final, copy in zip(finals, copies, strict=True)]

@@ -14,6 +14,15 @@ from typing import NamedTuple
 from opera_client.errors import OutcomeUnavailable
 from opera_service.rewards.boxes import last_box, released_answer
 from opera_service.rewards.config import Judge, RewardConfig
+from opera_service.rewards.math_text import (
+    is_denied,
+    is_prose,
+    is_single,
+    rewritten,
+    same_percent,
+    same_unit,
+    without_percent,
+)
 from opera_service.rewards.verifier import Question
 from opera_service.rewards.verifier_pool import Verdict
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
@@ -74,9 +83,11 @@ def _outcome(
     return found
 
 
-def _boxed(trajectory: EncodedTrajectory, reference: str) -> bool | Question:
+def _boxed(trajectory: EncodedTrajectory, reference: str) -> Verdict | Question:
     box = last_box(trajectory.answer)
-    return False if box is None else same_answer(reference, box)
+    if last_box(reference) is None and is_prose(reference):
+        return OutcomeUnavailable("the reference is prose; put the answer in it into \\boxed{…}")
+    return False if box is None or is_denied(trajectory.answer, box) else same_answer(reference, box)
 
 
 def same_answer(reference: str, answer: str) -> bool | Question:
@@ -91,6 +102,9 @@ def same_answer(reference: str, answer: str) -> bool | Question:
         return True
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
         return left.casefold() == right.casefold()  # as products of letters, 'listen' would equal 'silent'
+    if not (is_single(answer, gold) and same_percent(answer, gold) and same_unit(answer, gold)):
+        return False
+    gold, answer = (rewritten(without_percent(text)) for text in (gold, answer))
     return Question(_expression(gold), f"\\boxed{{{answer}}}")
 
 

@@ -62,7 +62,8 @@ def plan_reference(
     """Plan the final price of every trajectory, and with `steps` the price after each of its segments.
 
     `thought` prices after the thought (bridged), `response` after the whole response (not bridged). A thought
-    that copies the reference is priced as it stood before the first copying segment.
+    that copies the reference is priced as it stood before the first copying segment; where there is no thought and
+    none is required, the answer stands in its place.
     """
     ask, guard = ContextQueries(group, tree), CopyGuard(group, guards)
     initial = ask.after(group.initial)
@@ -75,8 +76,9 @@ def plan_reference(
         if steps:
             all_steps.append(tuple(ask.after(context) for context in trajectory.contexts))
         whole = copy is None and final == "response"
+        end = trajectory.answer_thought if trajectory.answer_only else trajectory.contexts[stop]
         stops.append(stop)
-        finals.append(ask.after(trajectory.full, bridge=False) if whole else ask.after(trajectory.contexts[stop]))
+        finals.append(ask.after(trajectory.full, bridge=False) if whole else ask.after(end))
     return ReferencePlan(initial, tuple(all_steps), tuple(stops), tuple(finals))
 
 

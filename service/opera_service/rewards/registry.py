@@ -74,7 +74,7 @@ def resolve(name: str, preset: str, overrides: Mapping[str, Any]) -> AnyReward:
         raise InvalidRequest(
             f"reward {name!r} has no preset {preset!r}; it has {_listed(kind.presets)}", field="preset"
         )
-    return kind(_overridden(base, overrides))
+    return kind.bind(_overridden(base, overrides))
 
 
 def _overridden(base: RewardConfig, overrides: Mapping[str, Any]) -> RewardConfig:

@@ -36,6 +36,7 @@ from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.admission import QueueLimits
 from opera_service.scoring.cache import ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
+from opera_service.scoring.noise import EngineNoise
 from opera_service.scoring.tree_dispatcher import TreeDispatcher
 from opera_service.server.backends import Backend
 from opera_service.server.settings import Settings, SettingsError
@@ -111,6 +112,12 @@ def build_runtime(
         sampling_dispatcher=sampling,
         # Scores are found by the weights' version, which is known only afterwards where they are another's.
         cache=ScoreCache(0 if engine.info.borrowed else int(settings.cache_mb * 2**20)),
+        noise=EngineNoise(
+            engine.score,
+            engine.info.dtype,
+            vocab_size=engine.info.vocab_size,
+            max_context=engine.info.max_context,
+        ),
         gatherer=gatherer,
         verifiers=VerifierPool(),
         weights=manager,

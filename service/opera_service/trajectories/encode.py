@@ -14,7 +14,7 @@ from opera_client.errors import EmptyContext, EmptyResponse, OperaError
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.control_prompts import control_paragraphs
-from opera_service.trajectories.encode_ids import encode_ids
+from opera_service.trajectories.encode_ids import LINE_END, encode_ids
 from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.encoding_config import EncodingConfig, ResolvedEncoding
@@ -69,6 +69,8 @@ def encode_group(
             reference_ids=common.reference.ids,
             reference=common.reference.text,
             alternatives=tuple((one.text, one.ids) for one in common.references[1:]),
+            close=common.close,
+            line_end=common.line_end,
             trajectories=tuple(encoded),
             controls=common.controls,
             prompt=common.prompt,
@@ -89,6 +91,8 @@ class _Common:
     initial: Ids
     bridge: Ids
     references: tuple[Reference, ...]
+    close: Ids
+    line_end: Ids
     controls: tuple[Ids, ...]
 
     @classmethod
@@ -109,7 +113,8 @@ class _Common:
             raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
         references = read_references(group, path.field("reference"), fields, rules)
         # Where the prompt has closed the thought, nothing is left to close.
-        bridge = tokenizer.encode_inside("" if opened == "closed" else context.bridge or "")
+        close = tokenizer.encode_inside("" if opened == "closed" else context.bridge or "")
+        bridge = np.concatenate([close, tokenizer.encode_inside(context.label)])
         longest = max(len(one.ids) for one in references)
         fixed = len(initial) + len(bridge) + longest
         fields.check_length(prompt_field, prompt=len(initial), bridge=len(bridge), reference=longest)
@@ -124,6 +129,8 @@ class _Common:
             initial=fields.checked(initial, prompt_field),
             bridge=fields.checked(bridge, "config.context.bridge"),
             references=tuple(references),
+            close=close,
+            line_end=tokenizer.encode_inside(LINE_END),
             controls=tuple(ids for ids in controls if fixed + len(ids) <= fields.max_context),
         )
 

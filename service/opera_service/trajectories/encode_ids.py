@@ -6,15 +6,18 @@ Knows no groups' references and no rewards.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encoded import EncodedTrajectory, Segment
 from opera_service.trajectories.encoding_config import EncodingConfig
-from opera_service.trajectories.reflection import is_reflective
+from opera_service.trajectories.reflection import is_reflective, without_markers
 from opera_service.trajectories.segments import first_at_least, last_at_most, paragraphs, spans
 from opera_service.trajectories.think import PromptThought, Thought, find_thought, is_blank
 from opera_service.trajectories.token_bytes import Ends
 from opera_service.trajectories.tokenizer import Tokenizer
+
+LINE_END = "\n"
 
 
 def encode_ids(
@@ -39,13 +42,20 @@ def encode_ids(
     raw, ends = tokenizer.to_bytes(body), tokenizer.byte_ends(body)
     thought = find_thought(raw, rules.think, prompt=opened)
     cuts = spans(paragraphs(raw, thought.start, thought.end, rules.segment.separator), ends, rules.segment)
-    segments = []
-    for cut in cuts:
-        shown = raw[cut.byte_start : cut.byte_end].decode(errors="replace").strip()
-        segments.append(Segment(cut.start, cut.end, shown, is_reflective(shown, rules.reflection_words)))
-
     start = initial if "think_unopened" in thought.flags else prompt
     path, before = np.concatenate([start, response]), len(start)
+    segments: list[Segment] = []
+    unmarked: list[Ids | None] = []
+    for cut in cuts:
+        shown = raw[cut.byte_start : cut.byte_end].decode(errors="replace").strip()
+        reflective = is_reflective(shown, rules.reflection_words)
+        segments.append(Segment(cut.start, cut.end, shown, reflective))
+        if reflective:
+            plain = without_markers(shown, rules.reflection_words) + rules.segment.separator
+            unmarked.append(np.concatenate([path[: before + cut.start], tokenizer.encode_inside(plain)]))
+        else:
+            unmarked.append(None)
+
     answer = answer_start(thought, ends)
     unwritten = is_blank(tokenizer.to_bytes(body[answer:], skip_special=True))
     ended = length < len(response) and int(response[length]) in tokenizer.end_ids
@@ -53,8 +63,10 @@ def encode_ids(
     present = {
         "empty_answer": unwritten and "empty_answer" not in thought.flags,
         "text_after_end": bool(np.isin(body, list(tokenizer.end_ids)).any()),
+        "text_ids_differ": text is not None and _differ(text, response, tokenizer),
     }
     flags = thought.flags + tuple(flag for flag, is_so in present.items() if is_so)
+    plain_answer = path[:0] if "empty_answer" in flags else body[answer:][_is_text(body, tokenizer)[answer:]]
     return EncodedTrajectory(
         id=name,
         text=tokenizer.decode(response) if text is None else text,
@@ -65,10 +77,25 @@ def encode_ids(
         full=path[: before + length],
         answer_context=path[: before + answer],
         answer_ids=path[:0] if "empty_answer" in flags else path[before + answer : before + answer_end],
+        answer_thought=np.concatenate([initial, plain_answer, tokenizer.encode_inside(LINE_END)]),
+        plain_answer=plain_answer,
+        outside=(raw[: thought.block_start] + raw[thought.close_end :]).decode(errors="replace"),
         response_tokens=len(response),
         before=raw[: thought.block_start].decode(errors="replace").strip(),
+        answer_only=thought.close_end == 0 and "think_missing" not in thought.flags,
+        unmarked=tuple(unmarked),
         flags=flags,
     )
+
+
+def _is_text(ids: Ids, tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Return which ids a reader sees: special tokens could end the thought that an answer stands for."""
+    return np.asarray(np.diff(tokenizer.byte_ends(ids, skip_special=True), prepend=0) > 0)
+
+
+def _differ(text: str, ids: Ids, tokenizer: Tokenizer) -> bool:
+    """Whether `text` is not what `ids` say, with or without special tokens; blanks at the ends do not count."""
+    return text.strip() not in (tokenizer.decode(ids).strip(), tokenizer.decode(ids, skip_special=True).strip())
 
 
 def without_end(ids: Ids, tokenizer: Tokenizer) -> int:

@@ -66,8 +66,14 @@ def encode_text(
         full=full,
         answer_context=standalone(prompt + before_answer, tokenizer),
         answer_ids=tokenizer.encode(answer),
+        answer_thought=standalone(f"{prompt}{rules.think.open}{answer}\n", tokenizer),
+        plain_answer=tokenizer.encode(answer),
+        outside=(raw[: thought.start].removesuffix(rules.think.open.encode()) + raw[thought.close_end :]).decode(
+            errors="replace"
+        ),
         response_tokens=len(response),
         before=raw[: thought.block_start].decode(errors="replace").strip(),
+        answer_only=thought.close_end == 0 and "think_missing" not in thought.flags,
         flags=thought.flags,
     )
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from opera_service.scoring.tree import Ids
 
 
@@ -45,9 +47,20 @@ class EncodedTrajectory:
     answer_ids: Ids
     """The response's own answer tokens, its end-of-turn token included when the reference's is priced, too;
     empty when it has none."""
+    answer_thought: Ids
+    """`initial` + the answer without special tokens + a line end: the answer in a thought's place."""
+    plain_answer: Ids
+    """The answer without any special token, as `answer_thought` holds it; empty when it has none."""
+    outside: str
+    """Text outside the think block: what stands before it, and the answer."""
     response_tokens: int
     before: str = ""
     """Text of the response before its think block; it is in every context but the first."""
+    answer_only: bool = False
+    """There is no thought and none is required: the answer stands for the whole response."""
+    unmarked: tuple[Ids | None, ...] = ()
+    """For every reflective segment the context after it had it been written without its reflection words; None
+    for other segments."""
     flags: tuple[str, ...] = ()
     """Those of `Thought`, `text_after_end`, and with `reference_` in front those of the reference."""
     outcome: bool | None = None
@@ -64,7 +77,9 @@ class EncodedGroup:
     initial: Ids
     """Prompt + opened think block: the context before any thought."""
     bridge: Ids
-    """Fixed ids fed (never scored) between a context and the reference; may be empty."""
+    """Fixed ids fed (never scored) between a context and the reference: the closing tag, then the label."""
+    close: Ids
+    """The part of `bridge` that closes a thought."""
     reference_ids: Ids
     reference: str
     """The reference's text, for guards that compare words."""
@@ -73,5 +88,16 @@ class EncodedGroup:
     """Contentless reflective paragraphs; priced after `initial`, they tell what "Wait" alone gains."""
     alternatives: tuple[tuple[str, Ids], ...] = ()
     """Text and ids of further references; `reference` is the first of all."""
+    line_end: Ids = field(default_factory=lambda: np.zeros(0, np.int32))
+    """What ends a text that stands in a thought's place."""
+    explained: bool = True
+    """Whether the segments' gains were asked for, also where the reward does not read them."""
+    logprob_error: float = 0.0
+    """Measured error of one token's log-prob on this engine, in nats; differences below it say nothing."""
     prompt: str = ""
     """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""
+
+    @property
+    def reference_thought(self) -> Ids:
+        """`initial` + the reference + a line end: the reference in a thought's place."""
+        return np.concatenate([self.initial, self.reference_ids, self.line_end])

@@ -1,6 +1,6 @@
 """How text becomes contexts: every choice a reward's configuration can make about encoding.
 
-Defaults are those of the `hardened` presets; `paper` presets override them to follow the authors' code.
+Presets override the defaults: `paper` ones to follow the authors' code, `hardened` ones with `AFTER_ANSWERS`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class ConfigModel(BaseModel):
 class ThinkConfig(ConfigModel):
     """Where the thought is."""
 
+    mode: Literal["required", "optional", "none"] = Field(
+        "required",
+        description="`required`: a response without a closed think block is malformed; `optional`: it is "
+        "priced as an answer; `none`: every response is all answer, tags in it are text.",
+    )
     open: str = Field(
         "", max_length=100, description="Opening tag; by default that of the model's template, else `<think>`."
     )
@@ -114,6 +119,11 @@ class ContextConfig(ConfigModel):
         description="Fed, not scored, between context and reference (D5); by default the closing tag as the model "
         "writes it.",
     )
+    label: str = Field(
+        "",
+        description="Fed, not scored, after the bridge. Without one the first token of a short reference costs so "
+        "much that a wrong answer often looks better than the right one.",
+    )
     reference_part: Literal["full", "answer"] = Field(
         "answer", description="`answer` drops a leading think block of the reference."
     )
@@ -125,13 +135,21 @@ class ContextConfig(ConfigModel):
     reference_suffix: str = Field(
         "", description="Priced with the reference, after it and before the end token; tokenised on its own."
     )
-    score_end: bool = Field(True, description="Price the end-of-turn token after the reference, too.")
+    score_end: bool = Field(
+        True,
+        description="Price the end-of-turn token after the reference, too. It inverts short references: after the "
+        "right answer it costs more than after a wrong one.",
+    )
     add_special_tokens: bool = Field(
         True,
         description="Start a prompt that comes as text as the model's tokenizer starts texts (with a start token, "
         "mostly); messages and ids are complete by themselves.",
     )
     controls: bool = Field(True, description="Encode contentless control paragraphs for the margin (D15).")
+
+
+AFTER_ANSWERS = ContextConfig(label="Answer:\n", score_end=False, controls=False)
+"""Where the `hardened` presets price the reference: labelled, without its end."""
 
 
 class EncodingConfig(Protocol):

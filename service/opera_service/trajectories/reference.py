@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ def read_reference(
         text, ids = None, ids[:length]
     raw = tokenizer.to_bytes(ids)
     flags: tuple[str, ...] = ()
-    thought = find_thought(raw, rules.think)
+    thought = find_thought(raw, rules.think.model_copy(update={"mode": "required"}))
     unopened = "think_unopened" in thought.flags
     if context.reference_part == "answer" and (unopened or _starts_with_thought(raw, rules.think.open_tag)):
         if not thought.closed:
@@ -73,12 +74,22 @@ def read_reference(
         flags = ("reference_think_unopened",) if unopened else ()
     if text is None:
         text = raw.decode(errors="replace")
-    if not len(ids) or not text.strip():
-        raise EmptyReference("the reference has no text to price; give the known good answer", field=field)
+    visible = tokenizer.to_bytes(ids, skip_special=True).decode(errors="replace")
+    if not (says_something(text) and says_something(visible)):
+        raise EmptyReference(
+            "the reference says nothing: it has no letter, digit or symbol that a reader can see; give the known "
+            "good answer",
+            field=field,
+        )
     end = [] if tokenizer.turn_end_id is None or not context.score_end else [tokenizer.turn_end_id]
     prefix = tokenizer.encode_inside(context.reference_prefix)
     suffix = tokenizer.encode_inside(context.reference_suffix)
     return Reference(text, fields.checked(np.concatenate([prefix, ids, suffix, as_ids(end)]), field), flags)
+
+
+def says_something(text: str) -> bool:
+    """Whether there is a letter, a number or a symbol (`+`, an emoji); blanks and punctuation say nothing."""
+    return any(unicodedata.category(char)[0] in "LNS" for char in text)
 
 
 def _starts_with_thought(raw: bytes, opening: bytes) -> bool:

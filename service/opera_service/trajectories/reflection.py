@@ -21,11 +21,11 @@ ENGLISH = (
     "actually", "alternatively", "hold on", "hang on", "on second thought", "on second thoughts",
     "then again", "on the other hand", "oops", "not quite", "that's not right", "that's wrong",
     "that can't be right", "is that right", "am i sure", "i made a mistake", "i was wrong",
-    "i should double-check", "i need to double-check", "let me think", "let me rethink",
+    "i should double-check", "i need to double-check", "let me rethink",
     "let me reconsider", "let me check", "let me recheck", "let me double-check", "let me double check",
     "let me verify", "let me re-examine", "let me reexamine", "let me revisit", "let me re-read",
     "let me look again", "let me try again", "let me start over", "let me go back", "let me step back",
-    "let's think", "let's reconsider", "let's check", "let's recheck", "let's double-check",
+    "let's reconsider", "let's check", "let's recheck", "let's double-check",
     "let's double check", "let's verify", "let's re-examine", "let's revisit", "let's go back",
     "let's step back", "let's try again",
 )  # fmt: skip
@@ -51,6 +51,7 @@ _SENTENCE_END = re.compile(
     r"\n|(?<=[.!?])[\"')\]*_”’»]*+\s+|(?<=。)|(?<=[!?;])(?![!?;])(?=[\s\"')\]*_”’»」』]*+[\u3400-\u9fff])"
 )
 _DECORATION = " \t\r\f\v\u00a0\u3000\"'`*_~#>|+()[]{}<«»“”‘’„「」『』《》【】-–—•·.…,，:"
+_AFTER_MARKER = " ,.:;!?…–—-，。！？：；、"
 _LIST_MARKER = re.compile(r"(?:\d{1,3}|[a-z])[.):、]\s*")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "´": "'"})
 
@@ -65,6 +66,36 @@ def is_reflective(text: str, rules: ReflectionConfig) -> bool:
     if rules.where == "anywhere":
         return pattern.search(text) is not None
     return any(pattern.match(_undecorated(sentence)) for sentence in _SENTENCE_END.split(text))
+
+
+def without_markers(text: str, rules: ReflectionConfig) -> str:
+    """Return `text` with the reflection words at the starts of its sentences left out: "Wait, it is" -> "It is".
+
+    What a paragraph earns beyond this is not earned by the word. Words elsewhere in a sentence stay.
+    """
+    pattern = _pattern(rules)
+    kept: list[str] = []
+    at = 0
+    for border in [*_SENTENCE_END.finditer(text), None]:
+        stop = len(text) if border is None else border.start()
+        kept.append(_unmarked_sentence(text[at:stop], pattern))
+        if border is not None:
+            kept.append(border.group())
+            at = border.end()
+    return "".join(kept)
+
+
+def _unmarked_sentence(sentence: str, pattern: re.Pattern[str]) -> str:
+    rest = sentence.lstrip(_DECORATION)
+    marker = pattern.match(rest.translate(_APOSTROPHES).lower())
+    if marker is None:
+        return sentence
+    for _ in range(8):  # "Hmm. But wait, …" is one marker after another; nobody means more of them
+        if marker is None:
+            break
+        rest = rest[marker.end() :].lstrip(_AFTER_MARKER)
+        marker = pattern.match(rest.translate(_APOSTROPHES).lower())
+    return rest[:1].upper() + rest[1:]
 
 
 def _normalised(text: str) -> str:

@@ -15,7 +15,6 @@ SPACE = rb"(?:\s|\xc2\xa0|\xe3\x80\x80)"
 """One white space, the no-break and the ideographic one included, as a pattern on UTF-8 bytes."""
 _SPACES = re.compile(SPACE + rb"*+")
 
-
 PromptThought = Literal["unopened", "open", "closed"]
 
 
@@ -34,13 +33,13 @@ class Thought:
     answer: int
     """Where the answer starts: after the closing tag and the whitespace that follows it."""
     flags: tuple[str, ...]
-    """Any of `think_missing`, `think_unclosed`, `think_unopened`, `think_repeated`, `think_in_prompt`,
-    `empty_think`, `empty_answer`."""
+    """Any of `think_missing`, `answer_only`, `think_unclosed`, `think_unopened`, `think_repeated`,
+    `think_in_prompt`, `empty_think`, `empty_answer`."""
 
     @property
     def closed(self) -> bool:
         """Whether there is a block with both tags."""
-        return not {"think_missing", "think_unclosed"} & set(self.flags)
+        return self.close_end > 0 and "think_unclosed" not in self.flags
 
 
 def prompt_thought(prompt: bytes, rules: ThinkConfig, header: bytes) -> PromptThought:
@@ -71,13 +70,17 @@ def find_thought(
     flagged `think_in_prompt`.
     """
     opening, closing = rules.open_tag, rules.close_tag
+    if rules.mode == "none":
+        answer = _skip_space(response, 0)
+        return Thought(0, 0, 0, 0, answer, ("empty_answer",) if answer == len(response) else ())
     first, close = response.find(opening), response.find(closing)
     again = prompt == "open" and first >= 0 and is_blank(response[:first])
     unopened = prompt == "unopened" and lone_close and close >= 0 and (first < 0 or close < first)
     if prompt == "closed" or (prompt == "unopened" and first < 0 and not unopened):
         answer = _skip_space(response, 0)
         present = {
-            "think_missing": prompt == "unopened",
+            "think_missing": prompt == "unopened" and rules.mode == "required",
+            "answer_only": prompt == "unopened" and rules.mode == "optional",
             "think_in_prompt": prompt == "closed",
             "think_repeated": prompt == "closed" and (first >= 0 or close >= 0),
             "empty_answer": answer == len(response),

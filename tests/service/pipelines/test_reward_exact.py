@@ -123,6 +123,70 @@ async def test_hardened(tiny_qwen: Path, hf_tokenizer, oracle):
     price = Prices(oracle)
     async with serving(tiny_qwen) as client:
         answer = await answer_of(client, request("hardened"))
+        brief = await answer_of(client, request("hardened", detail="reward"))
+    (group,) = answer["groups"]
+
+    def encode(text: str) -> list[int]:
+        return hf_tokenizer(text, add_special_tokens=False).input_ids
+
+    close, label, target = encode("</think>\n\n"), encode("Answer:\n"), encode(REFERENCE)
+    prompt = encode(PROMPT)
+    start = prompt + encode("<think>\n")
+    initial = price(start + close + label, target)
+    assert group["reference_tokens"] == len(target)
+    assert group["initial_mean_logprob"] == pytest.approx(mean(initial), abs=NATS)
+    weights = [min(max(-one, 1e-3), 5.0) for one in initial]
+
+    def gain(tokens: list[float]) -> float:
+        clipped = [min(max(after - before, -5.0), 5.0) for after, before in zip(tokens, initial, strict=True)]
+        return sum(u * one for u, one in zip(weights, clipped, strict=True)) / sum(weights)
+
+    values: list[float] = []
+    for text, found in zip(RESPONSES, group["trajectories"], strict=True):
+        response = encode(text.removesuffix("<|im_end|>"))
+        offset = text.index("</think>") + len("</think>")
+        offset += len(text[offset:]) - len(text[offset:].lstrip())
+        first = max(k for k in range(len(response)) if len(hf_tokenizer.decode(response[:k])) <= offset)
+        own, line = response[first:], encode("\n")
+        after_answer = price(start + own + line + close + label, target)
+        alone = price(start + close, own)
+        given = price(start + target + line + close, own)
+        lifted = [min(max(with_ - without, -5.0), 5.0) for with_, without in zip(given, alone, strict=True)]
+        for segment in found["segments"]:
+            tokens = price(prompt + response[: segment["end"]] + close + label, target)
+            assert segment["token_logprobs"] == pytest.approx(tokens, abs=NATS)
+        expected = {
+            "answer": gain(after_answer),
+            "precision": sum(lifted) / (len(own) + 40),
+            "thought": gain(found["segments"][-1]["token_logprobs"]),
+        }
+        values.append(
+            expected["answer"]
+            + min(expected["precision"], expected["answer"] / 2)
+            + min(expected["thought"], expected["answer"] / 4)
+        )
+        parts = {key: found["components"][key] for key in expected}
+        assert parts == pytest.approx(expected, abs=1e-4)
+        assert found["components"]["value"] == pytest.approx(values[-1], abs=1e-4)
+        assert found["token_logprobs"] == pytest.approx(after_answer, abs=NATS)
+
+    def beats(gap: float) -> float:
+        return 1 / (1 + math.exp(-2 * gap))
+
+    for index, found in enumerate(group["trajectories"]):
+        peers = [value for other, value in enumerate(values) if other != index]
+        expected_rank = sum(beats(values[index] - value) for value in (*peers, 0.0)) / len(values)
+        if max(values) - min(values) >= 0.05:
+            assert found["reward"] == pytest.approx(expected_rank, abs=1e-4)
+    told = [(one["reward"], one["components"]) for one in brief["groups"][0]["trajectories"]]
+    assert told == [(one["reward"], one["components"]) for one in group["trajectories"]]
+    assert brief["usage"]["tokens_computed"] < answer["usage"]["tokens_computed"]
+
+
+async def test_hardened_1(tiny_qwen: Path, hf_tokenizer, oracle):
+    price = Prices(oracle)
+    async with serving(tiny_qwen) as client:
+        answer = await answer_of(client, request("hardened-1"))
     (group,) = answer["groups"]
 
     def encode(text: str) -> list[int]:

@@ -14,7 +14,7 @@ from opera_service.rewards.outcomes import judge, questions
 from opera_service.rewards.registry import AnyReward, resolve
 from opera_service.rewards.verifier import Verifier
 from opera_service.scoring.scores import TreeScores
-from opera_service.scoring.tree import TreeBuilder, as_ids
+from opera_service.scoring.tree import Ids, TreeBuilder, as_ids
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Segment
 
 VERIFIER = Verifier()
@@ -44,8 +44,17 @@ class Response:
     answer: str = "the answer"
     own: float = -0.5
     """Mean log-prob of the own answer."""
+    answered: float | None = None
+    """The reference after the answer in a thought's place; the last paragraph's when not given."""
+    alone: float = -2.0
+    """The answer after an empty thought."""
+    given: float = -2.0
+    """The answer after the reference."""
+    unmarked: Mapping[int, float] = field(default_factory=dict)
+    """The reference after a reflective paragraph without its markers; -9 where not given."""
     flags: tuple[str, ...] = ()
     outcome: bool | None = None
+    answer_only: bool = False
 
 
 @dataclass
@@ -53,13 +62,16 @@ class PriceList:
     """Contexts as ids -> mean log-prob of what is priced there; equal for all target tokens."""
 
     prices: dict[tuple[int, ...], float] = field(default_factory=dict)
+    answers: dict[tuple[int, ...], float] = field(default_factory=dict)
+    """Contexts with their targets; they come before `prices`."""
 
     def answer(self, builder: TreeBuilder, shape: Callable[[int], np.ndarray] | None = None) -> TreeScores:
         tree = builder.build()
         found = []
         for query in range(tree.num_queries):
             path, context = tree.query_context(query)
-            mean = self.prices[tuple(path[:context].tolist())]
+            whole = tuple(path.tolist())
+            mean = self.answers[whole] if whole in self.answers else self.prices[whole[:context]]
             tokens = len(path) - context
             found.append(mean + (shape(tokens) if shape else np.zeros(tokens)))
         return TreeScores(np.concatenate(found), tree.query_start, "0", tree.num_tokens)
@@ -89,6 +101,8 @@ class Bench:
             control = (next(fresh), next(fresh))
             controls.append(as_ids(control))
             prices[initial + control + self.bridge] = level
+        answers: dict[tuple[int, ...], float] = {}
+        told = (PROMPT, THINK, *range(10, 10 + self.reference_tokens), 5)
         trajectories = []
         for number, response in enumerate(responses):
             contexts, segments, at = [initial], [], 1
@@ -104,6 +118,18 @@ class Bench:
             last = response.paragraphs[-1].after if response.paragraphs else self.initial
             prices[answer_context] = response.own
             prices[full] = last if response.hybrid is None else response.hybrid
+            answer = answer_ids[:1]
+            answer_thought = (*initial, *answer, 6)
+            prices[answer_thought + self.bridge] = last if response.answered is None else response.answered
+            if answer:
+                answers[(*initial, CLOSE, *answer)] = response.alone
+                answers[(*told, CLOSE, *answer)] = response.given
+            unmarked: list[Ids | None] = []
+            for index, segment in enumerate(segments):
+                other = (*contexts[index], next(fresh)) if segment.reflective else None
+                unmarked.append(None if other is None else as_ids(other))
+                if other is not None:
+                    prices[other + self.bridge] = response.unmarked.get(index, -9.0)
             thought = "\n\n".join(paragraph.text for paragraph in response.paragraphs)
             trajectories.append(
                 EncodedTrajectory(
@@ -116,8 +142,13 @@ class Bench:
                     full=as_ids(full),
                     answer_context=as_ids(answer_context),
                     answer_ids=as_ids(answer_ids),
+                    answer_thought=as_ids(answer_thought),
+                    plain_answer=as_ids(answer),
+                    outside=response.answer,
+                    unmarked=tuple(unmarked),
                     response_tokens=at + 1 + len(answer_ids),
                     flags=response.flags,
+                    answer_only=response.answer_only,
                     outcome=response.outcome,
                 )
             )
@@ -127,13 +158,15 @@ class Bench:
             prompt_ids=as_ids([PROMPT]),
             initial=as_ids(initial),
             bridge=as_ids(self.bridge),
+            close=as_ids([CLOSE]),
+            line_end=as_ids([5]),
             reference_ids=as_ids(range(10, 10 + self.reference_tokens)),
             reference=self.reference,
             trajectories=tuple(trajectories),
             controls=tuple(controls),
             prompt=self.prompt,
         )
-        return group, PriceList(prices)
+        return group, PriceList(prices, answers)
 
     def price(self, reward: AnyReward, responses: Sequence[Response]) -> GroupOutcome:
         group, prices = self.group(responses)

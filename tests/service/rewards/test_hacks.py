@@ -1,4 +1,4 @@
-"""Ways to be paid for nothing. Each is worth nothing in `hardened`; where `paper` falls for it, that is shown.
+"""Ways to be paid for nothing. Each is worth nothing in `hardened-1`; where `paper` falls for it, that is shown.
 
 Reflection words are found by the encoding, so "butter" is asked of it; all prices are made by hand.
 """
@@ -13,13 +13,13 @@ from opera_service.rewards.outcomes import judge
 from opera_service.rewards.registry import resolve
 from opera_service.trajectories.reflection import is_reflective
 
-HARDENED = resolve("opera", "hardened", {})
+HARDENED = resolve("opera", "hardened-1", {})
 PAPER = resolve("opera", "paper", {})
 CONTROLS = (-1.99, -1.97, -1.98, -2.01)  # "Wait" alone gains 0.01 to 0.03 nats a token
 
 
 def both(hand, responses, **bench):
-    """Return the outcomes in `paper` and in `hardened`."""
+    """Return the outcomes in `paper` and in `hardened-1`."""
     hard = hand.Bench(controls=CONTROLS, **bench)
     return (
         replace(hard, bridge=()).price(PAPER, responses).trajectories,
@@ -135,7 +135,7 @@ def test_copying_the_reference_into_the_answer(hand):
 
 
 def test_pricing_after_the_response_needs_no_bridge_and_still_minds_copies(hand):
-    reward = resolve("opera", "hardened", {"final": "response"})
+    reward = resolve("opera", "hardened-1", {"final": "response"})
     group = [hand.thought(-1.5, hybrid=-0.25), replace(copying(hand, 1), hybrid=-0.05)]
     found = hand.Bench(reference=REFERENCE).price(reward, group).trajectories
     assert [one.token_logprobs.mean() for one in found] == pytest.approx([-0.25, -1.8])

@@ -67,7 +67,7 @@ async def test_mending_pays_and_nothing_else_that_says_wait(embedded):
     rng = random.Random(0)
     groups = [(task, [reasoned(kind, task, rng) for kind in KINDS]) for task in tasks("test", 96, seed=9)]
     reward, relative, reflection = (
-        dict(zip(KINDS, found.mean(axis=0), strict=True)) for found in await priced(embedded, "hardened", groups)
+        dict(zip(KINDS, found.mean(axis=0), strict=True)) for found in await priced(embedded, "hardened-1", groups)
     )
     assert min(relative["right"], relative["fix"], relative["confirm"]) > 0.9
     assert max(relative["slip"], relative["spoil"]) < 0.1
@@ -87,7 +87,7 @@ async def test_filler_paragraphs_are_cash_in_paper_only(embedded):
         plain = [reasoned(kind, task, rng) for kind in ("right", "slip", "fix")]
         groups.append((task, [plain[0], plain[0].replace("</think>", FILLER + "</think>"), *plain[1:]]))
     paper, _, _ = await priced(embedded, "paper", groups)
-    hardened, _, reflection = await priced(embedded, "hardened", groups)
+    hardened, _, reflection = await priced(embedded, "hardened-1", groups)
     assert (paper[:, 1] - paper[:, 0]).mean() > 0.2
     assert (hardened[:, 1] - hardened[:, 0]).mean() <= 0
     assert reflection[:, 1].mean() < 0.02

@@ -26,13 +26,13 @@ def test_every_file_of_the_catalog_is_a_reward():
     ("arguments", "field", "remedy"),
     [
         (("opra", "paper", {}), "reward", "`opera`"),
-        (("opera", "strict", {}), "preset", "`hardened`, `paper`"),
-        (("opera", "hardened", {"relativ": {}}), "config.relativ", "`relative`"),
-        (("opera", "hardened", {"relative": {"margn": 1}}), "config.relative.margn", "`margin`"),
-        (("opera", "hardened", {"relative": {"margin": -1}}), "config.relative.margin", "greater than or equal"),
-        (("opera", "hardened", {"relative": {"margin": float("nan")}}), "config.relative.margin", "finite"),
-        (("opera", "hardened", {"relative": {"temperature": "hot"}}), "config.relative.temperature", "number"),
-        (("opera", "hardened", {"relative": 3}), "config.relative", "dictionary"),
+        (("opera", "strict", {}), "preset", "`hardened`, `hardened-1`, `paper`"),
+        (("opera", "hardened", {"comparson": {}}), "config.comparson", "`comparison`"),
+        (("opera", "hardened", {"comparison": {"margn": 1}}), "config.comparison.margn", "`margin`"),
+        (("opera", "hardened", {"comparison": {"margin": -1}}), "config.comparison.margin", "greater than"),
+        (("opera", "hardened", {"comparison": {"margin": float("nan")}}), "config.comparison.margin", "finite"),
+        (("opera", "hardened-1", {"relative": {"temperature": "hot"}}), "config.relative.temperature", "number"),
+        (("opera", "hardened", {"comparison": 3}), "config.comparison", "dictionary"),
         (("opera", "hardened", {"total": {"relative": None}}), "config.total.relative", "number"),
         (
             ("opera", "paper", {"reflection_words": {"languages": ["en", "xx"]}}),
@@ -62,7 +62,7 @@ def test_an_override_changes_one_field_and_keeps_its_neighbours():
 def test_sections_can_be_switched_off_and_on():
     assert resolve("opera", "paper", {"ema": None}).config.ema is None
     assert resolve("opera", "hardened", {"ema": {"alpha": 0.5}}).config.ema.alpha == 0.5
-    assert resolve("opera", "hardened", {"total": {"level": None}}).components == (
+    assert resolve("opera", "hardened-1", {"total": {"level": None}}).components == (
         "relative",
         "reflection",
         "consistency",
@@ -72,9 +72,9 @@ def test_sections_can_be_switched_off_and_on():
 def test_the_hash_names_reward_and_resolved_configuration():
     hashes = [config_hash(resolve(name, preset, {})) for name, preset in EVERY]
     assert len(set(hashes)) == len(EVERY)
-    margin = resolve("opera", "hardened", {}).config.relative.margin
-    same = resolve("opera", "hardened", {"relative": {"margin": margin}})
-    other = resolve("opera", "hardened", {"relative": {"margin": margin + 0.01}})
+    margin = resolve("opera", "hardened", {}).config.comparison.margin
+    same = resolve("opera", "hardened", {"comparison": {"margin": margin}})
+    other = resolve("opera", "hardened", {"comparison": {"margin": margin + 0.01}})
     plain = config_hash(resolve("opera", "hardened", {}))
     assert config_hash(same) == plain != config_hash(other)
 

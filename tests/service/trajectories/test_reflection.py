@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from opera_service.trajectories.encoding_config import ReflectionConfig
-from opera_service.trajectories.reflection import AUTHORS, _any_of, is_reflective
+from opera_service.trajectories.reflection import AUTHORS, _any_of, is_reflective, without_markers
 
 HARDENED = ReflectionConfig()
 PAPER = ReflectionConfig(languages=("authors",), match="substring", where="anywhere")
@@ -52,7 +52,7 @@ def test_the_released_list_has_nothing_else():
         "Hmmmm.",
         "Let's double-check the sum.",
         "Let\u2019s double-check the sum.",
-        "let  me think",
+        "let  me rethink",
         "Ｗａｉｔ, no",
         "Oh, wait. No.",
         "等等，不是。",
@@ -152,3 +152,22 @@ def test_the_longest_list_and_a_long_text_are_read_in_time(match, where):
 def test_lists_that_are_too_long_are_refused(words):
     with pytest.raises(ValidationError):
         ReflectionConfig(words=words)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Wait, the sum is nine.", "The sum is nine."),
+        ("Hmm. But the sum is nine.", "The sum is nine."),
+        ("It was ten. Actually, it is nine.", "It was ten. It is nine."),
+        ("等等，答案是九。", "答案是九。"),
+        ("I wait for the bus, but it is late.", "I wait for the bus, but it is late."),
+        ("Let me think about soap.", "Let me think about soap."),
+    ],
+)
+def test_a_paragraph_can_be_read_without_its_markers(text, left):
+    assert without_markers(text, HARDENED).strip(" .") == left.strip(" .")
+
+
+def test_saying_that_one_thinks_is_no_reflection():
+    assert not is_reflective("Let me think.", HARDENED)

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
-    UNGUARDED,
+    BEFORE_ANSWERS,
     FinalLikelihoodConfig,
     FinalLikelihoodReward,
     ReferenceLikelihoods,
@@ -47,8 +47,9 @@ class Igpo(FinalLikelihoodReward[IgpoConfig]):
     with_steps = True
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": IgpoConfig(),
+        "hardened-1": IgpoConfig(**BEFORE_ANSWERS),
         "paper": IgpoConfig(
-            context=as_published("\nI have enough information to answer now.</think><answer>"), guards=UNGUARDED
+            **as_published("\nI have enough information to answer now.</think><answer>"),
         ),
     }
 

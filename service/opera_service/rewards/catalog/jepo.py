@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from opera_service.rewards.final_likelihood import (
-    UNGUARDED,
+    BEFORE_ANSWERS,
     FinalLikelihoodConfig,
     FinalLikelihoodReward,
     ReferenceLikelihoods,
@@ -47,7 +47,8 @@ class Jepo(FinalLikelihoodReward[JepoConfig]):
     components = ("contribution", "logprob", "bound")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": JepoConfig(),
-        "paper": JepoConfig(context=as_published("</think>\n\n"), guards=UNGUARDED, temperature=1, clip=None),
+        "hardened-1": JepoConfig(**BEFORE_ANSWERS),
+        "paper": JepoConfig(**as_published("</think>\n\n"), temperature=1, clip=None),
     }
 
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:

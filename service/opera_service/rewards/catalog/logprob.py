@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
-    UNGUARDED,
+    BEFORE_ANSWERS,
     FinalLikelihoodConfig,
     FinalLikelihoodReward,
     ReferenceLikelihoods,
@@ -49,7 +49,12 @@ class Logprob(FinalLikelihoodReward[LogprobConfig]):
     components = ("sum", "mean")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": LogprobConfig(),
-        "paper": LogprobConfig(context=as_published("</think>\n\n"), guards=UNGUARDED, reduction="sum", clip=None),
+        "hardened-1": LogprobConfig(**BEFORE_ANSWERS),
+        "paper": LogprobConfig(
+            **as_published("</think>\n\n"),
+            reduction="sum",
+            clip=None,
+        ),
     }
 
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:

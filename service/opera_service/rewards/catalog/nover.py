@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
-    UNGUARDED,
+    BEFORE_ANSWERS,
     FinalLikelihoodConfig,
     FinalLikelihoodReward,
     ReferenceLikelihoods,
     ShapedValue,
     as_published,
 )
-from opera_service.rewards.ranks import hard_rank
+from opera_service.rewards.ranks import hard_rank, soft_rank
 from opera_service.rewards.reference_logprobs import Logprobs
 
 
@@ -25,6 +25,12 @@ class NoverConfig(FinalLikelihoodConfig):
         False,
         description="Divide the negative log-prob by max(1, 1 + log10 of the thought's tokens), as released: it "
         "pays for length as such.",
+    )
+    temperature: float | None = Field(
+        0.5,
+        gt=0,
+        description="Nats per token of the soft rank; null: hard places as released, which turn any noise into a "
+        "full step.",
     )
     single: float = Field(
         0.5, ge=0, le=1, description="Reasoning reward of the only well-formed trajectory; 1 as released."
@@ -44,9 +50,10 @@ class Nover(FinalLikelihoodReward[NoverConfig]):
     components = ("reasoning", "efficiency", "format")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": NoverConfig(),
+        "hardened-1": NoverConfig(**BEFORE_ANSWERS, temperature=None),
         "paper": NoverConfig(
-            context=as_published("</think>\n", prefix="<answer>\n", suffix="\n</answer>"),
-            guards=UNGUARDED,
+            **as_published("</think>\n", prefix="<answer>\n", suffix="\n</answer>"),
+            temperature=None,
             length_discount=True,
             single=1,
         ),
@@ -59,7 +66,7 @@ class Nover(FinalLikelihoodReward[NoverConfig]):
         if config.length_discount:
             surprise /= np.maximum(1.0, 1.0 + np.log10(np.maximum(1, priced.thought_tokens)))
         reasoning, efficiency = np.zeros(len(valid)), np.zeros(len(valid))
-        reasoning[valid] = _reasoning(surprise[valid], config.single)
+        reasoning[valid] = _reasoning(surprise[valid], config.single, config.temperature)
         efficiency[valid] = _efficiency(surprise[valid], priced.thought_tokens[valid])
         found: list[ShapedValue] = []
         for index, well_formed in enumerate(valid):
@@ -74,12 +81,13 @@ class Nover(FinalLikelihoodReward[NoverConfig]):
         return found
 
 
-def _reasoning(surprise: Logprobs, single: float) -> Logprobs:
+def _reasoning(surprise: Logprobs, single: float, temperature: float | None) -> Logprobs:
     """Return (V - rank) / V, rank 0 for the least surprise; ties share their mean (sort order as released)."""
     count = len(surprise)
     if count < 2:
         return np.full(count, single)
-    ranks = (1 - hard_rank(-surprise, "average")) * (count - 1)
+    places = hard_rank(-surprise, "average") if temperature is None else soft_rank(-surprise, temperature)
+    ranks = (1 - places) * (count - 1)
     return np.asarray((count - ranks) / count)
 
 

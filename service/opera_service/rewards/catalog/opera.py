@@ -1,352 +1,318 @@
-"""OPERA: does reading a response, thought by thought, make the known good answer less surprising?
+"""OPERA: is the known good answer less surprising after this response?
 
-`paper` is the released code number for number; `hardened` closes its holes. Which defect (D1 … D23) a setting
-closes is in its description; docs/rewards.md has the formulas. Knows log-probs and words, no model.
+`hardened` pays the answer, and lets its precision and the thought only confirm it. `paper` is the released code
+number for number and `hardened-1` the first hardening of it; both live in `published_opera`.
+docs/rewards.md has the formulas, docs/validity.md what they were chosen on. Knows log-probs and words, no model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_client.errors import OutcomeUnavailable
+from opera_service.rewards.answer_logprobs import GroupQueries, MemberLogprobs, Reads, plan_members, read_member
+from opera_service.rewards.answer_value import Values, bounded_rank, confirmed, gain, lift, reflected, surprise
 from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
-from opera_service.rewards.config import EmaRules, Judge, RewardConfig
-from opera_service.rewards.gains import (
-    calibrated_margin,
-    potential_gain,
-    running_maximum_gains,
-    squashed_count,
-    step_gains,
-)
-from opera_service.rewards.guards import OFF, GuardConfig, malformed, repeats
-from opera_service.rewards.ranks import (
-    Ties,
-    auto_temperature,
-    best_peer,
-    hard_rank,
-    relative_likelihood,
-    soft_rank,
-    spread_is_noise,
-)
-from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, plan_reference, read, sums
+from opera_service.rewards.config import Judge, RewardConfig
+from opera_service.rewards.copying import CopyConfig, CopyGuard
+from opera_service.rewards.gains import step_gains
+from opera_service.rewards.guards import malformed
+from opera_service.rewards.published_opera import HARDENED_1, PAPER, MathRules, PublishedConfig, PublishedOpera
+from opera_service.rewards.reference_logprobs import Logprobs, read
 from opera_service.scoring.scores import TreeScores
-from opera_service.scoring.tree import ROOT, TreeBuilder
+from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.encoding_config import (
-    ConfigModel,
-    ContextConfig,
-    ReflectionConfig,
-    SegmentConfig,
-    ThinkConfig,
-)
+from opera_service.trajectories.encoding_config import AFTER_ANSWERS, ConfigModel, ContextConfig
+from opera_service.trajectories.reference import says_something
 
 
-class RelativeRules(ConfigModel):
-    """A trajectory against its group (IGRP, the paper's in-group relative perplexity)."""
+class ValueConfig(ConfigModel):
+    """What one response is worth, in nats per token; an empty response is worth 0."""
 
-    mode: Literal["likelihood", "rank", "soft_rank"] = Field(
-        "likelihood",
-        description="`likelihood`: exp of the distance to the group's best price; `rank`: the paper's; "
-        "`soft_rank`: mean sigmoid of the distances to the peers (D13).",
+    priced: Literal["answer", "thought"] = Field(
+        "answer",
+        description="After what the reference is priced: the answer in a thought's place, confirmed by precision "
+        "and thought; or the thought alone, for scorers that were never shown an answer as a thought.",
     )
-    ties: Ties = Field("average", description="Place of tied members in `rank`; `low` as released (D12).")
-    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        "auto",
-        description="Nats. Small: the winner takes all; large: like a rank. `auto` is max(1, sqrt(|G| / 8)), as "
-        "the noise of a sum grows; 1 and 4 were trained, at |G| of about 8.",
+    surprise_cap: float = Field(
+        5.0, gt=0, description="Nats. A reference token weighs its surprise without any response, at most this."
+    )
+    clip: float = Field(5.0, gt=0, description="Nats. No token counts for a larger change than this.")
+    precision_share: float = Field(
+        0.5, ge=0, le=1, description="Most that the answer's own lift by the reference adds, as a share."
+    )
+    precision_padding: float = Field(
+        40.0, ge=0, description="Tokens without lift added to every answer: one word has a high lift by chance."
+    )
+    thought_share: float = Field(
+        0.25, ge=0, le=1, description="Most that the thought adds, as a share of what the answer is worth."
+    )
+
+
+class ComparisonConfig(ConfigModel):
+    """A response against its peers and an empty response."""
+
+    temperature: float = Field(
+        0.5, gt=0, description="Nats per token. Fixed, as one member could inflate any that adapts."
     )
     margin: float = Field(
-        0.02,
+        0.05,
         ge=0,
-        description="A group whose prices spread by less than margin * sqrt(|G|) nats carries no information "
-        "(D13). The default is about three times bf16's rounding noise per token.",
-    )
-    neutral: float = Field(
-        0.5, ge=0, le=1, description="What a group of one or without information gets (D12; released: 1)."
+        description="Nats per token. A group that spreads less says nothing: everybody gets the group's mean. At "
+        "least four times the engine's measured error.",
     )
 
 
-class ReflectionReward(ConfigModel):
-    """What reflective segments are paid for."""
+class TotalConfig(ConfigModel):
+    """Weights of the components in the reward of an open task."""
 
-    credit: Literal["record", "previous"] = Field(
-        "record",
-        description="A segment counts when it beats everything before it, or (as released) the previous "
-        "segment (D16).",
-    )
-    pay: Literal["climb", "count"] = Field(
-        "climb",
-        description="`climb`: likelihood won by credited segments, times where the thought ends; `count`: tanh of "
-        "how many are credited, as released (D15, D17).",
-    )
-    scale: float = Field(2.0, gt=0, description="`count`: tanh(count / scale).")
-    margin: Annotated[float, Field(ge=0)] | Literal["calibrated"] = Field(
-        "calibrated",
-        description="Gain, in nats per reference token, that proves nothing. `calibrated`: mean + 2 sd of what "
-        "contentless control paragraphs gain in the same group (D15).",
-    )
-    margin_floor: float = Field(
-        0.005, ge=0, description="Least calibrated margin: numeric noise of a mean log-prob in bf16."
-    )
-    margin_fallback: float = Field(
-        0.05, ge=0, description="Least margin when there are fewer than two controls to calibrate it."
-    )
-    min_tokens: int = Field(8, ge=0, description="Shorter segments are never credited (D17).")
-    duplicate: float | None = Field(
-        0.9,
-        gt=0,
-        le=1,
-        description="Shared words that make a segment a repeat of an earlier one; null: off (D17).",
-    )
-
-
-class TotalRules(ConfigModel):
-    """Weights of the components in the reward of an open task. null: not computed; 0: reported, not paid."""
-
-    relative: float = Field(1.0, ge=0, description="The final price against the group's.")
+    relative: float = Field(1.0, ge=0, description="The comparison with peers and an empty response.")
     reflection: float = Field(
-        0.5, ge=0, description="What reflection won; weights 0 and 1 were trained, both learn."
-    )
-    consistency: float | None = Field(
-        0.5, ge=0, description="exp(mean log-prob of the response's own answer after its own thought)."
-    )
-    level: float | None = Field(0.0, ge=0, description="exp(mean log-prob of the reference): is anybody good?")
-    improvement: float | None = Field(
-        None, ge=0, description="sigmoid of final minus initial mean log-prob, computed but unused when released."
-    )
-
-
-class MathRules(ConfigModel):
-    """Tasks with a right answer: reward = outcome * ((1 - intrinsic) + intrinsic * relative)."""
-
-    judge: Judge = Field(
-        "math_verify",
-        description="`math_verify`: last box with balanced braces, compared as mathematics; `boxed_exact`: the "
-        "released regular expression and string equality (D20).",
-    )
-    intrinsic: float = Field(
-        0.2,
+        0.0,
         ge=0,
-        le=1,
-        description="Share of `relative` in a right answer's reward; 0 as released, .2 its commented variant.",
-    )
-    zero_wrong: bool = Field(
-        False, description="Report zero components for a wrong answer, as the released code does."
+        description="What reflective paragraphs reach beyond themselves without their markers and beyond "
+        "peers that do not reflect. Not shown to be safe to pay; gains are reported either way.",
     )
 
 
 class OperaConfig(RewardConfig):
-    """Everything that can be chosen about OPERA; the defaults are the preset `hardened`."""
+    """Everything that can be chosen about `hardened`."""
 
-    final: Literal["thought", "response"] = Field(
-        "thought",
-        description="Where the reference is priced: after the closed thought, so that copying the reference into "
-        "the answer pays nothing, or after the whole response as released (D18).",
-    )
-    relative: RelativeRules = Field(default_factory=RelativeRules)
-    reflection: ReflectionReward = Field(default_factory=ReflectionReward)
-    total: TotalRules = Field(default_factory=TotalRules)
+    context: ContextConfig = AFTER_ANSWERS
+    value: ValueConfig = Field(default_factory=ValueConfig)
+    copying: CopyConfig = Field(default_factory=CopyConfig)
+    comparison: ComparisonConfig = Field(default_factory=ComparisonConfig)
+    total: TotalConfig = Field(default_factory=TotalConfig)
     math: MathRules = Field(default_factory=MathRules)
-    guards: GuardConfig = Field(default_factory=GuardConfig)
 
     def judge_of(self, task: str) -> Judge | None:
         """Return the judge of `math` tasks; open tasks have none."""
         return self.math.judge if task == "math" else None
 
 
-PAPER = OperaConfig(
-    think=ThinkConfig(open="<think>", close="</think>"),
-    segment=SegmentConfig(min_tokens=0, max_segments=None),
-    reflection_words=ReflectionConfig(languages=("authors",), match="substring", where="anywhere"),
-    context=ContextConfig(
-        mode="text", opening="<think>", bridge="", reference_part="full", score_end=False, controls=False
-    ),
-    ema=EmaRules(),
-    final="response",
-    relative=RelativeRules(mode="rank", ties="low", margin=0, neutral=1),
-    reflection=ReflectionReward(credit="previous", pay="count", margin=0, min_tokens=0, duplicate=None),
-    total=TotalRules(relative=0.3, reflection=0.7, consistency=None, level=None),
-    math=MathRules(judge="boxed_exact", intrinsic=0, zero_wrong=True),
-    guards=OFF,
-)
-
-
 @dataclass(frozen=True)
-class OperaPlan:
-    """Queries of one group."""
+class _Member:
+    """One response, measured."""
 
-    prices: ReferencePlan
-    answers: tuple[int | None, ...]
-    """Own answer after own thought; None without answer, empty when consistency is off."""
-    controls: tuple[int, ...]
+    trajectory: EncodedTrajectory
+    logprobs: MemberLogprobs
+    valid: bool
+    copied: bool
+    answer: float
+    precision: float
+    thought: float
 
 
-class Opera(Reward[OperaConfig, OperaPlan]):
-    """OPERA, as released or hardened."""
+class Opera(Reward[OperaConfig, GroupQueries]):
+    """OPERA as it is meant to be trained with."""
 
     name = "opera"
-    summary = "Perplexity of the reference after the thought, against the group, plus productive reflection."
-    source = "OPERA, arXiv 2606.25757, and its released code; docs/rewards.md says what `hardened` changes"
+    summary = "How much an answer explains the reference, confirmed by its thought, against the group."
+    source = (
+        "OPERA, arXiv 2606.25757, and its released code; docs/validity.md says what `hardened` changes and why"
+    )
     needs = ("reference", "group", "outcome")
-    presets = {"hardened": OperaConfig(), "paper": PAPER}  # noqa: RUF012 (declared ClassVar by the base)
+    components = ("relative", "reflection", "answer", "precision", "thought", "value")
+    presets = {  # noqa: RUF012 (declared ClassVar by the base)
+        "hardened": OperaConfig(),
+        "hardened-1": HARDENED_1,
+        "paper": PAPER,
+    }
 
-    @property
-    def components(self) -> tuple[str, ...]:
-        """`relative` and `reflection` always, the others unless their weight is null."""
-        return tuple(key for key, weight in self.config.total.model_dump().items() if weight is not None)
+    @classmethod
+    def bind(cls, config: RewardConfig) -> Reward[OperaConfig, GroupQueries] | PublishedOpera:
+        """Return the reward that reads `config`."""
+        if isinstance(config, PublishedConfig):
+            return PublishedOpera(config)
+        assert isinstance(config, OperaConfig)
+        return cls(config)
 
-    def plan(self, group: EncodedGroup, tree: TreeBuilder) -> OperaPlan:
-        """Price every boundary and the end of every trajectory, own answers and controls."""
-        config = self.config
-        prices = plan_reference(group, tree, config.guards, steps=True, final=config.final)
-        answers: tuple[int | None, ...] = ()
-        if config.total.consistency is not None:
-            answers = tuple(
-                tree.score(tree.extend(ROOT, one.answer_context), one.answer_ids) if len(one.answer_ids) else None
-                for one in group.trajectories
-            )
-        controls: tuple[int, ...] = ()
-        if config.reflection.margin == "calibrated":
-            start = tree.extend(ROOT, group.initial)
-            ends = [tree.extend(tree.extend(start, control), group.bridge) for control in group.controls]
-            controls = tuple(tree.score(end, group.reference_ids) for end in ends)
-        return OperaPlan(prices, answers, controls)
+    def plan(self, group: EncodedGroup, tree: TreeBuilder) -> GroupQueries:
+        """Price what the configuration reads, and boundaries where they are asked for."""
+        value, total = self.config.value, self.config.total
+        by_answer = value.priced == "answer"
+        reads = Reads(
+            answer=by_answer,
+            precision=by_answer and value.precision_share > 0,
+            thought=not by_answer or value.thought_share > 0,
+            boundaries=group.explained or total.reflection > 0,
+        )
+        return plan_members(group, tree, reads, [_well_formed(one) for one in group.trajectories])
 
-    def read(self, group: EncodedGroup, plan: OperaPlan, scores: TreeScores) -> GroupOutcome:
-        """Turn prices into outcomes. Raises OutcomeUnavailable for a math task that was not judged."""
-        tokens = len(group.reference_ids)
-        finals = sums(scores, plan.prices.finals)
-        initial = read(scores, plan.prices.initial)
-        margin = self._margin(plan, scores, float(initial.mean()))
-        temperature = self._temperature(tokens)
-        relative = self._relative(finals, tokens)
-        ceilings = best_peer(finals)
-        outcomes: list[Outcome] = []
-        for index, trajectory in enumerate(group.trajectories):
-            steps = [read(scores, query) for query in plan.prices.steps[index]]
-            stop = plan.prices.stops[index]
-            means = np.array([step.mean() for step in steps])
-            credited = self._credited(trajectory, means, stop, margin)
-            final = read(scores, plan.prices.finals[index])
-            if self.config.reflection.pay == "count":
-                reflection = squashed_count(credited, self.config.reflection.scale)
-            else:
-                boundary_logprobs = means[: stop + 1] * tokens
-                reflection = potential_gain(
-                    boundary_logprobs, credited[:stop], float(ceilings[index]), temperature
-                )
-            components = {"relative": float(relative[index]), "reflection": reflection}
-            components |= self._optional(plan, scores, index, final, float(means[0]))
-            flags = trajectory.flags + (("reference_copy",) if stop < len(trajectory.segments) else ())
-            outcome = Outcome(
-                reward=self._open_total(components),
-                components=components,
-                token_logprobs=final,
-                segments=_segments(steps, means, credited),
-                flags=flags,
-            )
-            outcomes.append(self._settled(group, trajectory, outcome))
+    def read(self, group: EncodedGroup, plan: GroupQueries, scores: TreeScores) -> GroupOutcome:
+        """Turn log-probs into outcomes. Raises OutcomeUnavailable for a math task that was not judged."""
+        empty = read(scores, plan.empty)
+        weights = surprise(empty, self.config.value.surprise_cap)
+        guard = CopyGuard(group.reference, group.prompt, self.config.copying)
+        members = [
+            self._measured(one, read_member(scores, queries), empty, weights, guard)
+            for one, queries in zip(group.trajectories, plan.members, strict=True)
+        ]
+        values = self._values(members)
+        relative, flags = self._compared(members, values, group.logprob_error)
+        reflection = self._reflection(members, empty, weights)
         return GroupOutcome(
-            trajectories=tuple(outcomes),
-            initial_logprobs=initial,
+            trajectories=tuple(
+                self._outcome(group, member, empty, flags, float(value), float(rank), earned)
+                for member, value, rank, earned in zip(members, values, relative, reflection, strict=True)
+            ),
+            initial_logprobs=empty,
             diagnostics={
-                "margin": margin,
-                "controls": float(len(plan.controls)),
-                "temperature": temperature,
-                "spread": float(np.ptp(finals)),
-                "informative": float(not self._uninformative(finals, tokens)),
+                "margin": self._margin(group.logprob_error),
+                "spread": float(np.ptp(values[[one.valid for one in members]])) if any(_valid(members)) else 0.0,
+                "informative": float(not flags),
+                "copies": float(sum(one.copied for one in members)),
             },
         )
 
-    def _margin(self, plan: OperaPlan, scores: TreeScores, initial: float) -> float:
-        rules = self.config.reflection
-        if rules.margin != "calibrated":
-            return rules.margin
-        gains = [float(read(scores, query).mean()) - initial for query in plan.controls]
-        return calibrated_margin(gains, floor=rules.margin_floor, fallback=rules.margin_fallback)
+    def _measured(
+        self,
+        trajectory: EncodedTrajectory,
+        logprobs: MemberLogprobs,
+        empty: Logprobs,
+        weights: Values,
+        guard: CopyGuard,
+    ) -> _Member:
+        rules = self.config.value
 
-    def _temperature(self, tokens: int) -> float:
-        chosen = self.config.relative.temperature
-        return auto_temperature(tokens) if chosen == "auto" else chosen
+        def explained(after: Logprobs | None) -> float:
+            return 0.0 if after is None else gain(after, empty, weights, rules.clip)
 
-    def _uninformative(self, finals: Logprobs, tokens: int) -> bool:
-        return spread_is_noise(finals, self.config.relative.margin, tokens)
+        precision = 0.0
+        if logprobs.given is not None and logprobs.alone is not None:
+            precision = lift(logprobs.given, logprobs.alone, rules.clip, rules.precision_padding)
+        shown = trajectory.outside if rules.priced == "answer" else trajectory.text
+        return _Member(
+            trajectory=trajectory,
+            logprobs=logprobs,
+            valid=_well_formed(trajectory),
+            copied=guard.copied(shown),
+            answer=explained(logprobs.answer),
+            precision=precision,
+            thought=explained(logprobs.thought),
+        )
 
-    def _relative(self, finals: Logprobs, tokens: int) -> Logprobs:
-        rules = self.config.relative
-        if self._uninformative(finals, tokens):
-            return np.full(len(finals), rules.neutral)
-        if rules.mode == "rank":
-            return hard_rank(finals, rules.ties)
-        shape = soft_rank if rules.mode == "soft_rank" else relative_likelihood
-        return shape(finals, self._temperature(tokens))
+    def _values(self, members: list[_Member]) -> Values:
+        """Return what each member is worth; a copy at most what the best member that is none would be."""
+        rules = self.config.value
+        honest = [one for one in members if one.valid and not one.copied]
+        best = {
+            part: max([0.0, *(getattr(one, part) for one in honest)])
+            for part in ("answer", "precision", "thought")
+        }
 
-    def _credited(
-        self, trajectory: EncodedTrajectory, means: Logprobs, stop: int, margin: float
-    ) -> NDArray[np.bool_]:
-        """Return which segments count: reflective, before any copy, long enough, new, and gaining enough."""
-        rules = self.config.reflection
-        gains = running_maximum_gains(means) if rules.credit == "record" else step_gains(means)
-        credited = np.zeros(len(gains), dtype=np.bool_)
-        for index, segment in enumerate(trajectory.segments[:stop]):
-            credited[index] = (
-                segment.reflective
-                and bool(gains[index] > margin)
-                and segment.end - segment.start >= rules.min_tokens
-                and not self._repeated(trajectory, index)
+        def part(member: _Member, name: str) -> float:
+            own: float = getattr(member, name)
+            return min(own, best[name]) if member.copied else own
+
+        if rules.priced == "thought":
+            return np.array([part(one, "thought") for one in members])
+        found: list[float] = []
+        for one in members:
+            confirmations = [(part(one, "precision"), rules.precision_share)]
+            if one.logprobs.thought is not None:
+                confirmations.append((one.thought, rules.thought_share))
+            found.append(confirmed(part(one, "answer"), confirmations))
+        return np.array(found)
+
+    def _margin(self, error: float) -> float:
+        return max(self.config.comparison.margin, 4 * error)
+
+    def _compared(self, members: list[_Member], values: Values, error: float) -> tuple[Values, tuple[str, ...]]:
+        """Return each member's place, and the group's flags: malformed members have none and are nobody's peer."""
+        valid = np.array(_valid(members))
+        relative = np.zeros(len(members))
+        if not valid.any():
+            return relative, ("uninformative",)
+        ranks = bounded_rank(values[valid], self.config.comparison.temperature)
+        silent = valid.sum() > 1 and float(np.ptp(values[valid])) < self._margin(error)
+        relative[valid] = ranks.mean() if silent else ranks
+        return relative, ("no_spread",) if silent else ()
+
+    def _reflection(self, members: list[_Member], empty: Logprobs, weights: Values) -> list[Values]:
+        """Return what each segment of each member earned by reflecting; empty where boundaries were not priced."""
+        clip = self.config.value.clip
+
+        def level(after: Logprobs | None) -> float:
+            return -np.inf if after is None else gain(after, empty, weights, clip)
+
+        plain = [
+            one.thought for one in members if one.valid and not any(s.reflective for s in one.trajectory.segments)
+        ]
+        rival = max(plain, default=-np.inf)
+        return [
+            reflected(
+                np.array([level(after) for after in one.logprobs.boundaries]),
+                np.array([level(after) for after in one.logprobs.unmarked]),
+                np.array([segment.reflective for segment in one.trajectory.segments], dtype=np.bool_),
+                rival,
             )
-        return credited
+            if one.logprobs.boundaries
+            else np.zeros(0)
+            for one in members
+        ]
 
-    def _repeated(self, trajectory: EncodedTrajectory, index: int) -> bool:
-        threshold = self.config.reflection.duplicate
-        earlier = (trajectory.before, *(segment.text for segment in trajectory.segments[:index]))
-        return threshold is not None and repeats(trajectory.segments[index].text, earlier, threshold)
-
-    def _optional(
-        self, plan: OperaPlan, scores: TreeScores, index: int, final: Logprobs, initial: float
-    ) -> dict[str, float]:
-        total = self.config.total
-        found: dict[str, float] = {}
-        if total.consistency is not None:
-            query = plan.answers[index]
-            found["consistency"] = 0.0 if query is None else float(np.exp(read(scores, query).mean()))
-        if total.level is not None:
-            found["level"] = float(np.exp(final.mean()))
-        if total.improvement is not None:
-            mix = self.config.ema.mix if self.config.ema else 0.0
-            gain = (1 - mix) * (float(final.mean()) - initial)
-            found["improvement"] = float(0.5 * (1 + np.tanh(gain / 2)))
-        return found
-
-    def _open_total(self, components: dict[str, float]) -> float:
-        weights = self.config.total.model_dump()
-        return float(sum(weights[key] * value for key, value in components.items()))
-
-    def _settled(self, group: EncodedGroup, trajectory: EncodedTrajectory, outcome: Outcome) -> Outcome:
-        """Apply the format gate, and the outcome of tasks that have one."""
-        gated = self.config.guards.format_gate and malformed(trajectory)
-        reward, components, flags = outcome.reward, outcome.components, outcome.flags
-        if self.config.judge_of(group.task) is not None:
-            if trajectory.outcome is None:
+    def _outcome(
+        self,
+        group: EncodedGroup,
+        member: _Member,
+        empty: Logprobs,
+        flags: tuple[str, ...],
+        value: float,
+        relative: float,
+        earned: Values,
+    ) -> Outcome:
+        config, weight = self.config, self.config.total.reflection
+        bonus = weight * float(np.tanh(earned.sum() / (2 * config.comparison.temperature))) if weight else 0.0
+        reward = config.total.relative * relative + bonus
+        own = [*member.trajectory.flags, *flags]
+        if config.judge_of(group.task) is not None:
+            if member.trajectory.outcome is None:
                 raise OutcomeUnavailable("a math task needs to be judged before its reward can be read")
-            share = self.config.math.intrinsic
-            reward = float(trajectory.outcome) * ((1 - share) + share * components["relative"])
-            if not trajectory.outcome and self.config.math.zero_wrong:
-                components = dict.fromkeys(components, 0.0)
-            flags += ("outcome_correct" if trajectory.outcome else "outcome_wrong",)
-        if gated:
-            reward, flags = 0.0, (*flags, "format_gate")
-        return replace(outcome, reward=reward, components=components, flags=flags)
+            share = config.math.intrinsic
+            reward = float(member.trajectory.outcome) * ((1 - share) + share * relative)
+            own.append("outcome_correct" if member.trajectory.outcome else "outcome_wrong")
+        if member.copied:
+            own.append("reference_copy")
+        if not member.valid:
+            reward = bonus = 0.0
+            own.append("format_gate")
+        priced = member.logprobs.answer if config.value.priced == "answer" else member.logprobs.thought
+        return Outcome(
+            reward=reward,
+            components={
+                "relative": relative,
+                "reflection": bonus,
+                "answer": member.answer,
+                "precision": member.precision,
+                "thought": member.thought,
+                "value": value,
+            },
+            token_logprobs=empty if priced is None else priced,
+            segments=_segments(member, earned),
+            flags=tuple(own),
+        )
 
 
-def _segments(steps: list[Logprobs], means: Logprobs, credited: NDArray[np.bool_]) -> tuple[SegmentOutcome, ...]:
+def _valid(members: list[_Member]) -> list[bool]:
+    return [one.valid for one in members]
+
+
+def _well_formed(trajectory: EncodedTrajectory) -> bool:
+    return not malformed(trajectory) and says_something(trajectory.answer)
+
+
+def _segments(member: _Member, earned: Values) -> tuple[SegmentOutcome, ...]:
+    after = member.logprobs.boundaries
+    if not after:
+        return ()
+    means = np.array([one.mean() for one in after])
     gains = step_gains(means)
     return tuple(
-        SegmentOutcome(float(means[at + 1]), float(gains[at]), bool(credited[at]), steps[at + 1])
+        SegmentOutcome(float(means[at + 1]), float(gains[at]), bool(earned[at] > 0), after[at + 1])
         for at in range(len(gains))
     )

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
-    UNGUARDED,
+    BEFORE_ANSWERS,
     FinalLikelihoodConfig,
     FinalLikelihoodReward,
     ReferenceLikelihoods,
@@ -36,8 +36,11 @@ class Rlpr(FinalLikelihoodReward[RlprConfig]):
     components = ("gain", "probability", "baseline", "format")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": RlprConfig(),
+        "hardened-1": RlprConfig(**BEFORE_ANSWERS),
         "paper": RlprConfig(
-            context=as_published("</think>\n<answer>"), guards=UNGUARDED, threshold=0, format_weight=0.1
+            **as_published("</think>\n<answer>"),
+            threshold=0,
+            format_weight=0.1,
         ),
     }
 

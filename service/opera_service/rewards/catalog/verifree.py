@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
-    UNGUARDED,
+    BEFORE_ANSWERS,
     FinalLikelihoodConfig,
     FinalLikelihoodReward,
     ReferenceLikelihoods,
@@ -41,7 +41,8 @@ class VeriFree(FinalLikelihoodReward[VeriFreeConfig]):
     components = ("likelihood", "logprob")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": VeriFreeConfig(),
-        "paper": VeriFreeConfig(context=as_published("</think>\n<answer>"), guards=UNGUARDED, scale=1),
+        "hardened-1": VeriFreeConfig(**BEFORE_ANSWERS),
+        "paper": VeriFreeConfig(**as_published("</think>\n<answer>"), scale=1),
     }
 
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
