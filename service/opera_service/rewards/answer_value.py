@@ -44,11 +44,11 @@ def lift(given: Values, alone: Values, clip: float, padding: float) -> float:
 
 
 def confirmed(main: float, confirmations: Sequence[tuple[float, float]]) -> float:
-    """Return `main` plus, for each (value, share), the value but at most `share` of `main`.
+    """Return `main` plus, for each (value, share), the value but at most `share` of what `main` is above 0.
 
     A confirmation can lower the total without limit, and never earns anything by itself.
     """
-    return main + sum(min(value, share * main) for value, share in confirmations)
+    return main + sum(min(value, share * max(main, 0.0)) for value, share in confirmations)
 
 
 def bounded_rank(values: Values, temperature: float) -> Values:

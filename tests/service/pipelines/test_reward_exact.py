@@ -162,8 +162,8 @@ async def test_hardened(tiny_qwen: Path, hf_tokenizer, oracle):
         }
         values.append(
             expected["answer"]
-            + min(expected["precision"], expected["answer"] / 2)
-            + min(expected["thought"], expected["answer"] / 4)
+            + min(expected["precision"], max(expected["answer"], 0) / 2)
+            + min(expected["thought"], max(expected["answer"], 0) / 4)
         )
         parts = {key: found["components"][key] for key in expected}
         assert parts == pytest.approx(expected, abs=1e-4)

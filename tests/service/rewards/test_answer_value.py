@@ -26,7 +26,7 @@ def test_the_lift_of_a_word_is_diluted():
 
 @pytest.mark.parametrize(
     ("main", "value", "total"),
-    [(1.0, 0.2, 1.2), (1.0, 9.0, 1.5), (1.0, -2.0, -1.0), (0.0, 3.0, 0.0), (-1.0, 3.0, -1.5)],
+    [(1.0, 0.2, 1.2), (1.0, 9.0, 1.5), (1.0, -2.0, -1.0), (0.0, 3.0, 0.0), (-1.0, 3.0, -1.0)],
 )
 def test_a_confirmation_adds_at_most_its_share(main, value, total):
     assert confirmed(main, [(value, 0.5)]) == pytest.approx(total)
