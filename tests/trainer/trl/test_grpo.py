@@ -94,8 +94,8 @@ def test_adapters_and_a_kl_term_train(before, start, tmp_path):
 
 
 def test_a_metric_that_validation_lacks_is_named(before, start, tmp_path):
-    run_config = start(rollouts=2, select_by=("opera/levle",))
-    with pytest.raises(BadInput, match=r"select_by: validation logged no opera/levle, only .*opera/level"):
+    run_config = start(rollouts=2, select_by=("opera/answr",))
+    with pytest.raises(BadInput, match=r"select_by: validation logged no opera/answr, only .*opera/answer"):
         run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
 
 

@@ -75,7 +75,7 @@ class GrpoSettings(Settings):
     validate_every: int = Field(20, ge=1, description="Optimizer steps between validations, each a checkpoint.")
     validation_generations: int = Field(4, ge=2, description="Completions a validation task.")
     select_by: tuple[str, ...] = Field(
-        ("opera/level", "opera/consistency"),
+        ("opera/answer",),
         description="Logged metrics whose sum on validation tasks chooses the best checkpoint; `reward` is one. "
         "None: the last weights are kept.",
     )

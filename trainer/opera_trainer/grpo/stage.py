@@ -22,6 +22,7 @@ Rows = list[dict[str, Any]]
 
 SHOWN = (
     "reward",
+    "opera/answer",
     "opera/level",
     "opera/consistency",
     "watched/right",

@@ -21,6 +21,9 @@ GRPO: tuple[tuple[str, dict[str, str]], ...] = (
         "Components of the reward",
         {
             "opera/relative": "relative",
+            "opera/answer": "answer",
+            "opera/precision": "precision",
+            "opera/thought": "thought",
             "opera/consistency": "consistency",
             "opera/reflection": "reflection",
             "opera/level": "level (not paid)",
