@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults clean
+.PHONY: demo docs demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -25,6 +25,9 @@ demo-real: $(VENV)/.installed  ## The same on open-ended prompts with a pretrain
 
 check-demo: demo-real  ## Is the reward fit for the demo's open-ended prompts and this model? (minutes)
 	$(BIN)/opera-reward check out/demo/graded.jsonl --model smollm2 --html out/demo/check.html
+
+docs: $(VENV)/.installed  ## docs/cli.md and docs/settings.md, from the code
+	$(BIN)/python docs/generate.py
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"
