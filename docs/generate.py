@@ -22,7 +22,7 @@ def settings_page() -> str:
     """Return every setting of `serve`: flag, variable, default, meaning."""
     parts = [
         "# Settings of `opera-reward serve`\n",
-        "This page is made from the code by `make docs`. Each setting is a flag, an environment variable, and a key of",
+        "Made from the code by `make docs`. Each setting is a flag, an environment variable, and a key of",
         "the file that `--config` names. A flag wins over the environment, the environment over the file.",
     ]
     for group in GROUPS:
@@ -55,7 +55,7 @@ def cli_page() -> str:
     parts = ["# Command line\n", "This page is made from the code by `make docs`.\n"]
     parts += [f"## `opera-reward {command}`\n\n```text\n{help_of(command)}\n```\n" for command in COMMANDS]
     parts += [
-        "Exit codes: 0 all done; 1 some items failed, or `check` has warnings; 2 bad usage or input, or `check` says",
+        "Exit codes: 0 all done; 1 some items failed, or `check` warns; 2 bad usage or input, or `check` says",
         "unfit; 3 the service is unreachable; 130 interrupted.",
     ]
     return "\n".join(parts) + "\n"
