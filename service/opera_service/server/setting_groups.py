@@ -82,7 +82,8 @@ class Model(BaseModel):
         "0", description="The name of the weights that are loaded first. Every answer carries it."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
-        "auto", description="The number format of the weights. `auto` is float32 on a CPU, bfloat16 on a GPU."
+        "auto",
+        description="The number format of the weights. `auto`: float32 on a CPU, the checkpoint's on a GPU.",
     )
     device: str = Field("auto", description="The torch engine's device: `auto`, `cpu`, `cuda`, `cuda:1`, …")
     route: Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"] = Field(
