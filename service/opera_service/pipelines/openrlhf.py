@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from opera_client.errors import InvalidRequest
 from opera_client.group_numbers import number_of
-from opera_client.wire import AnyReference, FirstError, MemberRequest, Timing, Usage
+from opera_client.wire import FirstError, MemberRequest, Timing, Usage, reference_of
 from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.member import reward_unnamed
 from opera_service.pipelines.member_reward import MemberReward
@@ -44,7 +44,7 @@ class OpenRLHFQuery(BaseModel):
 
 
 Texts = Annotated[list[str], FirstError()]
-Labels = Annotated[list[AnyReference], FirstError()]
+Labels = Annotated[list[Annotated[str | list[str], BeforeValidator(reference_of)]], FirstError()]
 
 
 class OpenRLHFRequest(BaseModel):

@@ -202,7 +202,8 @@ async def test_a_wrong_url_is_told_the_parameter(client, query, field):
     [
         ({"query": ["a"], "prompts": ["a"], "labels": []}, "labels"),
         ({"query": ["a"], "prompts": ["a"]}, "labels"),
-        ({"query": ["a"], "prompts": ["a"], "labels": [4]}, "labels.0"),
+        ({"query": ["a"], "prompts": ["a"], "labels": [{"target": 4}]}, "labels.0"),
+        ({"query": ["a"], "prompts": ["a"], "labels": [None]}, "labels.0"),
         ({"query": ["quite another text"], "prompts": ["the prompt"], "labels": ["4"]}, "query.0"),
         ({"query": [], "prompts": [], "labels": [], "images": []}, "images"),
     ],
