@@ -24,7 +24,7 @@ REWARD_RESULT = {
     },
     "reward": "opera",
     "preset": "hardened",
-    "config_hash": "ff2d7a7602feaf4f897aa447ebf1f5b80fd394db1a51f4e9a48d9eefe4b35e97",
+    "config_hash": "506a4accecfb42dc3da8e340e1eaca8f4878d7bc6a62fb266a6ecb55a70d858c",
     "components": ["relative", "reflection", "answer", "precision", "thought", "value"],
     "groups": [
         {

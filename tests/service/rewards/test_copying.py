@@ -30,6 +30,8 @@ DISGUISES = {
     "fillers": edits.with_fillers,
     "hyphens": edits.hyphenated,
     "invisible characters": edits.zero_width,
+    "lookalike letters": edits.homoglyphs,
+    "every fourth word changed": lambda text: edits.changed(text, 4),
     "shuffled": edits.shuffled,
     "sentences reordered": edits.reordered,
 }
@@ -38,7 +40,7 @@ DISGUISES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_a_disguised_copy_is_found(case, disguise):
-    if (case, disguise) in (("chinese", "shuffled"), ("chinese", "fillers")):
+    if (case, disguise) in (("chinese", "shuffled"), ("chinese", "every fourth word changed")):
         pytest.skip("pairs of neighbouring characters do not survive it")
     prompt, reference, _ = CASES[case]
     assert CopyGuard(reference, prompt, CopyConfig()).copied(DISGUISES[disguise](reference))
