@@ -16,6 +16,7 @@ from pathlib import Path
 from opera_client.errors import EngineFailed, InvalidWeights, OperaError, Unavailable
 from opera_service.engines.base import Engine
 from opera_service.ray_serve.ledger import Beat, Clock, Order, Weights
+from opera_service.ray_serve.replica_state import ReplicaState
 from opera_service.weights.manager import WeightManager
 
 logger = logging.getLogger(__name__)
@@ -34,14 +35,10 @@ class Member:
         self, name: str, engine: Engine, manager: WeightManager, hear: Hear, clock: Clock = time.monotonic
     ) -> None:
         info = engine.info
-        self.serving = Weights(0, info.weight_version, info.revision)
+        self.state = ReplicaState(name, Weights(0, info.weight_version, info.revision), clock)
         self.failure: OperaError | None = None
         """Why this replica cannot take up the current weights."""
-        self._name, self._manager, self._hear, self._clock = name, manager, hear, clock
-        self._lease_until = -1.0
-        self._reading: Weights | None = None
-        self._staged = False
-        self._refused: tuple[int, OperaError] | None = None
+        self._manager, self._hear, self._clock = manager, hear, clock
         self._ballot: Future[bool] = Future()
         self._news = asyncio.Event()
         self._joined = asyncio.Event()
@@ -51,8 +48,8 @@ class Member:
 
     @property
     def may_serve(self) -> bool:
-        """Whether the coordinator counts on this replica: no other can have newer weights than this one now."""
-        return self._clock() < self._lease_until
+        """See `ReplicaState.may_serve`."""
+        return self.state.may_serve
 
     async def door(self) -> None:
         """Wait while staged weights wait for the others: not even a number known before may go out then."""
@@ -67,7 +64,7 @@ class Member:
 
     async def aclose(self) -> None:
         """Stop serving; staged weights are dropped."""
-        self._lease_until = -1.0
+        self.state.end_lease()
         self._vote(False)
         for task in list(self._tasks):
             task.cancel()
@@ -77,7 +74,10 @@ class Member:
         while True:
             self._news.clear()
             asked = self._clock()
-            answer, news = asyncio.ensure_future(self._hear(self._beat())), asyncio.create_task(self._news.wait())
+            answer, news = (
+                asyncio.ensure_future(self._hear(self.state.beat())),
+                asyncio.create_task(self._news.wait()),
+            )
             try:
                 await asyncio.wait({answer, news}, timeout=CALL_S, return_when=asyncio.FIRST_COMPLETED)
                 if answer.done():
@@ -89,25 +89,15 @@ class Member:
                 answer.cancel()
                 news.cancel()
 
-    def _beat(self) -> Beat:
-        number = self._reading.number if self._reading else None
-        refused, reason = self._refused or (None, None)
-        return Beat(self._name, self.serving, number, number if self._staged else None, refused, reason)
-
     def _obey(self, order: Order, asked: float) -> None:
+        step = self.state.obey(order, asked)
         if order.lease_s:
-            self._lease_until = asked + order.lease_s
             self._joined.set()
-        elif order.kind != "switch":
-            self._lease_until = -1.0  # it missed a switch: nothing may be served until it has caught up
-        if order.kind == "switch":
-            self._vote(True)
-        elif order.kind == "drop":
-            self._vote(False)
-        elif order.weights is not None and self._reading is None:
+        if step in ("switch", "drop"):
+            self._vote(step == "switch")
+        elif self.state.reading is not None and step is not None:
             self._ballot = Future()
-            self._reading, self._refused = order.weights, None
-            self._start(self._take(order.weights, alone=order.kind == "load"))
+            self._start(self._take(self.state.reading, alone=step == "load"))
 
     def _vote(self, switch: bool) -> None:
         if not self._ballot.done():
@@ -129,8 +119,8 @@ class Member:
             source = Path(weights.path or "")
             if not await asyncio.to_thread(source.exists):
                 raise InvalidWeights(
-                    f"replica {self._name} does not see {source}; give --spool-dir (and what /policy/load reads) "
-                    "a disk that all nodes share"
+                    f"replica {self.state.name} does not see {source}; give --spool-dir (and what /policy/load "
+                    "reads) a disk that all nodes share"
                 )
             await self._manager.load(
                 source,
@@ -139,26 +129,25 @@ class Member:
                 canary_logprob=weights.canary_logprob,
                 agree=agree,
             )
-            self.serving = weights
         except OperaError as raised:
             error = raised
         except Exception as raised:
             logger.exception("weights %r could not be loaded", weights.version)
             error = EngineFailed(f"the weights could not be loaded: {type(raised).__name__}: {raised}")
-        if error is not None:
-            self._refused = (weights.number, error)
-            if alone:
-                self.failure = error
+        if alone:
+            self.failure = error
+            if error is not None:
                 self._joined.set()
-                await asyncio.sleep(AGAIN_S)
-        elif alone:
-            self.failure = None
-        self._reading, self._staged = None, False
+                await asyncio.sleep(AGAIN_S)  # before it counts as read: until then it is not tried again
+        if error is None:
+            self.state.serve()
+        else:
+            self.state.refuse(error)
         self._door.set()
         self._news.set()
 
     def _has_staged(self) -> None:
-        self._staged = True
+        self.state.stage()
         self._door.clear()
         self._news.set()
 

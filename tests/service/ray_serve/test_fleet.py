@@ -154,7 +154,7 @@ async def test_what_was_computed_before_waits_too_while_others_still_read(cluste
     monkeypatch.setattr(engine, "load_weights", slowly)
     assert {await replica.version() for replica in cluster.replicas} == {"0"}  # all have the scores cached now
     pushing = asyncio.create_task(once_counted(cluster.replicas[0].fleet, cluster.pushed(1), "1"))
-    while not cluster.replicas[0].member._staged:  # noqa: ASYNC110
+    while not cluster.replicas[0].member.state.staged:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     asking = asyncio.create_task(cluster.replicas[0].version())
     assert await cluster.replicas[2].version() == "0"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.budget import examples
 
-from opera_client.errors import DeadlineExceeded, InvalidWeights, PolicyBusy, WeightVersionTaken
-from opera_service.ray_serve.ledger import Beat, Ledger, Weights
+from opera_client.errors import DeadlineExceeded, InvalidWeights, PolicyBusy, Unavailable, WeightVersionTaken
+from opera_service.ray_serve.ledger import Beat, Ledger, Order, Weights
+from opera_service.ray_serve.replica_state import ReplicaState
 
 START = Weights(0, "0", "sha256:start")
 LEASE, STAGE = 10.0, 100.0
@@ -157,20 +158,11 @@ def test_replicas_that_are_gone_are_forgotten(ledger, clock):
 
 
 class Replica:
-    """Obeys orders, at times of its own, and counts its lease from when it asked."""
+    """A replica's own state, which hears its orders at times of its own."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.serving = name, START
-        self.reading: Weights | None = None
-        self.staged = False
-        self.refused: int | None = None
-        self.lease_until = -1.0
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.state = ReplicaState(name, START, clock)
         self.order, self.asked = None, 0.0
-
-    def beat(self) -> Beat:
-        number = self.reading.number if self.reading else None
-        reason = None if self.refused is None else InvalidWeights("no")
-        return Beat(self.name, self.serving, number, number if self.staged else None, self.refused, reason)
 
 
 class Switching(RuleBasedStateMachine):
@@ -182,11 +174,11 @@ class Switching(RuleBasedStateMachine):
     def begin(self) -> None:
         self.clock = Clock()
         self.ledger = Ledger(self.clock, LEASE, STAGE)
-        self.all = [Replica(str(n)) for n in range(3)]
+        self.all = [Replica(str(n), self.clock) for n in range(3)]
         self.committed = START
         self.versions = 0
         for replica in self.all:
-            self.ledger.hear(replica.beat())
+            self.ledger.hear(replica.state.beat())
         self.clock.now += LEASE + 1
 
     @rule(at=replicas)
@@ -204,7 +196,7 @@ class Switching(RuleBasedStateMachine):
     @rule(at=replicas)
     def ask(self, at: int) -> None:
         replica = self.all[at]
-        replica.asked, replica.order = self.clock.now, self.ledger.hear(replica.beat())
+        replica.asked, replica.order = self.clock.now, self.ledger.hear(replica.state.beat())
 
     @rule(at=replicas)
     def obey(self, at: int) -> None:
@@ -212,28 +204,21 @@ class Switching(RuleBasedStateMachine):
         replica.order = None
         if order is None:
             return
-        if order.lease_s:
-            replica.lease_until = replica.asked + order.lease_s
-        elif order.kind != "switch":
-            replica.lease_until = -1.0
-        if order.kind == "switch" and replica.staged:
-            replica.serving, replica.reading, replica.staged = replica.reading, None, False
-        elif order.kind == "drop":
-            replica.reading, replica.staged = None, False
-        elif order.kind in ("stage", "load") and replica.reading is None:
-            replica.reading, replica.refused = order.weights, None
-            if order.kind == "load":
-                replica.serving, replica.reading = order.weights, None
+        step = replica.state.obey(order, replica.asked)
+        if step == "load" or (step == "switch" and replica.state.staged):
+            replica.state.serve()
+        elif step == "drop" and replica.state.reading is not None:
+            replica.state.refuse(Unavailable("another replica could not load these weights"))
 
     @rule(at=replicas, well=st.booleans())
     def read(self, at: int, well: bool) -> None:
-        replica = self.all[at]
-        if replica.reading is None or replica.staged:
+        state = self.all[at].state
+        if state.reading is None or state.staged:
             return
         if well:
-            replica.staged = True
+            state.stage()
         else:
-            replica.refused, replica.reading = replica.reading.number, None
+            state.refuse(InvalidWeights("no"))
 
     @rule()
     def offer(self) -> None:
@@ -249,16 +234,16 @@ class Switching(RuleBasedStateMachine):
         if decision is True:
             # One switch: at this moment nobody who may answer can score on older weights.
             for replica in self.all:
-                if self.clock.now < replica.lease_until:
-                    assert replica.staged
-                    assert replica.reading == self.ledger._offer.weights
+                if replica.state.may_serve:
+                    assert replica.state.staged
+                    assert replica.state.reading == self.ledger._offer.weights
             self.committed = self.ledger.commit()
         elif decision is not False:
             self.ledger.withdraw()
 
     @rule(at=replicas)
     def replica_is_replaced(self, at: int) -> None:
-        self.all[at] = Replica(self.all[at].name + "'")
+        self.all[at] = Replica(self.all[at].state.name + "'", self.clock)
 
     @rule()
     def coordinator_is_replaced(self) -> None:
@@ -269,9 +254,19 @@ class Switching(RuleBasedStateMachine):
         if not hasattr(self, "all"):
             return
         for replica in self.all:
-            if self.clock.now < replica.lease_until and not replica.staged:
-                assert replica.serving == self.committed
+            if replica.state.may_serve and not replica.state.staged:
+                assert replica.state.serving == self.committed
 
 
 TestSwitching = Switching.TestCase
 TestSwitching.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)
+
+
+def test_a_lease_counts_from_the_question_not_from_the_answer(clock):
+    state = ReplicaState("a", START, clock)
+    clock.now = 8.0  # the answer took so long
+    assert state.obey(Order("stay", LEASE), asked=0.0) is None
+    clock.now = LEASE - 0.1
+    assert state.may_serve
+    clock.now = LEASE
+    assert not state.may_serve
