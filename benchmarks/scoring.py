@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a Markdown table, write JSON; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bench scoring", description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=("torch", "vllm"), default="torch")
+    parser.add_argument("--model", metavar="PATH", help="vllm: a model of yours in place of a random one")
     parser.add_argument("--quick", action="store_true", help="a small grid, under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
     parser.add_argument(

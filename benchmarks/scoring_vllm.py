@@ -157,14 +157,16 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             )
 
 
-async def run(device: str, grid: Sequence[tuple[int, ...]]) -> tuple[list[Row], Served]:
+async def run(device: str, grid: Sequence[tuple[int, ...]], model: str | None = None) -> tuple[list[Row], Served]:
     longest = max(point[2] + point[3] for point in grid) + PROMPT + 64
     on_cpu = device == "cpu"
     with tempfile.TemporaryDirectory() as folder:
-        make_model("small" if on_cpu else "8b", device).model.save_pretrained(folder)
-        other = TorchEngine.load(folder, dtype="float32" if on_cpu else "bfloat16", device=device)
+        if model is None:
+            make_model("small" if on_cpu else "8b", device).model.save_pretrained(folder)
+        source = model or folder
+        other = TorchEngine.load(source, dtype="float32" if on_cpu else "bfloat16", device=device)
         engine = await VllmEngine.load(
-            folder,
+            source,
             dtype="float32" if on_cpu else "bfloat16",
             max_model_len=longest,
             max_num_batched_tokens=2048 if on_cpu else 8192,
@@ -191,7 +193,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
             "OMP_NUM_THREADS": "1",
         }
         torch.set_num_threads(1)
-    rows, served = asyncio.run(run(options.device, QUICK_GRID if options.quick else GRID))
+    rows, served = asyncio.run(run(options.device, QUICK_GRID if options.quick else GRID, options.model))
     print("\n".join(table(rows)))
     print(served)
     return {"rows": [row.figures() for row in rows], "service": asdict(served)}
