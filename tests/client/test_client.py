@@ -143,7 +143,7 @@ def test_a_missing_service_is_one_clear_line(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    for name in [name for name in sys.modules if name.startswith("opera_service.api")]:
+    for name in [name for name in sys.modules if name.startswith(("opera_service.api", "opera_service.server"))]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(NotSupported) as caught, RewardClient.in_process(engine="dummy") as client:
         client.health()

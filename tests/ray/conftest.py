@@ -37,7 +37,7 @@ APP = "opera"
 # Without the cache of scores: what is asked again is work again.
 DUMMY = {"engine": "dummy", "allow_open": True, "admin_keys": ADMIN, "cache_mb": 0}
 # Without the bridge the dummy engine sees each response's last byte, so that rewards differ.
-CONFIG = {"context": {"bridge": "", "label": ""}}
+CONFIG = {"context": {"bridge": "", "label": ""}, "comparison": {"margin": 0}}
 SIZE = 4
 
 

@@ -19,7 +19,7 @@ from .routers import Routers
 KEY = "sesame"
 SIZE = 4
 # Without the bridge the dummy engine sees each response's last byte, so that rewards differ.
-ASKED: dict[str, Any] = {"detail": "reward", "config": {"context": {"bridge": "", "label": ""}}}
+ASKED: dict[str, Any] = {"detail": "reward", "preset": "hardened-1", "config": {"context": {"bridge": ""}}}
 TOKEN_SECONDS = 0.0005
 START_S = 150
 """A process may take so long to start on a busy machine; that is not what is tested."""

@@ -18,7 +18,7 @@ RESPONSES = {
     "b": "<think>\nI would say 32.\n\n</think>\n\n32",
     "c": "<think>\nMaybe 40?\n\nHmm, no.\n\n</think>\n\n40",
 }
-ASKED = {"config": {"context": {"bridge": "", "label": ""}}, "detail": "tokens"}
+ASKED = {"preset": "hardened-1", "config": {"context": {"bridge": ""}}, "detail": "tokens"}
 
 
 def member(name: str, size: int = 3, **changes) -> dict:

@@ -13,7 +13,7 @@ from opera_service.server.settings import Settings
 
 GROUPS, SIZE, CONNECTIONS = 1000, 16, 64
 # Without the bridge the dummy engine sees each response's last byte, so that rewards differ.
-ASKED = {"detail": "reward", "config": {"context": {"bridge": "", "label": ""}}}
+ASKED = {"detail": "reward", "preset": "hardened-1", "config": {"context": {"bridge": ""}}}
 GIVEN = {"prompt": "What follows?\n", "reference": "yes, 42"}
 
 
