@@ -1,0 +1,236 @@
+"""One hostile client beside honest ones: what do those notice?
+
+    python benchmarks/hostile.py [--seconds 8] [--only TEXT …] [--json FILE]
+
+An `opera-reward serve` process with the dummy engine gets a steady load of honest requests, `/reward` and
+`/reward/member`, first alone, then beside each attack of `attacks.py`. *Wrong* answers differ from those of the
+quiet service, *lost* ones never came. Targets: `/livez` within 250 ms at all times, the honest p99 at most three
+times the quiet one, at most 256 MB more memory, nothing wrong, lost or untyped. Exits with 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from attacks import NAMES
+from serving import make_group
+
+GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
+PACE_S = 0.1
+"""Between two honest requests of one client; there are four."""
+
+
+@dataclass
+class Row:
+    """What honest callers noticed of one attack."""
+
+    attack: str
+    livez_max_ms: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    asked: int = 0
+    wrong: int = 0
+    lost: int = 0
+    memory_mb: float = 0.0
+    """Peak of the service and its worker processes."""
+    said: dict[str, int] = field(default_factory=dict)
+
+    def misses(self, quiet: Row) -> list[str]:
+        """Return the targets that were missed."""
+        found = {
+            "/livez": self.livez_max_ms > 250,
+            "p99": self.p99_ms > 3 * quiet.p99_ms,
+            "memory": self.memory_mb > quiet.memory_mb + 256,
+            "wrong": self.wrong > 0,
+            "lost": self.lost > 0,
+            "untyped": self.said.get("untyped", 0) > 0,
+            "long errors": self.said.get("long", 0) > 0,
+        }
+        return [name for name, missed in found.items() if missed]
+
+
+@contextlib.contextmanager
+def served(flags: list[str]) -> Iterator[tuple[str, int]]:
+    """Serve, and yield the address and the process id."""
+    command = [
+        str(Path(sys.executable).with_name("opera-reward")),
+        "serve",
+        "--port",
+        "0",
+        "--cache-mb",
+        "0",
+        *flags,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        if not found:
+            raise SystemExit("the service did not start")
+        yield found[0], process.pid
+        process.terminate()
+
+
+def memory_mb(pid: int) -> float:
+    """Return the resident memory of a process and all its children."""
+    total = 0.0
+    with contextlib.suppress(OSError, ValueError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        total += int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text(encoding="utf-8").split():
+                total += memory_mb(int(child))
+    return total
+
+
+async def rewards_of(client: httpx.AsyncClient, number: int) -> list[float | None]:
+    """Ask for one group as a caller with patience does: what is refused for a while is asked again."""
+    while True:
+        answer = await client.post("/reward", json={"groups": [GROUPS[number]], "run_id": "honest"})
+        if answer.status_code not in (429, 503):
+            answer.raise_for_status()
+            return [one["reward"] for one in answer.json()["groups"][0]["trajectories"]]
+        await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
+
+
+async def members_of(client: httpx.AsyncClient, number: int, name: str) -> list[float | None]:
+    """Ask for the same group member by member."""
+    group = GROUPS[number]
+
+    async def one(place: int) -> float | None:
+        request = {
+            "run_id": "honest", "group_id": name, "group_size": len(group["trajectories"]),
+            "member_id": str(place), "prompt": group["prompt"], "reference": group["reference"],
+            **group["trajectories"][place],
+        }  # fmt: skip
+        while True:
+            answer = await client.post("/reward/member", json=request)
+            if answer.status_code not in (429, 503):
+                answer.raise_for_status()
+                return answer.json()["reward"]
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
+
+    return list(await asyncio.gather(*(one(place) for place in range(len(group["trajectories"])))))
+
+
+async def watched(url: str, pid: int, row: Row, expected: list[list[float | None]], busy: Awaitable[Any]) -> None:
+    """Load the service honestly until `busy` is done, and write into `row` what that was like."""
+    done = asyncio.ensure_future(busy)
+    seconds: list[float] = []
+
+    async def honest(client: httpx.AsyncClient, start: int) -> None:
+        number = start
+        while not done.done():
+            started = time.perf_counter()
+            place = number % len(GROUPS)
+            row.asked += 1
+            try:
+                async with asyncio.timeout(60):
+                    if start == 0:
+                        got = await members_of(client, place, f"{row.attack}-{number}")
+                    else:
+                        got = await rewards_of(client, place)
+            except (TimeoutError, httpx.HTTPError, ValueError, KeyError):
+                row.lost += 1
+            else:
+                row.wrong += got != expected[place]
+                seconds.append(time.perf_counter() - started)
+            number += 1
+            await asyncio.sleep(PACE_S)
+
+    async def alive(client: httpx.AsyncClient) -> None:
+        while not done.done():
+            started = time.perf_counter()
+            with contextlib.suppress(httpx.HTTPError):
+                await client.get("/livez")
+            row.livez_max_ms = max(row.livez_max_ms, 1000 * (time.perf_counter() - started))
+            row.memory_mb = max(row.memory_mb, memory_mb(pid))
+            await asyncio.sleep(0.02)
+
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client, httpx.AsyncClient(base_url=url) as prober:
+        await asyncio.gather(alive(prober), *(honest(client, start) for start in range(4)), done)
+    seconds.sort()
+    if seconds:
+        row.p50_ms = 1000 * seconds[len(seconds) // 2]
+        row.p99_ms = 1000 * seconds[math.ceil(0.99 * len(seconds)) - 1]
+
+
+async def attacked(name: str, url: str, seconds: float, row: Row) -> None:
+    """Run one attack in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("attacks.py")), name, url, str(seconds),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    row.said = json.loads(said) if said else {"attacker died": 1}
+
+
+async def measure(options: argparse.Namespace) -> list[Row]:
+    """Return one row for the quiet service, and one an attack."""
+    names = [name for name in NAMES if not options.only or any(part in name for part in options.only)]
+    rows: list[Row] = []
+    with served(["--engine", options.engine]) as (url, pid):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            expected = [await rewards_of(client, number) for number in range(len(GROUPS))]
+        rows.append(Row("none"))
+        await watched(url, pid, rows[0], expected, asyncio.sleep(options.seconds))
+        show_head()
+        show(rows[0], rows[0])
+        for name in names:
+            row = Row(name)
+            rows.append(row)
+            await watched(url, pid, row, expected, attacked(name, url, options.seconds, row))
+            show(row, rows[0])
+    return rows
+
+
+def show_head() -> None:
+    """Print the head of a Markdown table."""
+    titles = (
+        "attack", "/livez max ms", "honest p50 ms", "p99 ms", "÷ quiet", "memory MB", "asked", "wrong", "lost",
+        "its answers", "missed",
+    )  # fmt: skip
+    print("|", " | ".join(titles), "|\n" + "|---" * len(titles) + "|")
+
+
+def show(row: Row, quiet: Row) -> None:
+    """Print one row."""
+    said = ", ".join(f"{count} × {name}" for name, count in row.said.items() if count)
+    cells = [
+        row.attack, f"{row.livez_max_ms:.0f}", f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}",
+        f"{row.p99_ms / quiet.p99_ms:.1f}", f"{row.memory_mb:.0f}", row.asked, row.wrong, row.lost, said,
+        ", ".join(row.misses(quiet)),
+    ]  # fmt: skip
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def main() -> None:
+    """Measure, print, and fail when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--seconds", type=float, default=8.0, help="of every attack (default: %(default)s)")
+    add("--only", nargs="+", default=[], help="attacks whose name holds one of these")
+    add("--engine", default="dummy", help="of the service (default: %(default)s)")
+    add("--json", type=Path, help="write everything that was measured here")
+    options = parser.parse_args()
+    rows = asyncio.run(measure(options))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    sys.exit(any(row.misses(rows[0]) for row in rows))
+
+
+if __name__ == "__main__":
+    main()
