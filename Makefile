@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo docs demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults clean
+.PHONY: demo docs demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -170,6 +170,15 @@ soak: $(VENV)/.installed  ## Mixed traffic and weight pushes; memory and descrip
 
 faults: $(VENV)/.installed  ## Break a running service in every way we know (two minutes)
 	$(BIN)/python benchmarks/faults.py
+
+hostile: $(VENV)/.installed  ## One hostile client beside honest ones: what those notice (ten minutes)
+	$(BIN)/python benchmarks/hostile.py
+
+FUZZ_SECONDS ?= 25
+fuzz: $(VENV)/.installed  ## Six readers of strangers' bytes (atheris) and the OpenAPI document (schemathesis): three minutes
+	$(BIN)/pip install --quiet atheris==3.0.0
+	$(BIN)/python -m tests.fuzz.fuzz --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m pytest -q tests/fuzz tests/service/api/test_schema.py
 
 clean:
 	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

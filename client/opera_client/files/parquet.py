@@ -99,7 +99,7 @@ def _rows(path: Path, file: IO[bytes]) -> Iterator[dict[str, Any]]:
     try:
         for batch in ParquetFile(file).iter_batches(batch_size=_ROWS):
             yield from batch.to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeError) as error:  # names and texts that are no UTF-8 included
         raise BadInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
