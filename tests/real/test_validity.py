@@ -15,7 +15,7 @@ TASKS = {task.id: task for task in open_tasks()}
 FAMILIES = ("copy in the thought", "junk answer", "draft in the thought")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 async def client(smollm2: Path) -> AsyncIterator[AsyncRewardClient]:
     async with AsyncRewardClient.in_process(engine="torch", model=str(smollm2)) as opened:
         yield opened
