@@ -141,6 +141,16 @@ ui: ui/node_modules/.installed  ## Check and build the live page and the page of
 	cd ui && npm run --silent check
 	cd ui && npm run --silent build && OFFLINE=1 npm run --silent build
 
+# A browser and what drives it; the service comes from the environment beside it. Elsewhere than on Debian, put `chromium`
+# on PATH, or name one with OPERA_TEST_CHROMIUM.
+.venv-ui/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-ui
+	.venv-ui/bin/pip install --quiet httpx playwright pytest pytest-asyncio pytest-timeout
+	touch $@
+
+test-ui: .venv-ui/.installed $(VENV)/.installed ui/node_modules/.installed  ## The live page in a real Chromium (minutes)
+	OPERA_REWARD_COMMAND=$(BIN)/opera-reward .venv-ui/bin/python -m pytest tests/ui
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from opera_cli.exits import say
 from opera_client.errors import BadInput
-from opera_client.extras import missing_extra
 from opera_client.files.journal import Record
 from opera_client.wire import Group, GroupResult
 
@@ -19,10 +18,6 @@ class PlotPage:
 
     def __init__(self, path: Path) -> None:
         """Find out before the long work whether the page can be written. Raises `BadInput`."""
-        try:
-            import plotly  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise missing_extra(error, "--plot") from None
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise BadInput(
                 f"cannot write {path}: {'a directory' if path.is_dir() else 'its folder does not exist'}"

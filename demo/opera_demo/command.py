@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opera_client.errors import OperaError
+from opera_client.plot import write_page
 
 if TYPE_CHECKING:
     from opera_client.wire import Group, RewardResult, ServedModel
@@ -31,6 +32,10 @@ PRESET = "hardened-1"
 """The embedded model was never shown an answer as a thought, which the default preset reads."""
 
 
+LIVE_STEPS = 30
+"""Steps of the run that `--ui` shows."""
+
+
 def run(argv: list[str]) -> int:
     """Watch responses being rewarded: the embedded model's own, or open-ended ones read by a model of yours."""
     options = _parser().parse_args(argv)
@@ -40,6 +45,9 @@ def run(argv: list[str]) -> int:
         return _refuse(f"cannot write to {options.out}: {error.strerror}; choose another --out")
     except OperaError as error:
         return _refuse(" ".join(error.message.split()))
+    except KeyboardInterrupt:
+        if not options.ui:  # where it is how one leaves
+            raise
     return 0
 
 
@@ -52,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         help="smollm2, a folder or an id: this model reads open-ended answers (default: the embedded one)",
     )
+    add("--ui", action="store_true", help="go on as a small run on the live page, until Ctrl-C")
     return parser
 
 
@@ -68,6 +77,8 @@ async def _demo(options: argparse.Namespace) -> None:
     console.print(show.INTRODUCTION if options.model is None else open_samples.INTRODUCTION)
     # Given here, so that no OPERA_... variable of a real service changes the demo.
     settings = Settings(engine="torch", model=options.model, api_keys=(), api_key_file=None, weight_version="0")
+    if options.ui:
+        settings = settings.model_copy(update={"ui": True, "audit": None, "audit_texts": True})
     backend = await asyncio.to_thread(load_backend, settings)
     async with _serving(settings, backend) as (url, model):
         served = f"{url}: model {model.name}, {model.dtype}, engine {model.engine} ({model.route})"
@@ -85,18 +96,36 @@ async def _demo(options: argparse.Namespace) -> None:
         start = time.perf_counter()
         async with AsyncRewardClient(url) as client:
             preset = PRESET if options.model is None else "hardened"
-            result = await client.reward(groups, preset=preset)
+            result = await client.reward(groups, preset=preset, run_id="demo", step=0)
         seconds = time.perf_counter() - start
-    console.print(show.facts({"Scoring": show.cost(result, seconds)}))
-    report(result)
-    if options.model is not None:
-        graded = options.out / "graded.jsonl"
-        open_samples.write_graded(graded)
-        console.print(
-            f"Graded      {graded} (is the reward fit? opera-reward check {graded} --model {options.model})"
-        )
-    for line in _files(options.out, groups, result):
-        console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
+        console.print(show.facts({"Scoring": show.cost(result, seconds)}))
+        report(result)
+        if options.model is not None:
+            graded = options.out / "graded.jsonl"
+            open_samples.write_graded(graded)
+            console.print(
+                f"Graded      {graded} (is the reward fit? opera-reward check {graded} --model {options.model})"
+            )
+        for line in _files(options.out, groups, result):
+            console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
+        if options.ui:
+            console.print(f"Live page   {url}/ui/#/run/demo (Ctrl-C ends it)", soft_wrap=True)
+            await _go_on(url, backend, options)
+
+
+async def _go_on(url: str, backend: Backend, options: argparse.Namespace) -> None:
+    """Be a small run for the live page, a step every few seconds, then wait for Ctrl-C."""
+    from opera_client import AsyncRewardClient
+    from opera_demo import rollouts
+    from opera_demo.world import tasks
+
+    async with AsyncRewardClient(url) as client:
+        for step in range(1, LIVE_STEPS if options.model is None else 1):
+            asked, seed = tasks("test", 4, seed=options.seed + step), options.seed + step
+            sampled = await rollouts.sample(backend.engine, backend.tokenizer, asked, count=4, seed=seed)
+            await client.reward([one.group for one in sampled], preset=PRESET, run_id="demo", step=step)
+            await asyncio.sleep(1.0)
+    await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager
@@ -130,13 +159,8 @@ def _files(out: Path, groups: Sequence[Group], result: RewardResult) -> Iterator
     question.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     answer.write_text(json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False), encoding="utf-8")
     run = {"reward": result.reward, "preset": result.preset, "model": result.model.model_dump()}
-    try:
-        from opera_client.plot import write_page
-
-        write_page(plot, result.groups, groups, run=run)
-        yield f"Plot        {plot} (open it in a browser)"
-    except ModuleNotFoundError:
-        yield "Plot        none: it needs plotly, pip install 'opera-reward[plot]'"
+    write_page(plot, result.groups, groups, run=run)
+    yield f"Plot        {plot} (open it in a browser)"
     yield f"Answer      {answer} (the whole JSON of POST /reward)"
     yield f"Questions   {question} (score them again: opera-reward score {question})"
 

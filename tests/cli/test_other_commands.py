@@ -125,7 +125,9 @@ def test_its_help_is_read_without_running_it(plugin):
     assert plugins.summary(entry) == "Still here."
 
 
-@pytest.mark.parametrize(("module", "extra"), [("torch", "server"), ("vllm.engine", "vllm"), ("plotly", "plot")])
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "server"), ("vllm.engine", "vllm"), ("plotly", "trainer")]
+)
 def test_a_missing_extra_is_one_line_that_names_it(plugin, module, extra):
     entry = plugin(f"def run(argv):\n    raise ModuleNotFoundError('No module', name={module!r})\n")
     with pytest.raises(BadInput, match=rf"pip install 'opera-reward\[{extra}\]'"):

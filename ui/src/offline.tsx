@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { useState } from "preact/hooks";
-import type { GroupDetail } from "./api/types";
+import type { ShownGroup } from "./api/types";
 import { DiffPanel } from "./group/DiffPanel";
 import { GroupView, type Place } from "./group/GroupView";
 import { many, plain } from "./format";
@@ -11,7 +11,7 @@ import "./styles/page.css";
 interface Scored {
   facts: string;
   total: number;
-  groups: GroupDetail[];
+  groups: ShownGroup[];
 }
 
 function Offline({ scored }: { scored: Scored }) {

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about scored groups; needs the `plot` extra (plotly), works offline."""
+"""One self-contained HTML page about scored groups; works offline."""
 
 from opera_client.plot.page import write_page
 

@@ -1,18 +1,18 @@
-"""Scored groups as one HTML file: the data as JSON, the look and the drawing in page.css and page.js beside this.
+"""Scored groups as one HTML file: the data as JSON, drawn by the same code as a group on the live page.
 
-Knows results, not where they come from. plotly.js is embedded, so the page opens without a network.
+That code is built from `ui/` at the top of the repository into `static/` and is in the file, so that it opens
+without a network. Knows results, not where they come from.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from opera_client.wire import Group, GroupResult, Prompt, SegmentResult, Trajectory, TrajectoryResult, texts_of
+from opera_client.wire import Group, GroupResult, Trajectory, TrajectoryResult, texts_of
 
 
 def write_page(
@@ -33,7 +33,6 @@ def write_page(
         total: how many groups there were, when `results` are only the first of them.
 
     Raises:
-        ModuleNotFoundError: plotly is not installed.
         OSError: the file cannot be written.
     """
     path.write_text(page(results, groups, run=run, total=total), encoding="utf-8")
@@ -47,20 +46,17 @@ def page(
     total: int | None = None,
 ) -> str:
     """Return the page as text; arguments as for `write_page`."""
-    from plotly.offline import get_plotlyjs
-
     asked = groups if groups is not None else [None] * len(results)
     data = {
+        "facts": _facts(run or {}),
         "groups": [_group(result, group) for result, group in zip(results, asked, strict=True)],
         "total": len(results) if total is None else total,
     }
     parts = {
-        "FACTS": html.escape(_facts(run or {})),
-        "CSS": _resource("page.css"),
-        "PLOTLY": get_plotlyjs(),
+        "CSS": _resource("static", "plot.css"),
         # `</script>` inside a text must not end the element it travels in.
         "DATA": json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
-        "JS": _resource("page.js"),
+        "JS": _resource("static", "plot.js"),
     }
     text, *rest = _resource("page.html").split("{{")
     for piece in rest:
@@ -69,8 +65,8 @@ def page(
     return text
 
 
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _resource(*path: str) -> str:
+    return files(__package__).joinpath(*path).read_text(encoding="utf-8")
 
 
 def _facts(run: Mapping[str, Any]) -> str:
@@ -88,44 +84,43 @@ def _facts(run: Mapping[str, Any]) -> str:
 
 
 def _group(result: GroupResult, group: Group | None) -> dict[str, Any]:
+    """Return a group as `ui/src/api/types.ts` has it; what a service alone knows is left out."""
     trajectories = group.trajectories if group else [None] * len(result.trajectories)
+    rewards = [one.reward for one in result.trajectories if one.reward is not None]
+    reference = group.reference if group else None
     return {
-        "id": result.group_id,
-        "prompt": _prompt(group.prompt) if group else None,
-        "reference": " · ".join(texts_of(group.reference)) if group else None,
-        "initial": result.initial_mean_logprob,
-        "tokens": result.reference_tokens,
-        "trajectories": [
-            _trajectory(scored, asked) for scored, asked in zip(result.trajectories, trajectories, strict=True)
+        "group_id": result.group_id,
+        "scored": result.scored,
+        "lowest": min(rewards, default=None),
+        "highest": max(rewards, default=None),
+        "config": {},
+        "formula": None,
+        "diagnostics": result.diagnostics,
+        "prompt": _prompt(group),
+        "prompt_token_ids": group.prompt_token_ids if group else None,
+        "references": None if reference is None else list(texts_of(reference)),
+        "reference_token_ids": group.reference_token_ids if group else None,
+        "initial_mean_logprob": result.initial_mean_logprob,
+        "reference_tokens": result.reference_tokens,
+        "members": [
+            _member(scored, asked) for scored, asked in zip(result.trajectories, trajectories, strict=True)
         ],
     }
 
 
-def _prompt(prompt: Prompt | None) -> str | None:
-    if prompt is None or isinstance(prompt, str):
-        return prompt
-    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
+def _prompt(group: Group | None) -> str | list[dict[str, str]] | None:
+    if group is None or group.prompt is None or isinstance(group.prompt, str):
+        return group.prompt if group else None
+    return [{"role": message.role, "content": message.content} for message in group.prompt]
 
 
-def _trajectory(scored: TrajectoryResult, asked: Trajectory | None) -> dict[str, Any]:
-    response = asked.response if asked else None
+def _member(scored: TrajectoryResult, asked: Trajectory | None) -> dict[str, Any]:
+    shown = {"id", "status", "reward", "components", "mean_logprob", "flags", "segments"}
     return {
-        "id": scored.id,
-        "reward": scored.reward,
-        "components": scored.components or {},
-        "final": scored.mean_logprob,
-        "segments": [_segment(segment) for segment in scored.segments or ()],
-        "answer": response.rpartition("</think>")[2].strip() if response else None,
-        "flags": scored.flags,
-        "error": f"{scored.error.code}: {scored.error.message}" if scored.error else None,
-    }
-
-
-def _segment(segment: SegmentResult) -> dict[str, Any]:
-    return {
-        "text": segment.text.strip(),
-        "reflective": segment.reflective,
-        "credited": segment.credited,
-        "logprob": segment.mean_logprob,
-        "gain": segment.gain,
+        **scored.model_dump(mode="json", include=shown, exclude={"segments": {"__all__": {"token_logprobs"}}}),
+        "fresh": True,
+        "error": scored.error.model_dump(include={"code", "message"}) if scored.error else None,
+        "tokens": scored.response_tokens,
+        "response": asked.response if asked else None,
+        "response_token_ids": asked.response_token_ids if asked else None,
     }

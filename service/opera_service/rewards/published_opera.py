@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_client.errors import OutcomeUnavailable
+from opera_client.wire import Formula
 from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
 from opera_service.rewards.config import EmaRules, Judge, RewardConfig
+from opera_service.rewards.formulas import times_outcome, weighted_sum
 from opera_service.rewards.gains import (
     calibrated_margin,
     potential_gain,
@@ -198,6 +200,13 @@ class PublishedOpera(Reward[PublishedConfig, OperaPlan]):
     source = "OPERA, arXiv 2606.25757, and its released code; docs/rewards.md says what `hardened-1` changes"
     needs = ("reference", "group", "outcome")
     presets = {"hardened": HARDENED_1, "paper": PAPER}  # noqa: RUF012 (declared ClassVar by the base)
+
+    def formula(self, task: str) -> Formula:
+        """Return the weighted sum of an open task, or the product of one with a right answer."""
+        if self.config.judge_of(task) is not None:
+            return times_outcome(self.config.math.intrinsic)
+        gate = "0 for a broken format" if self.config.guards.format_gate else ""
+        return weighted_sum(self.config.total.model_dump(), gate)
 
     @property
     def components(self) -> tuple[str, ...]:

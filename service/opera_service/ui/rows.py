@@ -13,6 +13,7 @@ from statistics import pstdev
 from typing import Any
 
 from opera_client.errors import InvalidRequest
+from opera_service.audit.entries import references_of
 from opera_service.observability.run_health import EQUAL
 from opera_service.rewards.registry import resolve
 from opera_service.ui.trends import mean_or_none
@@ -84,7 +85,7 @@ def group_detail(
     """Return a group whole, its texts in full."""
     listed = group_row(group, members)
     del listed["excerpt"]
-    reference = group["reference"]
+    reference = references_of(group["reference"])
     return {
         **listed,
         "task": group["task"],
@@ -97,7 +98,7 @@ def group_detail(
         "diagnostics": json.loads(group["diagnostics"] or "{}"),
         "prompt": json.loads(group["prompt"]) if group["prompt_is_messages"] else group["prompt"],
         "prompt_token_ids": _json(group["prompt_token_ids"]),
-        "references": None if reference is None else [reference],
+        "references": [reference] if isinstance(reference, str) else reference,
         "reference_token_ids": _json(group["reference_token_ids"]),
         "initial_mean_logprob": group["initial_mean_logprob"],
         "reference_tokens": group["reference_tokens"] or 0,
@@ -162,8 +163,10 @@ def mean_components(components: Sequence[Mapping[str, float]]) -> dict[str, floa
 
 
 def excerpt(text: str | None) -> str | None:
-    """Return how a response begins, without the mark of its thought."""
-    return None if text is None else text.lstrip().removeprefix("<think>").lstrip()[:EXCERPT]
+    """Return how a response begins, without the marks of its thought."""
+    if text is None:
+        return None
+    return text.lstrip().removeprefix("<think>").lstrip()[:EXCERPT].replace("</think>", " → ")
 
 
 def _question(group: Row) -> str | None:

@@ -37,32 +37,37 @@ def test_the_page_holds_every_number_and_text_of_the_answer():
     found = data_of(page([scored()], [ASKED], total=7))
     assert found["total"] == 7
     [group] = found["groups"]
-    assert (group["prompt"], group["reference"], group["initial"]) == (f"user: {NASTY}", "R", -2.0)
-    first, second = group["trajectories"]
-    assert (first["reward"], first["components"], first["final"]) == (0.25, {"relative": 1.0}, -1.0)
-    assert first["answer"] == "the answer"
+    assert group["prompt"] == [{"role": "user", "content": NASTY}]
+    assert (group["references"], group["initial_mean_logprob"], group["scored"]) == (["R"], -2.0, 1)
+    first, second = group["members"]
+    assert (first["reward"], first["components"], first["mean_logprob"]) == (0.25, {"relative": 1.0}, -1.0)
+    assert first["response"] == "<think>x</think> the answer"
     assert first["flags"] == ["odd"]
     assert first["segments"] == [
-        {"text": NASTY, "reflective": True, "credited": True, "logprob": -1.5, "gain": 0.5}
-    ]
-    assert (second["reward"], second["error"]) == (None, "empty_response: no tokens")
+        {
+            "index": 0, "start": 0, "end": 4, "text": NASTY + "\n\n", "reflective": True, "mean_logprob": -1.5,
+            "gain": 0.5, "credited": True,
+        }
+    ]  # fmt: skip
+    assert (second["reward"], second["error"]) == (None, {"code": "empty_response", "message": "no tokens"})
+    assert second["response_token_ids"] == [1]
 
 
 def test_nobodys_text_becomes_markup_and_nothing_is_loaded_from_elsewhere():
     run = {"reward": "opera", "preset": "hardened", "config": {"a": "<i>"}, "model": {"name": "<m>"}}
     text = page([scored()], [ASKED], run=run)
-    assert text.count("</script>") == 3
-    assert "a=&lt;i&gt;" in text
-    assert "model &lt;m&gt;" in text
+    assert text.count("</script>") == 2
+    assert "a=<i>" in data_of(text)["facts"]
+    assert "<i>" not in text
     assert "{{" not in text.partition("<script>")[0]
     assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)\s*=", text.partition("<script>")[0])
-    assert "innerHTML" not in text.rpartition("<script>")[2]
+    assert len(text) < 100_000
 
 
 def test_results_alone_are_enough(tmp_path):
     write_page(tmp_path / "page.html", [scored(), scored(group_id="h", initial_mean_logprob=None)])
     found = data_of((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert [g["id"] for g in found["groups"]] == ["g", "h"]
+    assert [g["group_id"] for g in found["groups"]] == ["g", "h"]
     assert found["total"] == 2
 
 

@@ -193,6 +193,13 @@ export interface GroupDetail extends Omit<GroupRow, "excerpt"> {
   next: number | null;
 }
 
+/** What of a group is drawn when it is shown whole; a file of `score --plot` has no more. */
+export type ShownGroup = Pick<
+  GroupDetail,
+  | "group_id" | "scored" | "lowest" | "highest" | "config" | "formula" | "diagnostics" | "prompt" | "prompt_token_ids"
+  | "references" | "reference_token_ids" | "initial_mean_logprob" | "reference_tokens" | "members"
+>;
+
 export interface Message {
   role: string;
   content: string;

@@ -34,7 +34,7 @@ const BOTTOM = 20;
 export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, height = 132, steps = false, zero = false }: Props) {
   const [ref, width] = useWidth<HTMLDivElement>(360);
   const values = lines.flatMap((line) => line.points.flatMap((p) => [p.y, p.low ?? null, p.high ?? null]));
-  const ys = domainOf(zero ? [...values, 0] : values);
+  const ys = zero ? fromZero(domainOf(values)) : domainOf(values);
   const known = lines[0]?.points.filter((p) => p.y !== null).map((p) => p.x) ?? [];
   const chosen = at.value === null ? null : nearest(known, at.value);
   const readings = lines.map((line) => {
@@ -87,6 +87,11 @@ export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, h
       </div>
     </figure>
   );
+}
+
+/** A domain that stands on 0, for shares and counts; one of nothing but zeros is flat on the ground. */
+function fromZero(domain: Domain | null): Domain | null {
+  return domain && [0, domain[1] > 1e-3 ? domain[1] : 1];
 }
 
 interface PlotProps {

@@ -40,7 +40,7 @@ export function Waterfall({ formula, components, reward, flags }: Props) {
         {unpaid.map(([name, value]) => (
           <tr key={name} class="unpaid">
             <th scope="row">{words(name)}</th>
-            <td class="track">{formula && "shown, not paid"}</td>
+            <td class="track">{formula && formula.terms.length > 0 && "shown, not paid"}</td>
             <td class="number">{plain(value)}</td>
           </tr>
         ))}

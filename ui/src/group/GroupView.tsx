@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
-import type { GroupDetail } from "../api/types";
+import type { ShownGroup } from "../api/types";
 import { ThoughtCurve } from "../charts/ThoughtCurve";
 import { MemberCard } from "./MemberCard";
 import { Question } from "./Question";
@@ -14,7 +14,7 @@ export interface Place {
 }
 
 interface Props {
-  detail: GroupDetail;
+  detail: ShownGroup;
   at: Place | null;
   onLook: (at: Place) => void;
   /** What can be asked about the group; stands between the curve and the members. */

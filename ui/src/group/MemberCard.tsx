@@ -1,7 +1,7 @@
 // One trajectory of a group: its reward and where that comes from, its thoughts, its answer.
 
 import { useMemo } from "preact/hooks";
-import type { GroupDetail, Member } from "../api/types";
+import type { ShownGroup, Member } from "../api/types";
 import { Waterfall } from "../charts/Waterfall";
 import { many, perplexity, plain } from "../format";
 import { Flags } from "../lists/Flags";
@@ -11,7 +11,7 @@ import { Thought } from "../thoughts/Thought";
 import { Absent } from "./Question";
 
 interface Props {
-  detail: GroupDetail;
+  detail: ShownGroup;
   member: Member;
   place: number;
   rank: number | null;

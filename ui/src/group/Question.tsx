@@ -1,9 +1,9 @@
 // What was asked and what the good answer is.
 
-import type { GroupDetail, Message } from "../api/types";
+import type { ShownGroup, Message } from "../api/types";
 import { many } from "../format";
 
-export function Question({ detail }: { detail: GroupDetail }) {
+export function Question({ detail }: { detail: ShownGroup }) {
   return (
     <section class="question">
       <details class="card" open>

@@ -14,11 +14,13 @@ import numpy as np
 from pydantic import Field
 
 from opera_client.errors import OutcomeUnavailable
+from opera_client.wire import Formula
 from opera_service.rewards.answer_logprobs import GroupQueries, MemberLogprobs, Reads, plan_members, read_member
 from opera_service.rewards.answer_value import Values, bounded_rank, confirmed, gain, lift, reflected, surprise
 from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
 from opera_service.rewards.config import Judge, RewardConfig
 from opera_service.rewards.copying import CopyConfig, CopyGuard
+from opera_service.rewards.formulas import times_outcome, weighted_sum
 from opera_service.rewards.gains import step_gains
 from opera_service.rewards.guards import malformed
 from opera_service.rewards.published_opera import HARDENED_1, PAPER, MathRules, PublishedConfig, PublishedOpera
@@ -130,6 +132,16 @@ class Opera(Reward[OperaConfig, GroupQueries]):
             return PublishedOpera(config)
         assert isinstance(config, OperaConfig)
         return cls(config)
+
+    def formula(self, task: str) -> Formula:
+        """Return what an open task pays, or the product of one with a right answer."""
+        if self.config.judge_of(task) is not None:
+            return times_outcome(self.config.math.intrinsic)
+        weights = {
+            "relative": self.config.total.relative,
+            "reflection": 1.0 if self.config.total.reflection else 0.0,
+        }
+        return weighted_sum(weights, "0 for a broken format")
 
     def plan(self, group: EncodedGroup, tree: TreeBuilder) -> GroupQueries:
         """Price what the configuration reads, and boundaries where they are asked for."""
