@@ -35,7 +35,8 @@ _OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])', re.DOTALL)
 # Escaped backslashes and whole pairs are passed over.
 _ESCAPES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 _HALF = b"\\u" + f"{ord(HALF_CHARACTER):04x}".encode()
-_UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`(?: - at `\$|$)", re.DOTALL)
+_PLACE = re.compile(r"at `\$\[(\d+)\]`$")
 
 
 def parse(data: bytes, model: type[Model]) -> Model:
@@ -52,47 +53,30 @@ def parse(data: bytes, model: type[Model]) -> Model:
     if b"\\ud" in data or b"\\uD" in data:
         data = _mended(data)
     try:
-        return _build(data, model, "")
+        return _build(_fields(data, _shape(model), ""), model, "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBody(
             f"the body is not UTF-8 JSON: {_short(error)}; NaN and Infinity must be null"
         ) from None
 
 
-def _build(data: bytes | Raw, model: type[Model], where: str) -> Model:
-    """Return the object `data` as `model`; `where` is its path with a dot at the end, or empty."""
-    value = {
-        name: _pieces(raw, _item_model(model, name), where + name)
-        for name, raw in _fields(data, model, where).items()
-    }
+def _build(found: msgspec.Struct, model: type[Model], where: str) -> Model:
+    """Return an object that was cut into its fields as `model`; `where` is its path with a dot, or empty."""
+    values = ((name, getattr(found, at)) for at, name in _names(model).items())
+    given = {name: raw for name, raw in values if raw is not UNSET}
+    value = {name: _value(raw, _item_model(model, name), where + name) for name, raw in given.items()}
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise _invalid(value, error, where) from None
 
 
-def _fields(data: bytes | Raw, model: type[BaseModel], where: str) -> dict[str, Raw]:
-    """Return the object's fields unparsed."""
-    shape = _shape(model)
-    try:
-        found = msgspec.json.decode(data, type=shape)
-    except msgspec.ValidationError as error:
-        if unknown := _UNKNOWN_FIELD.search(str(error)):
-            message = "unknown field; leave it out (see /docs for the accepted ones)"
-            raise InvalidRequest(message, field=where + unknown.group(1)[:100]) from None
-        raise InvalidRequest("must be a JSON object", field=where.removesuffix(".") or None) from None
-    values = ((name, getattr(found, at)) for at, name in _names(model).items())
-    return {name: raw for name, raw in values if raw is not UNSET}
-
-
-def _pieces(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
-    """Return one field's value; a list of models is built model by model."""
+def _value(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
+    """Return one field's value; a list of models is cut up to its first wrong element, then built."""
     text = bytes(raw)
     if item is not None and text[:1] == b"[":
-        return [
-            _build(one, item, f"{where}.{index}.")
-            for index, one in enumerate(msgspec.json.decode(text, type=list[Raw]))
-        ]
+        cut = _fields(text, list[_shape(item)], f"{where}.")  # type: ignore[misc]
+        return [_build(one, item, f"{where}.{index}.") for index, one in enumerate(cut)]
     if text[:1] == b"[" and text.count(b",") >= MAX_ELEMENTS:
         raise TooManyTokens(f"the list has more than {MAX_ELEMENTS} elements; send less at once", field=where)
     if where.endswith("config") and len(text) > MAX_CONFIG_BYTES:
@@ -101,6 +85,19 @@ def _pieces(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise _malformed(error, where) from None
+
+
+def _fields(data: bytes, shape: Any, where: str) -> Any:
+    """Return `data` as `shape`: one object, or a list of them, its fields unparsed."""
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.ValidationError as error:
+        place = _PLACE.search(str(error))
+        path = f"{where}{place.group(1)}." if place else where
+        if unknown := _UNKNOWN_FIELD.search(str(error)):
+            message = "unknown field; leave it out (see /docs for the accepted ones)"
+            raise InvalidRequest(message, field=path + unknown.group(1)[:100]) from None
+        raise InvalidRequest("must be a JSON object", field=path.removesuffix(".") or None) from None
 
 
 def _mended(data: bytes) -> bytes:

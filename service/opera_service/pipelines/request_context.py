@@ -120,6 +120,13 @@ class RequestContext:
         self.runtime.tracing.stage("encode", started, self.runtime.clock())
         return result
 
+    async def plan(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in a worker thread, as the end of encoding that something was waited for."""
+        started = self.runtime.clock()
+        result = await self.runtime.in_thread(function, *args, **kwargs)
+        self._encode_s += self.runtime.clock() - started
+        return result
+
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function`, which turns scores into an answer, in a worker thread; then count its items' errors."""
         started = self.runtime.clock()

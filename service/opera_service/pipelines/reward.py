@@ -94,7 +94,7 @@ async def score_groups(
         encoded = await context.encode(_encode_all, runtime, chosen, request, path, error)
         asked = [questions(one.group, chosen.config) if one.group else () for one in encoded]
         verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
-        plans = await context.encode(_plan_all, chosen, encoded, verdicts)
+        plans = await context.plan(_plan_all, chosen, encoded, verdicts)
         scores = await context.score([plan.tree for plan in plans])
         groups = await context.read(_read_all, context, chosen, request, plans, scores, path)
     # No await from here on: what the run's past adds to the answer, and what the answer adds to it, are one step.
