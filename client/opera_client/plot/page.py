@@ -109,9 +109,10 @@ def _group(result: GroupResult, group: Group | None) -> dict[str, Any]:
 
 
 def _prompt(group: Group | None) -> str | list[dict[str, str]] | None:
-    if group is None or group.prompt is None or isinstance(group.prompt, str):
-        return group.prompt if group else None
-    return [{"role": message.role, "content": message.content} for message in group.prompt]
+    prompt = group.prompt if group else None
+    if isinstance(prompt, list):
+        return [{"role": message.role, "content": message.content} for message in prompt]
+    return prompt
 
 
 def _member(scored: TrajectoryResult, asked: Trajectory | None) -> dict[str, Any]:
