@@ -15,6 +15,7 @@ from typing import Any
 from gpu.part import Part
 from gpu.served import Answer, Clients, serving
 from opera_service.engines.torch.engine import TorchEngine
+from opera_service.engines.torch.route_by_size import MEASURE_S
 from opera_service.engines.torch.scorer import TreeScorer
 from opera_service.scoring.tree import TokenTree
 from scoring_served import group
@@ -36,7 +37,7 @@ def main() -> int:
 async def measure(part: Part) -> None:
     began = time.perf_counter()
     loaded = make_model("tiny" if part.dry else "8b", part.device.type)
-    engine = Recording(TreeScorer(loaded))
+    engine = Recording(TreeScorer(loaded, measure_s=MEASURE_S[part.device.type]))
     ready = time.perf_counter() - began
     point, clients, groups = ((1, 2, 32, 4), 2, 3) if part.dry else (GROUP, CLIENTS, GROUPS)
     bodies = [{"groups": [group((*point[:3], point[3] + number % 4))]} for number in range(groups)]

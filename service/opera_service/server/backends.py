@@ -83,6 +83,7 @@ def _torch(settings: Settings) -> Engine:
     return TorchEngine.load(
         settings.model_path,
         route=settings.route,
+        measure_s=settings.route_measure_s,
         dtype=settings.dtype,
         device=settings.device,
         max_batch_tokens=settings.max_batch_tokens,

@@ -30,6 +30,7 @@ from opera_client.errors import (
 from opera_service.engines.adapter import adapter_revision, is_adapter
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.torch.loading import load_model
+from opera_service.engines.torch.route_by_size import MEASURE_S, RouteBySize
 from opera_service.engines.torch.sampler import Sampler
 from opera_service.engines.torch.scorer import TreeScorer, out_of_memory
 from opera_service.engines.torch.weights import Base, ServedWeights, Undo
@@ -75,14 +76,22 @@ class TorchEngine:
         weight_version: str = "0",
         weights_mode: WeightsMode = "shadow",
         trust_remote_code: bool = False,
+        measure_s: float | None = None,
     ) -> TorchEngine:
         """Load a folder or hub id and choose a route; blocks until the model can score.
 
-        `max_batch_tokens` bounds the tokens of one forward; by default 2048 on a CPU and 65536 on a GPU.
+        `max_batch_tokens` bounds the tokens of one forward; by default 2048 on a CPU and 65536 on a GPU. The route
+        `auto` spends `measure_s` seconds on measuring, by default `MEASURE_S` of the device.
         Raises `NotSupported` or `EngineFailed`, as `load_model` and `choose_route` say.
         """
         loaded = load_model(model, dtype=dtype, device=device, name=name, trust_remote_code=trust_remote_code)
-        scorer = TreeScorer(loaded, route=route, max_batch_tokens=max_batch_tokens, weight_version=weight_version)
+        scorer = TreeScorer(
+            loaded,
+            route=route,
+            max_batch_tokens=max_batch_tokens,
+            weight_version=weight_version,
+            measure_s=MEASURE_S.get(loaded.device.type, 0.0) if measure_s is None else measure_s,
+        )
         return cls(scorer, weights_mode=weights_mode)
 
     @property
@@ -235,4 +244,5 @@ def _describe(scorer: TreeScorer) -> EngineInfo:
         max_context=loaded.max_context,
         max_batch_tokens=scorer.max_batch_tokens,
         route=scorer.route.name,
+        route_reason=scorer.route.reason if isinstance(scorer.route, RouteBySize) else "",
     )

@@ -8,8 +8,8 @@ sides of every length that the configuration names.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from opera_service.engines.torch.probe import (
     probe_tree,
 )
 from opera_service.engines.torch.readout import Head, Readout
+from opera_service.engines.torch.route import Route
+from opera_service.engines.torch.route_by_size import fastest
 from opera_service.engines.torch.tree_sdpa import TreeSdpaRoute
 from opera_service.scoring.tree import TokenTree
 
@@ -42,18 +44,13 @@ _TOLERANCE, _HALF_TOLERANCE = 5e-4, 0.1
 """Largest difference in nats between route and oracle, and the mean difference that half precision may show."""
 
 
-class Route(Protocol):
-    """One way of feeding a batch. Synchronous; runs on the device thread."""
-
-    name: ClassVar[str]
-
-    def run(self, readout: Readout, max_tokens: int) -> None:
-        """Hand every scored row of the readout's tree to it, with at most `max_tokens` tokens in one forward."""
-        ...
-
-
-def choose_route(loaded: LoadedModel, head: Head, wanted: str = "auto") -> Route:
+def choose_route(
+    loaded: LoadedModel, head: Head, wanted: str = "auto", *, max_tokens: int = 1024, measure_s: float = 0.0
+) -> Route:
     """Return the wanted route, or for `auto` the first that is right for this model.
+
+    With `measure_s`, `auto` spends about so many seconds on finding which of all right ones is fastest at which
+    size of a batch, up to `max_tokens`.
 
     Raises `NotSupported` for an unknown name, a model that is not causal and a route that would give wrong
     numbers, `EngineFailed` when the model gives none.
@@ -70,16 +67,22 @@ def choose_route(loaded: LoadedModel, head: Head, wanted: str = "auto") -> Route
             f"{loaded.name} has layers that cannot be packed {layer_kinds(loaded)}; use --route kv_fork"
         )
     evidence = _Evidence.gather(loaded, head)
-    problems = []
+    problems, right = [], list[Route]()
+    checking = time.perf_counter()
     for name in names:
+        if right and (name == NaiveRoute.name or time.perf_counter() - checking >= measure_s):
+            break
         if name == NaiveRoute.name:
             return NaiveRoute(loaded.model, alone=evidence.alone)
         route: Route = ROUTES[name](loaded.model)
         problem = evidence.disagreement(route) or evidence.unseen(route)
         if problem is None:
-            return route
-        problems.append(f"{name}: {problem}")
-        _log.warning("%s is not scored by route %s: %s", loaded.name, name, problem)
+            right.append(route)
+        elif not right:
+            problems.append(f"{name}: {problem}")
+            _log.warning("%s is not scored by route %s: %s", loaded.name, name, problem)
+    if right:
+        return fastest(loaded, head, right, max_tokens, measure_s, checked_s=time.perf_counter() - checking)
     raise NotSupported(
         f"route {wanted!r} is not right for {loaded.name} ({'; '.join(problems)}); use --route auto"
     )

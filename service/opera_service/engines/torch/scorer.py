@@ -35,8 +35,12 @@ class TreeScorer:
         route: str = "auto",
         max_batch_tokens: int | None = None,
         weight_version: str = "0",
+        measure_s: float = 0.0,
     ) -> None:
-        """Raises `NotSupported` when `route` is unknown or wrong for this model."""
+        """Choose a route as `choose_route` does, which `measure_s` is for.
+
+        Raises `NotSupported` when `route` is unknown or wrong for this model.
+        """
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise ValueError("max_batch_tokens must be at least 1")
         self.loaded = loaded
@@ -44,7 +48,9 @@ class TreeScorer:
         self.max_batch_tokens = max_batch_tokens or DEFAULT_TOKENS.get(loaded.device.type, 4096)
         self._head = Head(loaded.model)
         with torch.inference_mode():
-            self.route = choose_route(loaded, self._head, route)
+            self.route = choose_route(
+                loaded, self._head, route, max_tokens=self.max_batch_tokens, measure_s=measure_s
+            )
 
     def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
         """Fill every tree, in order.
