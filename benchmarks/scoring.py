@@ -6,6 +6,8 @@ length-sorted batches to a token budget, no mask, logits of reference rows only.
 
 `--engine vllm` (in the environment of `make test-vllm`): tokens and time against vLLM's own `prompt_logprobs` and
 the torch engine, and the same `/reward` request twice over HTTP.
+
+`--model PATH`: your own model and shapes on the torch engine, and what a fleet needs for them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from pathlib import Path
 import torch
 import transformers
 
+import scoring_model
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a Markdown table, write JSON; returns the exit code."""
@@ -36,6 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--routes", nargs="+", help="torch: routes to measure, the default one first")
     parser.add_argument("--no-memory", action="store_true", help="torch: skip the memory measurements")
+    own = parser.add_argument_group("your own model")
+    own.add_argument("--model", help="folder or Hugging Face id; measures it instead of random models")
+    own.add_argument(
+        "--shape",
+        type=scoring_model.shape_of,
+        action="append",
+        metavar="n,S,R,G",
+        help="responses, boundaries each, response tokens, reference tokens; may be repeated",
+    )
+    own.add_argument("--trajectories", type=int, default=1_000_000, help="default: %(default)s")
+    own.add_argument("--dtype", default="auto", help="as in `opera-reward serve`")
     options = parser.parse_args(arguments)
     about = {
         "machine": platform.processor() or platform.machine(),
@@ -52,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("vLLM is not installed here; run this in the environment of `make test-vllm`", file=sys.stderr)
             return 2
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    figures = importlib.import_module(f"scoring_{options.engine}").report(options)
+    module = "scoring_model" if options.model else f"scoring_{options.engine}"
+    figures = importlib.import_module(module).report(options)
     if options.json:
         options.json.write_text(json.dumps({"about": about, **figures}, indent=1) + "\n")
     return 0

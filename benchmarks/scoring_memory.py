@@ -44,13 +44,14 @@ def _peak_in_child(shape: str, point: tuple[int, ...], method: str, device: str)
             )
             batch = max(batches, key=lambda batch: len(batch) * max(len(ids) for ids, _ in batch))
             run = authors_way if method == "authors" else lambda model, each: fair_baseline(model, each, 512)
-            return _growth(lambda: run(loaded.model, tiny), lambda: run(loaded.model, batch), device)
+            return growth_mb(lambda: run(loaded.model, tiny), lambda: run(loaded.model, batch), device)
         scorer = TreeScorer(loaded, route=method)
         tree = make_tree(contexts)
-        return _growth(lambda: scorer.score([make_tree(tiny)]), lambda: scorer.score([tree]), device)
+        return growth_mb(lambda: scorer.score([make_tree(tiny)]), lambda: scorer.score([tree]), device)
 
 
-def _growth(warm: Callable[[], Any], work: Callable[[], Any], device: str) -> float:
+def growth_mb(warm: Callable[[], Any], work: Callable[[], Any], device: str) -> float:
+    """Return by how many MB memory peaks above what it is after `warm`."""
     warm()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
