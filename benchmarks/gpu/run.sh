@@ -41,7 +41,7 @@ if compgen -G "$carried/wheels/*.whl" >/dev/null; then
 else
   echo "no wheels in $carried: over_http, weight_push and grpo need those of prepare.sh" >&2
 fi
-export PYTHONPATH=$site:$root/benchmarks:$root/service:$root/client:$root/cli:$root/demo:$root/trainer
+export PYTHONPATH=$site:$root/benchmarks:$root/service:$root/client:$root/cli:$root/demo:$root/rollout:$root/trainer
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$scratch/inductor
 
 model() {
@@ -55,6 +55,7 @@ model() {
 
 failed=0
 for part in "${parts[@]}"; do
+  rm -f "$out/$part.json"
   echo "== $part, at most ${budget[$part]} s"
   end=$(($(date +%s) + ${budget[$part]} * (${#dry[@]} > 0 ? 20 : 1)))  # a rehearsal may have a slow machine
   if [ "$part" = grpo ] && ! model; then
