@@ -52,7 +52,15 @@ def test_the_environment_is_bare(python, package):
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_every_part_runs_to_its_end(rehearsed):
+def test_the_whole_run_is_rehearsed(rehearsed, tmp_path, capsys):
+    """One test, so that no second worker rehearses again."""
+    every_part_ran_to_its_end(rehearsed)
+    every_table_has_rows_and_every_column_its_figure(rehearsed)
+    it_was_exact_and_pushed_its_weights(rehearsed)
+    a_rehearsal_never_becomes_evidence(rehearsed, tmp_path, capsys)
+
+
+def every_part_ran_to_its_end(rehearsed):
     runs = report.read(rehearsed, report.PARTS)
     assert list(runs) == list(report.PARTS)
     for run in runs.values():
@@ -60,7 +68,7 @@ def test_every_part_runs_to_its_end(rehearsed):
         assert run["dry_run"]
 
 
-def test_every_table_has_rows_and_every_column_its_figure(rehearsed):
+def every_table_has_rows_and_every_column_its_figure(rehearsed):
     runs = report.read(rehearsed, report.PARTS)
     only_on_a_gpu = {"memory_gb"}
     for table in report.TABLES:
@@ -74,7 +82,7 @@ def test_every_table_has_rows_and_every_column_its_figure(rehearsed):
         assert f"**{table.title}**" in text
 
 
-def test_the_rehearsal_is_exact_and_pushes_its_weights(rehearsed):
+def it_was_exact_and_pushed_its_weights(rehearsed):
     runs = report.read(rehearsed, report.PARTS)
     single = [row for row in runs["exactness"]["tables"]["exactness"] if row["dtype"] == "float32"]
     assert {row["route"] for row in single} == {"naive", "flex", "tree_sdpa", "kv_fork"}
@@ -85,7 +93,7 @@ def test_the_rehearsal_is_exact_and_pushes_its_weights(rehearsed):
     assert runs["exactness"]["tables"]["tests"][0]["passed"] > 0
 
 
-def test_a_rehearsal_never_becomes_evidence(rehearsed, tmp_path, capsys):
+def a_rehearsal_never_becomes_evidence(rehearsed, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     assert report.main([str(rehearsed), "--into", str(page)]) == 1

@@ -121,7 +121,8 @@ def timings(
     for size in [each for each in SIZES if each <= most]:
         if time.perf_counter() - began + expected > seconds:
             break
-        tree, taken, started = sized_tree(loaded.vocab_size, size), {}, time.perf_counter()
+        tree, started = sized_tree(loaded.vocab_size, size), time.perf_counter()
+        taken: dict[str, float] = {}
         for route in routes:
             _run(loaded, head, route, tree, max_tokens, clock)  # compiles, warms up
             if time.perf_counter() - began > seconds:
