@@ -191,4 +191,4 @@ fuzz: $(VENV)/.installed  ## Six readers of strangers' bytes (atheris) and the O
 	$(BIN)/python -m pytest -q tests/fuzz tests/service/api/test_schema.py
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .venv-ui ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
