@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo docs demo-real check-demo test test-all test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile clean
+.PHONY: demo docs demo-real check-demo test test-all coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -30,10 +30,16 @@ docs: $(VENV)/.installed  ## docs/cli.md and docs/settings.md, from the code
 	$(BIN)/python docs/generate.py
 
 test: lint types rooms  ## Everything that guards main, except the slow suites named in the README
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"
 
-test-all: lint types rooms  ## The same with slow tests and the whole search budget of property tests, and branch coverage
-	OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+# Where property tests guard what is hard to see: these search with the whole budget.
+SEARCHED := tests/service/scoring tests/service/groups tests/service/rewards tests/service/trajectories tests/service/api/test_bounded_json.py
+
+test-all: test  ## Also the slow tests, and the whole search budget of property tests
+	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal -m "not real" $(SEARCHED) tests/service/pipelines/test_lm_eval.py
+
+coverage: $(VENV)/.installed  ## Branch coverage of the default suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" --cov --cov-report=term:skip-covered
 
 # vLLM brings its own versions of half the world, so it gets its own environment. PyPI's torchvision and friends
 # do not fit the CPU build of torch and break transformers' imports.
