@@ -26,7 +26,7 @@ TRIED = [
     {"response": "<think>\nI would say 32.\n\n</think>\n\n32"},
     {"response": "<think>\nWait, 7 + 5 carries.\n\n</think>\n\n42"},
 ]
-KEYS = {"relative", "reflection", "consistency", "level", "group_size_seen", "opera_failed"}
+KEYS = {"relative", "reflection", "answer", "precision", "thought", "value", "group_size_seen", "opera_failed"}
 
 
 def ask(reward: GroupReward, trajectories: Any = TRIED, question: Any = QUESTION) -> list[GroupMember]:
@@ -34,9 +34,10 @@ def ask(reward: GroupReward, trajectories: Any = TRIED, question: Any = QUESTION
 
 
 def test_numbers_are_those_of_a_direct_request(service: Gate) -> None:
-    found = ask(GroupReward(service.url, run_id="r"))
+    # The earlier preset tells responses apart on the dummy engine, whose numbers depend on the token before alone.
+    found = ask(GroupReward(service.url, run_id="r", preset="hardened-1"))
     with RewardClient(service.url) as client:
-        (group,) = client.reward([{**QUESTION, "trajectories": TRIED}]).groups
+        (group,) = client.reward([{**QUESTION, "trajectories": TRIED}], preset="hardened-1").groups
     rewards = [one.reward for one in group.trajectories]
     assert [one.reward for one in found] == rewards
     low, high = min(rewards), max(rewards)
@@ -92,8 +93,8 @@ def test_a_failure_raises_where_it_should(service: Gate) -> None:
 
 
 def test_names_of_components_follow_the_configuration(service: Gate) -> None:
-    found = ask(GroupReward(service.url, config={"total": {"consistency": None}}))
-    assert set(found[0].logs) == KEYS - {"consistency"}
+    found = ask(GroupReward(service.url, preset="hardened-1", config={"total": {"consistency": None}}))
+    assert set(found[0].logs) == {"relative", "reflection", "level", "group_size_seen", "opera_failed"}
 
 
 def test_it_is_pickled_by_address(service: Gate) -> None:

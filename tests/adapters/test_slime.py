@@ -76,7 +76,7 @@ def test_with_a_reward_key_every_component_is_told(service: Gate) -> None:
     samples = [Sample(text) for text in WRITTEN]
     found = batched_async_rm("opera_adapters.slime.reward", samples, reward_key="opera")
     assert [one["opera"] for one in found] == direct(service.url)
-    assert {"relative", "reflection", "consistency", "level"} <= set(found[0])
+    assert {"relative", "reflection", "answer", "value"} <= set(found[0])
 
 
 def test_what_cannot_be_scored_is_removed(service: Gate) -> None:

@@ -46,7 +46,7 @@ def test_a_service_that_fails_is_a_constant_where_none_is_zero(service) -> None:
 def test_a_member_that_fails_gets_its_own_groups_mean(service) -> None:
     columns = trl_columns()
     columns["completions"][3], columns["completion_ids"][3] = conversation("", "assistant"), []
-    found = Blocking(OperaReward(num_generations=2, on_failure="constant"))(**columns)
+    found = Blocking(OperaReward(num_generations=2, on_failure="constant", preset="hardened-1"))(**columns)
     assert found[3] == found[2]  # to the last bit: nothing to learn from this group
     assert found[0] != found[1]
 

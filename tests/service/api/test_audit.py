@@ -30,7 +30,13 @@ def read(path: Path) -> list:
 async def test_every_trajectory_of_an_answer_is_in_the_log(path: Path):
     bad = {"group_id": "bad", "prompt": [{"role": "user", "content": "?"}], "reference": "x"}
     bad["trajectories"] = [{"response": ""}, {"response_token_ids": [65, 66]}]
-    body = {"run_id": "r", "step": 4, "config": {"final": "response"}, "groups": [group(), bad]}
+    body = {
+        "run_id": "r",
+        "step": 4,
+        "preset": "hardened-1",
+        "config": {"final": "response"},
+        "groups": [group(), bad],
+    }
     async with opened(audit=path, audit_texts=True) as client:
         response = await client.post("/reward", json=body, headers={"X-Request-Id": "mine-1"})
         assert (await client.post("/reward", json={"groups": []})).status_code == 422
@@ -61,7 +67,9 @@ async def test_every_trajectory_of_an_answer_is_in_the_log(path: Path):
 async def test_thoughts_are_in_the_log_also_when_the_answer_is_to_be_short(path: Path):
     async with opened(audit=path) as client:
         answers = [
-            (await client.post("/reward", json={"detail": detail, "groups": [group()]})).json()
+            (
+                await client.post("/reward", json={"detail": detail, "preset": "hardened-1", "groups": [group()]})
+            ).json()
             for detail in ("reward", "segments")
         ]
     short, full = (one["groups"][0]["trajectories"] for one in answers)

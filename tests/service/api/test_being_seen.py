@@ -16,6 +16,7 @@ async def metrics(client: httpx.AsyncClient) -> dict:
 async def test_a_cheat_is_flagged_and_its_neighbours_are_not(client: httpx.AsyncClient):
     body = {
         "run_id": "r1",
+        "preset": "hardened-1",
         "groups": [group(trajectories=[*group()["trajectories"], {"id": "c", "response": CHEAT}])],
     }
     answer = (await client.post("/reward", json=body)).json()

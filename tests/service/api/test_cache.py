@@ -76,10 +76,10 @@ async def test_only_what_is_new_is_computed():
 
 
 async def test_what_is_asked_to_be_shown_does_not_matter():
-    """The key is what is computed: equal contexts, however much of the way to the number is returned."""
+    """The key is what is computed: equal contexts, however much of them is returned."""
     engine = Counting()
     async with opened(on(engine)) as client:
-        for detail in ("reward", "segments", "tokens"):
+        for detail in ("segments", "tokens", "segments"):
             answer = await client.post("/reward", json={"groups": [group()], "detail": detail})
             assert answer.status_code == 200
         assert engine.trees == 1
@@ -102,7 +102,10 @@ async def test_errors_are_not_kept():
             return answers
 
     async with opened(on(Failing())) as client:
-        codes = [(await client.post("/reward", json={"groups": [group()]})).status_code for _ in range(4)]
+        codes = [
+            (await client.post("/reward", json={"groups": [group()], "preset": "hardened-1"})).status_code
+            for _ in range(4)
+        ]
         assert codes == [500, 500, 200, 200]
 
 

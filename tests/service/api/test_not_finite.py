@@ -181,7 +181,7 @@ THINK, CLOSE = b"\x00", b"\x01"
 SHARED: dict[str, Callable[[bytes], bool]] = {
     "trunk": lambda text: text.startswith(b"What is 17"),
     "one token of the reference, after every context": lambda text: text.endswith(b"It is 42"),
-    "before any thought": lambda text: text.endswith(b"?\n" + THINK + b"\n" + CLOSE + b"\n\nIt"),
+    "before any thought": lambda text: text.endswith(b"?\n" + THINK + b"\n" + CLOSE + b"\n\nAnswer:\nIt"),
 }
 
 

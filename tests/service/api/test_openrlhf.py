@@ -15,6 +15,8 @@ from .conftest import FussyEngine, group
 
 PROMPT, LABEL = "What is 17 + 25?\n", "42"
 THOUGHTS = ["<think>\nno\n\n</think>\n\n32", "<think>\nWait, 7 + 5 carries.\n\n</think>\n\n42", "<think>\nHm"]
+EARLIER = {"preset": "hardened-1"}
+"""It tells responses apart on the dummy engine, whose numbers depend on the token before alone."""
 EXTRA = {"relative", "reflection", "consistency", "level"}
 EXTRA |= {"group_size_seen", "opera_failed", "opera_partial", "opera_late"}
 
@@ -22,7 +24,9 @@ EXTRA |= {"group_size_seen", "opera_failed", "opera_partial", "opera_late"}
 async def ask(client: httpx.AsyncClient, text: str, *, prompt: str = PROMPT, label: str = LABEL, **query):
     """One sample, as the trainer sends it."""
     body = {"query": [prompt + text], "prompts": [prompt], "labels": [label]}
-    return await client.post("/openrlhf/reward", params={"group_size": 3, "wait_s": 30, **query}, json=body)
+    return await client.post(
+        "/openrlhf/reward", params={"group_size": 3, "wait_s": 30, **EARLIER, **query}, json=body
+    )
 
 
 async def good(*requests) -> list[dict]:
@@ -52,7 +56,7 @@ async def parked(client: httpx.AsyncClient, text: str, **query) -> asyncio.Task[
 
 async def direct(client: httpx.AsyncClient, *texts: str) -> list[float]:
     whole = group(trajectories=[{"response": text} for text in texts])
-    answer = await client.post("/reward", json={"groups": [whole]})
+    answer = await client.post("/reward", json={"groups": [whole], **EARLIER})
     return [one["reward"] for one in answer.json()["groups"][0]["trajectories"]]
 
 
@@ -80,14 +84,14 @@ async def test_equal_prompts_with_other_labels_are_other_groups(client):
 
 async def test_a_prompt_cut_on_the_left_is_recognised(client):
     body = {"query": [PROMPT[5:] + THOUGHTS[1]], "prompts": [PROMPT], "labels": [LABEL]}
-    cut = client.post("/openrlhf/reward", params={"group_size": 2}, json=body)
+    cut = client.post("/openrlhf/reward", params={"group_size": 2, **EARLIER}, json=body)
     answers = await good(cut, ask(client, THOUGHTS[0], group_size=2))
     assert [answer["rewards"] for answer in answers] == await direct(client, THOUGHTS[1], THOUGHTS[0])
 
 
 async def test_lists_of_several_samples_are_answered_with_lists(client):
     body = {"query": [PROMPT + text for text in THOUGHTS], "prompts": [PROMPT] * 3, "labels": [LABEL] * 3}
-    answer = (await client.post("/openrlhf/reward?group_size=3", json=body)).json()
+    answer = (await client.post("/openrlhf/reward?group_size=3&preset=hardened-1", json=body)).json()
     assert answer["rewards"] == await direct(client, *THOUGHTS)
     assert len(answer["scores"]) == 3
     assert all(len(column) == 3 for column in answer["extra_logs"].values())
@@ -95,7 +99,7 @@ async def test_lists_of_several_samples_are_answered_with_lists(client):
 
 async def test_empty_lists_are_answered_with_empty_lists(client):
     body = {"query": [], "prompts": [], "labels": []}
-    answer = (await client.post("/openrlhf/reward?group_size=3", json=body)).json()
+    answer = (await client.post("/openrlhf/reward?group_size=3&preset=hardened-1", json=body)).json()
     assert answer == {"rewards": [], "scores": [], "extra_logs": {key: [] for key in EXTRA}}
     assert answer["extra_logs"].keys() == EXTRA
 
@@ -209,21 +213,21 @@ async def test_a_wrong_url_is_told_the_parameter(client, query, field):
     ],
 )
 async def test_a_wrong_body_is_told_the_field(client, body, field):
-    answer = await client.post("/openrlhf/reward?group_size=1", json=body)
+    answer = await client.post("/openrlhf/reward?group_size=1&preset=hardened-1", json=body)
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
 
 
 async def test_the_cost_headers_count_a_group_once_however_many_samples_were_asked(client):
     whole = group(trajectories=[{"response": text} for text in THOUGHTS], prompt=PROMPT, reference=LABEL)
-    direct_cost = (await client.post("/reward", json={"groups": [whole]})).headers["X-Tokens-Computed"]
+    direct_cost = (await client.post("/reward", json={"groups": [whole], **EARLIER})).headers["X-Tokens-Computed"]
     body = {"query": [PROMPT + text for text in THOUGHTS], "prompts": [PROMPT] * 3, "labels": [LABEL] * 3}
     async with opened() as fresh:  # which remembers nothing
-        together = await fresh.post("/openrlhf/reward", params={"group_size": 3}, json=body)
+        together = await fresh.post("/openrlhf/reward", params={"group_size": 3, **EARLIER}, json=body)
     assert int(together.headers["X-Tokens-Computed"]) == int(direct_cost) > 0
     assert float(together.headers["X-Engine-Ms"]) > 0
     assert "X-Queue-Ms" in together.headers
     empty = await client.post(
-        "/openrlhf/reward", params={"group_size": 3}, json={"query": [], "prompts": [], "labels": []}
+        "/openrlhf/reward", params={"group_size": 3, **EARLIER}, json={"query": [], "prompts": [], "labels": []}
     )
     assert empty.headers["X-Tokens-Computed"] == "0"
 
@@ -231,7 +235,7 @@ async def test_the_cost_headers_count_a_group_once_however_many_samples_were_ask
 async def test_a_deadline_in_the_header_is_kept_and_the_sample_keeps_its_place(client):
     body = {"query": [PROMPT + THOUGHTS[0]], "prompts": [PROMPT], "labels": [LABEL]}
     late = await client.post(
-        "/openrlhf/reward", params={"group_size": 3}, json=body, headers={"X-Request-Deadline": "0"}
+        "/openrlhf/reward", params={"group_size": 3, **EARLIER}, json=body, headers={"X-Request-Deadline": "0"}
     )
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
     answers = await good(*(ask(client, text) for text in THOUGHTS))

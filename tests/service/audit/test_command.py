@@ -57,7 +57,12 @@ def test_export(logged: str, tmp_path: Path, capsys):
         (1, "run1", 0), (1, "run1", 1), (1, "run1", 2), (2, "run0", 0), (2, "run0", 1), (2, "run0", 2),
     ]  # fmt: skip
     first, failed = rows[0], rows[2]
-    assert (first["trajectory_id"], first["status"], first["fresh"], first["flags"]) == ("t0", "ok", True, [])
+    assert (first["trajectory_id"], first["status"], first["fresh"], first["flags"]) == (
+        "t0",
+        "ok",
+        True,
+        ["no_spread"],
+    )
     assert (first["prompt"], first["reference"], first["response"]) == ("What is 1?", "1", RESPONSES[0])
     assert (first["reward_name"], first["preset"], first["weight_version"]) == ("opera", "hardened", "0")
     assert first["reward"] > 0

@@ -128,7 +128,7 @@ def test_an_unknown_data_set_says_what_the_loader_said(tmp_path: Path):
             "second_reference: is reference again",
         ),
         ('{"prompt": "Why?", ', "not JSON"),
-        ('{"prompt": "Why?", "reference": NaN}', "NaN is not a number"),
+        ('{"prompt": "Why?", "reference": NaN}', "reference: text is needed, not float"),
     ],
 )
 def test_a_broken_row_names_file_line_and_field(tmp_path: Path, row: Any, what: str):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from opera_client.errors import NotSupported
+from opera_client.errors import EngineFailed, NotSupported
 from opera_service.engines.torch.loading import LoadedModel
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
@@ -85,6 +85,8 @@ def must_be_causal(loaded: LoadedModel) -> None:
     other = ids.copy()
     other[-1] = (other[-1] + 1) % loaded.vocab_size
     first, second = (_logits(loaded.model, each)[:-1] for each in (ids, other))
+    if not bool(torch.isfinite(first).all()):
+        raise EngineFailed(f"the log-probabilities of {loaded.name} are not finite; check its weights and --dtype")
     apart = float((first - second).abs().max()) if len(first) else 0.0
     scale = float(first.abs().max()) if len(first) else 0.0
     if not apart <= 0.02 * max(scale, 1e-3):

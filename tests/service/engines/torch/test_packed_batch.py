@@ -60,11 +60,11 @@ def test_every_query_of_every_step_sees_its_path_and_nothing_else(questions, max
         slots = [*step.kept.tolist(), *range(step.start, step.stop)]
         assert step.num_tokens <= max_tokens
         assert len(slots) == step.num_keys
-        for block in step.blocks:
-            origin = 0 if aligned else block.start
-            parts = list(cut(block, block, origin))
+        for whole in step.blocks:
+            origin = 0 if aligned else whole.start
+            parts = list(cut(whole, block, origin))
             assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
-            assert (parts[0].start, parts[-1].stop) == (block.start, block.stop)
+            assert (parts[0].start, parts[-1].stop) == (whole.start, whole.stop)
             for part in parts:
                 assert (part.start - origin) // block == (part.stop - 1 - origin) // block
                 keys = [slots[slot] for start, stop in part.keys for slot in range(start, stop)]
