@@ -32,7 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a Markdown table, write JSON; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bench scoring", description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=("torch", "vllm"), default="torch")
-    parser.add_argument("--model", metavar="PATH", help="vllm: a model of yours in place of a random one")
     parser.add_argument("--quick", action="store_true", help="a small grid, under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
     parser.add_argument(
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--routes", nargs="+", help="torch: routes to measure, the default one first")
     parser.add_argument("--no-memory", action="store_true", help="torch: skip the memory measurements")
     own = parser.add_argument_group("your own model")
-    own.add_argument("--model", help="folder or Hugging Face id; measures it instead of random models")
+    own.add_argument("--model", metavar="PATH", help="a folder, or a Hugging Face id, in place of random models")
     own.add_argument(
         "--shape",
         type=scoring_model.shape_of,
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("vLLM is not installed here; run this in the environment of `make test-vllm`", file=sys.stderr)
             return 2
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    module = "scoring_model" if options.model else f"scoring_{options.engine}"
+    module = "scoring_model" if options.model and options.engine == "torch" else f"scoring_{options.engine}"
     figures = importlib.import_module(module).report(options)
     if options.json:
         options.json.write_text(json.dumps({"about": about, **figures}, indent=1) + "\n")
