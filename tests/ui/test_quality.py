@@ -26,6 +26,7 @@ PAGES = ["#/run/quality?with=other", "#/run/quality/2", "#/questions?question=ea
 
 def opened(open_page, served, path: str, **how):
     if path == "group":
+        until(lambda: served.client.get("/ui/api/groups", params={"run": "quality"}).json()["total"] == 12)
         key = served.client.get("/ui/api/groups", params={"run": "quality"}).json()["rows"][0]["key"]
         path = f"#/group/{key}?member=0&thought=1"
     page = open_page(served, path, **how)

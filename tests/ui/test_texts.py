@@ -1,7 +1,7 @@
 """Texts of every kind: hostile ones stay text, long ones are whole, any script reads in its own direction."""
 
 import pytest
-from tests.ui.conftest import group, think
+from tests.ui.conftest import group, think, until
 
 HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -10,7 +10,14 @@ HOSTILE = (
 
 
 def first_group(service, run: str) -> int:
-    return service.client.get("/ui/api/groups", params={"run": run}).json()["rows"][0]["key"]
+    found: list[dict] = []
+
+    def kept() -> bool:  # a moment after the answer
+        found[:] = service.client.get("/ui/api/groups", params={"run": run}).json()["rows"]
+        return bool(found)
+
+    until(kept)
+    return found[0]["key"]
 
 
 def test_a_hostile_trajectory_stays_text(service, open_page):

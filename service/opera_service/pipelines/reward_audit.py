@@ -33,7 +33,12 @@ def entries_of(event: Rewarded, *, keep_sent: bool) -> Iterator[Entry]:
     for one in event.groups:
         group, result = one.asked, one.result
         # Whatever detail was asked for, the log keeps the thoughts, and no log-probs of single tokens.
-        segments = {each.result.id: segments_of(each.encoded, each.outcome, tokens=False) for each in one.scored()}
+        segments = {
+            each.result.id: each.result.segments
+            if request.detail == "segments" and each.result.segments is not None
+            else segments_of(each.encoded, each.outcome, tokens=False)
+            for each in one.scored()
+        }
         pairs = zip(group.trajectories, result.trajectories, strict=True)
         yield Entry(
             time=now,
