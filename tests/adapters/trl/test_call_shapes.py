@@ -158,7 +158,11 @@ def test_prompts_that_the_trainers_tokenizer_cannot_read_cost_their_batch_only(s
 
     logged: dict[str, float] = {}
     reward = OperaReward(service.url)
-    found = asyncio.run(reward(["q"] * 2, RIGHT, [[1], [2]], log_metric=Trainer().log_metric, reference=["r"] * 2))
+    rows = {"log_metric": Trainer().log_metric, "reference": ["r"] * 2}
+    with pytest.raises(InvalidRequest, match="no row can be sent"):  # at first, as training would be in vain
+        asyncio.run(OperaReward(service.url)(["q"] * 2, RIGHT, [[1], [2]], **rows))
+    asyncio.run(reward(["q"] * 2, RIGHT, None, reference=["r"] * 2))
+    found = asyncio.run(reward(["q"] * 2, RIGHT, [[1], [2]], **rows))
     assert found == [None, None]
     assert logged["opera/scored"] == 0
 

@@ -14,7 +14,7 @@ from opera_client import RewardClient
 from opera_demo.corpus import prompt
 from opera_demo.world import tasks
 
-COMPONENTS = ("relative", "reflection", "consistency", "level")
+COMPONENTS = ("relative", "reflection", "answer", "precision", "thought", "value")
 
 
 class Noted(OperaReward):
