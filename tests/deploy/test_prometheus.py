@@ -85,7 +85,9 @@ async def test_the_scaling_queries_see_the_queue(tmp_path: Path, tool: Callable[
         async with own, prometheus(program, server.url.removeprefix("http://"), tmp_path) as asked:
             assert await ask(asked, keda) == 0.0
             sent = [
-                asyncio.create_task(own.post("/reward", json={"groups": [group(str(number), 500)]}))
+                asyncio.create_task(
+                    own.post("/reward", json={"preset": "hardened-1", "groups": [group(str(number), 500)]})
+                )
                 for number in range(5)
             ]
             seen: set[float | None] = set()
