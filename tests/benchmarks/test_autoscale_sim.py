@@ -130,9 +130,9 @@ def test_rate_and_start_are_measured_on_a_running_service():
     folder = str(Path(sim.__file__).parent)
     script = (
         f"import sys; sys.path.insert(0, {folder!r}); import autoscale_sim as sim; "
-        "print(*sim.measure(['--engine', 'dummy', '--dummy-token-seconds', '0.0001'], groups=3).__dict__.values())"
+        "print(*sim.measure(['--engine', 'dummy', '--dummy-token-seconds', '0.0001'], groups=3).__dict__.values(), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
-    _, rate, start = done.stdout.split()
-    assert 0 < float(rate) <= 10_000, "the dummy engine's own pace, or less on a busy machine"
+    *_, rate, start = done.stdout.split("|")
+    assert float(rate) > 0, "tokens a CPU second: the dummy engine sleeps, which costs none"
     assert float(start) > 0

@@ -113,7 +113,7 @@ def test_a_refused_completion_alone_has_no_reward(service, model, tokenizer, opt
     ("arguments", "line"),
     [
         ({"preset": "no-such"}, "no-such"),
-        ({"config": {"relative": {"temperature": -1}}}, "temperature"),
+        ({"config": {"comparison": {"temperature": -1}}}, "temperature"),
         ({"reference_column": "gold"}, "no column 'gold'"),
     ],
 )
