@@ -130,7 +130,8 @@ def test_rate_and_start_are_measured_on_a_running_service():
     folder = str(Path(sim.__file__).parent)
     script = (
         f"import sys; sys.path.insert(0, {folder!r}); import autoscale_sim as sim; "
-        "print(*sim.measure(['--engine', 'dummy', '--dummy-token-seconds', '0.0001'], groups=3).__dict__.values(), sep='|')"
+        "found = sim.measure(['--engine', 'dummy', '--dummy-token-seconds', '0.0001'], groups=3); "
+        "print(*found.__dict__.values(), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     *_, rate, start = done.stdout.split("|")
