@@ -44,9 +44,9 @@ def test_the_best_paid_come_first_with_the_reason(asked, open_page):
 def test_a_text_is_found_and_its_address_finds_it_again(asked, open_page):
     page = open_page(asked, "#/questions?run=planted")
     page.get_by_label("Text").fill("ANA brought")
-    page.get_by_text("9 trajectories.").wait_for()
-    again = open_page(asked, page.url.split("/ui/")[1])
-    again.get_by_text("9 trajectories.").wait_for()
+    page.get_by_text("9 trajectories.", exact=True).wait_for()
+    again = open_page(asked, page.evaluate("location.hash"))
+    again.get_by_text("9 trajectories.", exact=True).wait_for()
     assert again.get_by_label("Text").input_value() == "ANA brought"
 
 
@@ -55,7 +55,7 @@ def test_filters_add_up(asked, open_page):
     page.get_by_label("Run").select_option("planted")
     page.get_by_label("From step").fill("1")
     page.get_by_label("To step").fill("1")
-    page.get_by_text("7 trajectories.").wait_for()
+    page.get_by_text("7 trajectories.", exact=True).wait_for()
     page.get_by_label("Text").fill("no such words")
     page.get_by_text("No trajectory matches.").wait_for()
 
