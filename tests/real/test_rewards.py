@@ -76,7 +76,7 @@ async def test_what_real_trainers_send(client: AsyncRewardClient, smollm2: Path)
         )
     found = by_id[0]
     for name in (*ends, "text", "lone"):
-        assert found[name].mean_logprob == pytest.approx(found["none"].mean_logprob, abs=1e-5)
+        assert found[name].mean_logprob == pytest.approx(found["none"].mean_logprob, abs=1e-5), name
     assert found["lone"].flags.count("think_unopened") == 1
     assert {"empty_answer"} <= set(found["empty"].flags)
     assert found["empty"].reward == 0

@@ -67,6 +67,8 @@ def encode_ids(
     }
     flags = thought.flags + tuple(flag for flag, is_so in present.items() if is_so)
     plain_answer = path[:0] if "empty_answer" in flags else body[answer:][_is_text(body, tokenizer)[answer:]]
+    if present["text_after_end"]:  # a line end behind the turn's end is no part of the answer
+        plain_answer = _without_blank_tail(plain_answer, tokenizer)
     return EncodedTrajectory(
         id=name,
         text=tokenizer.decode(response) if text is None else text,
@@ -91,6 +93,12 @@ def encode_ids(
 def _is_text(ids: Ids, tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Return which ids a reader sees: special tokens could end the thought that an answer stands for."""
     return np.asarray(np.diff(tokenizer.byte_ends(ids, skip_special=True), prepend=0) > 0)
+
+
+def _without_blank_tail(ids: Ids, tokenizer: Tokenizer) -> Ids:
+    while len(ids) and is_blank(tokenizer.to_bytes(ids[-1:])):
+        ids = ids[:-1]
+    return ids
 
 
 def _differ(text: str, ids: Ids, tokenizer: Tokenizer) -> bool:
