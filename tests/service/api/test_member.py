@@ -284,7 +284,8 @@ async def test_a_group_that_can_never_fit_is_refused_for_good(limit):
 
 async def test_one_kept_answer_is_a_setting():
     async with opened(max_kept_answers=1) as client:
-        await good(client, member("a", 1), member("a", 1, group_id="q2"))
+        await good(client, member("a", 1))
+        await good(client, member("a", 1, group_id="q2"))  # one after the other: the newest answer is the one kept
         await bad(client, member("b", 1, group_id="q2"), 409, "member_conflict", "member_id")
         await good(client, member("b", 1))
 
