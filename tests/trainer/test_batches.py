@@ -16,9 +16,9 @@ from opera_client.errors import BadInput, ServiceUnreachable
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Task
 from opera_trainer.batches import Batches
+from opera_trainer.settings.synthesis import SynthesisSettings
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.synthesis.search import Found, search
-from opera_trainer.synthesis.settings import SynthesisSettings
-from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.world import files
 
 SETTINGS = SynthesisSettings(candidates=2, guided=1, max_steps=3, batch=2)

@@ -14,13 +14,13 @@ import yaml
 from pydantic import Field, ValidationError
 
 from opera_client.errors import BadInput
-from opera_trainer.ablation.settings import AblationSettings
-from opera_trainer.evaluation.settings import EvaluationSettings
-from opera_trainer.grpo.settings import GrpoSettings
-from opera_trainer.settings import Settings
-from opera_trainer.sft.settings import SftSettings
-from opera_trainer.synthesis.settings import SynthesisSettings
-from opera_trainer.tasks.settings import TasksSettings
+from opera_trainer.settings.ablation import AblationSettings
+from opera_trainer.settings.base import Settings
+from opera_trainer.settings.evaluation import EvaluationSettings
+from opera_trainer.settings.grpo import GrpoSettings
+from opera_trainer.settings.sft import SftSettings
+from opera_trainer.settings.synthesis import SynthesisSettings
+from opera_trainer.settings.tasks import TasksSettings
 
 
 class ServiceSettings(Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opera_trainer.models import Model
-from opera_trainer.sft.settings import LoraSettings
+from opera_trainer.settings.sft import LoraSettings
 
 
 def adapters(settings: LoraSettings | None) -> Any:

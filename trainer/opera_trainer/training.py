@@ -19,7 +19,7 @@ from opera_trainer.artefacts import LogEntry, write_rows
 from opera_trainer.lora import merged
 from opera_trainer.models import Tokenizer, save
 from opera_trainer.ranks import world_size
-from opera_trainer.sft.settings import Precision
+from opera_trainer.settings.sft import Precision
 
 PATIENCE_S = 10.0
 """Seconds between two lines of progress."""

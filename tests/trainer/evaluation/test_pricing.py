@@ -8,7 +8,7 @@ from opera_client.wire import Message
 from opera_trainer.artefacts import Task
 from opera_trainer.evaluation.pricing import price
 from opera_trainer.evaluation.responses import Response, Responses
-from opera_trainer.grpo.settings import RewardSettings
+from opera_trainer.settings.grpo import RewardSettings
 
 
 class Service:

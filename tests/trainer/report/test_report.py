@@ -18,9 +18,9 @@ from opera_trainer.report.gathered import Report, gather
 from opera_trainer.report.goals import goals
 from opera_trainer.report.page import page
 from opera_trainer.report.strips import colour, strip
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.stage import Done
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput, plain, sift
-from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.stage import collected
 
 WORDS = '<script>alert("x")</script>'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from opera_trainer.settings.synthesis import FilterSettings
 from opera_trainer.synthesis.filters import dropped, idle, repetition, trace_of
 from opera_trainer.synthesis.search import Found
-from opera_trainer.synthesis.settings import FilterSettings
 from opera_trainer.synthesis.statistics import sift
 
 from .scripted import TASK

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_client.wire import ExpandItem, ExpandItemResult, RankItem
-from opera_trainer.synthesis.search import Found, search, seed_of
-from opera_trainer.synthesis.settings import FilterSettings, SynthesisSettings
+from opera_trainer.seeds import seed_of
+from opera_trainer.settings.synthesis import FilterSettings, SynthesisSettings
+from opera_trainer.synthesis.search import Found, search
 
 from .scripted import TASK, Dice, branch, run
 

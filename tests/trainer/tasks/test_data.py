@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from opera_client.errors import BadInput
 from opera_client.wire import Message
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.tasks.checks import is_right
 from opera_trainer.tasks.data import files, identity, split_of
 from opera_trainer.tasks.records import records
-from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.stage import collected
 
 ROWS = [{"prompt": f"What is {n} + {n}?", "reference": f"It is {2 * n}."} for n in range(200)]

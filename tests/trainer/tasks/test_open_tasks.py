@@ -14,8 +14,8 @@ import pytest
 
 from opera_client.wire import Message
 from opera_trainer.artefacts import Task
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.tasks.data import identity, split_of
-from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.stage import collected
 
 KINDS = ["advise", "console", "explain", "plan", "rewrite", "summarise", "write"]

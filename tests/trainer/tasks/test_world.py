@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.budget import examples
 
 from opera_demo.world import LENGTHS
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.tasks.checks import is_right
-from opera_trainer.tasks.settings import TasksSettings
 from opera_trainer.tasks.world import ends_right, files
 
 SMALL = TasksSettings(synthesis=20, train=40, validation=15, test=20)

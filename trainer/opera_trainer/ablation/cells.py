@@ -9,8 +9,8 @@ from typing import Any
 
 from opera_client.errors import BadInput
 from opera_trainer import pipeline
-from opera_trainer.ablation.settings import Cell
 from opera_trainer.config import RunConfig, validated
+from opera_trainer.settings.ablation import Cell
 from opera_trainer.stage import finished, run_stages
 
 Say = Callable[[str], None]

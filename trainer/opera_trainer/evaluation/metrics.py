@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from opera_trainer.artefacts import Estimate, Rollout
-from opera_trainer.evaluation.intervals import Kind, mean, of_tasks, ratio, share
+from opera_trainer.intervals import Kind, mean, of_tasks, ratio, share
 
 REFLECTION = re.compile(r"\b(wait|but|hmm|however|alternatively|let me think)\b", re.IGNORECASE)
 FEWER = 4

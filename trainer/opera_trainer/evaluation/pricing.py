@@ -11,7 +11,7 @@ from opera_client import AsyncRewardClient
 from opera_client.wire import Group, GroupResult, Trajectory, TrajectoryResult
 from opera_trainer.artefacts import Rollout, Task
 from opera_trainer.evaluation.responses import Response, Responses
-from opera_trainer.grpo.settings import RewardSettings
+from opera_trainer.settings.grpo import RewardSettings
 from opera_trainer.tasks.checks import is_right
 
 

@@ -6,9 +6,9 @@ from collections.abc import Generator
 
 from opera_client.wire import ExpandItem, ExpandItemResult
 from opera_trainer.artefacts import Row, Task
-from opera_trainer.evaluation.settings import EvaluationSettings
 from opera_trainer.lockstep import Answer, Ask
-from opera_trainer.synthesis.search import seed_of
+from opera_trainer.seeds import seed_of
+from opera_trainer.settings.evaluation import EvaluationSettings
 
 
 class Response(Row):

@@ -17,8 +17,8 @@ from opera_trainer.config import RunConfig
 from opera_trainer.evaluation.metrics import measure
 from opera_trainer.evaluation.pricing import price
 from opera_trainer.evaluation.responses import Responses, respond
-from opera_trainer.grpo.settings import RewardSettings
 from opera_trainer.service import serving
+from opera_trainer.settings.grpo import RewardSettings
 from opera_trainer.stage import SCRATCH, Stage, Work, shape_of
 
 TIERS = ("test", "harder")

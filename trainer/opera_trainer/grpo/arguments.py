@@ -9,7 +9,7 @@ from trl import GRPOConfig
 
 from opera_trainer import training
 from opera_trainer.config import RunConfig
-from opera_trainer.grpo.settings import GrpoSettings
+from opera_trainer.settings.grpo import GrpoSettings
 
 SELECTION = "eval_selection"
 """Name under which the sum of `select_by` is logged."""

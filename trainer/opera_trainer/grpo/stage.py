@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from opera_client.errors import BadInput
 from opera_trainer.artefacts import Task, read_rows
 from opera_trainer.config import RunConfig
-from opera_trainer.grpo.settings import GrpoSettings
 from opera_trainer.service import serving
+from opera_trainer.settings.grpo import GrpoSettings
 from opera_trainer.stage import SCRATCH, Stage, Work, shape_of
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 from opera_trainer.ablation.table import Outcome
 from opera_trainer.artefacts import Estimate, Evaluation, LogEntry, Rollout, Row, read_json, read_rows
 from opera_trainer.config import RunConfig
-from opera_trainer.evaluation.intervals import mean
 from opera_trainer.evaluation.metrics import means
 from opera_trainer.export.card import versions
+from opera_trainer.intervals import mean
 from opera_trainer.stage import finished
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput
 from opera_trainer.tasks.card import DataCard

@@ -8,7 +8,7 @@ from trl import SFTConfig
 
 from opera_trainer import training
 from opera_trainer.config import RunConfig
-from opera_trainer.sft.settings import SftSettings
+from opera_trainer.settings.sft import SftSettings
 
 
 def arguments(config: RunConfig, settings: SftSettings, folder: Path) -> SFTConfig:

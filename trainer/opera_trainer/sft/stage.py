@@ -5,7 +5,7 @@ from __future__ import annotations
 from opera_client.errors import BadInput
 from opera_trainer.artefacts import Trace, read_rows
 from opera_trainer.config import RunConfig
-from opera_trainer.sft.settings import SftSettings
+from opera_trainer.settings.sft import SftSettings
 from opera_trainer.stage import Stage, Work, shape_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from opera_trainer.artefacts import Task, Trace
+from opera_trainer.settings.synthesis import FilterSettings
 from opera_trainer.synthesis.search import Found
-from opera_trainer.synthesis.settings import FilterSettings
 from opera_trainer.tasks.checks import is_right
 
 Reason = Literal["empty", "answer_cut", "gain", "logprob", "idle", "repetition", "check"]

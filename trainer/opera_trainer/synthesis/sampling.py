@@ -7,8 +7,8 @@ from collections.abc import Generator
 from opera_client.wire import ExpandItem, ExpandItemResult
 from opera_trainer.artefacts import Row, Task
 from opera_trainer.lockstep import Answer, Ask
-from opera_trainer.synthesis.search import seed_of
-from opera_trainer.synthesis.settings import SynthesisSettings
+from opera_trainer.seeds import seed_of
+from opera_trainer.settings.synthesis import SynthesisSettings
 
 
 class Sampled(Row):

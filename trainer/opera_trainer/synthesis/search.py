@@ -7,7 +7,6 @@ stop where the model itself would reflect, and then all candidates of the next s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -23,7 +22,8 @@ from opera_client.wire import (
 )
 from opera_trainer.artefacts import Row, Task
 from opera_trainer.lockstep import Answer, Ask
-from opera_trainer.synthesis.settings import Criterion, FilterSettings, SynthesisSettings
+from opera_trainer.seeds import seed_of
+from opera_trainer.settings.synthesis import Criterion, FilterSettings, SynthesisSettings
 
 OPENING, CLOSING, BREAK = "<think>\n", "</think>", "\n\n"
 BRIDGE = CLOSING + BREAK
@@ -218,11 +218,6 @@ def search(task: Task, settings: SynthesisSettings, seed: int, by: Criterion | N
 _RANK_BY: dict[Criterion, RankBy] = {"step": "branch", "paper": "sequence", "reference": "branch"}
 _DIGITS = 4
 """Of log-probs that are kept: rounding of the engine is not a result."""
-
-
-def seed_of(seed: int, task_id: str, step: int) -> int:
-    """Return the seed of one question to the service: by task and step, not by order."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{task_id}/{step}".encode()).digest()[:4], "big")
 
 
 def _instructed(prompt: Sequence[Message], instruction: str | None) -> list[Message]:

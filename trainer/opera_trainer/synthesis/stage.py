@@ -23,10 +23,10 @@ from opera_trainer.config import RunConfig
 from opera_trainer.lockstep import Running
 from opera_trainer.models import base
 from opera_trainer.service import serving
+from opera_trainer.settings.synthesis import Criterion, SynthesisSettings
 from opera_trainer.stage import Stage, Work, shape_of
 from opera_trainer.synthesis.sampling import Sampled, sample
 from opera_trainer.synthesis.search import Found, Step, search
-from opera_trainer.synthesis.settings import Criterion, SynthesisSettings
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput, plain, sift
 
 R = TypeVar("R", bound=BaseModel)

@@ -8,11 +8,11 @@ from statistics import fmean
 
 from opera_client.wire import ErrorDetail
 from opera_trainer.artefacts import Estimate, Row, Task, Trace
-from opera_trainer.evaluation.intervals import share
+from opera_trainer.intervals import share
+from opera_trainer.settings.synthesis import Criterion, FilterSettings
 from opera_trainer.synthesis.filters import dropped, trace_of
 from opera_trainer.synthesis.sampling import Sampled
 from opera_trainer.synthesis.search import Found
-from opera_trainer.synthesis.settings import Criterion, FilterSettings
 from opera_trainer.tasks.checks import is_right
 from opera_trainer.tasks.world import ends_right
 

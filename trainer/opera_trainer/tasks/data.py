@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from opera_client.wire import Message
 from opera_trainer.artefacts import Task
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.tasks.records import Record
-from opera_trainer.tasks.settings import TasksSettings
 
 _MESSAGES = TypeAdapter(list[Message])
 

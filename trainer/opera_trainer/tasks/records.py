@@ -10,7 +10,7 @@ from typing import Any
 
 from opera_client.errors import BadInput
 from opera_client.files.lines import Lines
-from opera_trainer.tasks.settings import TasksSettings
+from opera_trainer.settings.tasks import TasksSettings
 
 OPEN = "open"
 """The source that comes with the package: a folder like any other."""

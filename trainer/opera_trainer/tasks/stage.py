@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from opera_client.errors import BadInput
 from opera_trainer.artefacts import Task, write_json, write_rows
 from opera_trainer.config import RunConfig
+from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.stage import Stage, Work, shape_of
 from opera_trainer.tasks import data, world
 from opera_trainer.tasks.card import DataCard, file_card, markdown, shared_ids
 from opera_trainer.tasks.lengths import Length, lengths_of
 from opera_trainer.tasks.records import records
-from opera_trainer.tasks.settings import TasksSettings
 
 
 def stage(config: RunConfig) -> Stage:

@@ -11,7 +11,7 @@ from opera_client.wire import Message
 from opera_demo.world import Split, Tier, tasks
 from opera_demo.world import Task as Story
 from opera_trainer.artefacts import Task
-from opera_trainer.tasks.settings import TasksSettings
+from opera_trainer.settings.tasks import TasksSettings
 
 SOURCE = "world"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opera_trainer.evaluation.intervals import mean, of_tasks, ratio, share
+from opera_trainer.intervals import mean, of_tasks, ratio, share
 
 
 def test_shares_have_wilson_intervals():

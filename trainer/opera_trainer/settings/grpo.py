@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from opera_trainer.settings import Settings
-from opera_trainer.sft.settings import LoraSettings, Precision, Schedule
+from opera_trainer.settings.base import Settings
+from opera_trainer.settings.sft import LoraSettings, Precision, Schedule
 
 
 class RewardSettings(Settings):

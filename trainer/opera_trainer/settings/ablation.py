@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from opera_trainer.settings import Settings
+from opera_trainer.settings.base import Settings
 
 
 class Cell(Settings):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from opera_trainer.settings import Settings
+from opera_trainer.settings.base import Settings
 
 
 class TasksSettings(Settings):

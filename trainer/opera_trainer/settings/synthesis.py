@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from opera_trainer.settings import Settings
+from opera_trainer.settings.base import Settings
 
 Criterion = Literal["step", "reference", "paper"]
 WORDS = ("Wait", "But", "Hmm", "However")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from opera_trainer.settings import Settings
+from opera_trainer.settings.base import Settings
 
 
 class EvaluationSettings(Settings):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from opera_trainer.settings import Settings
+from opera_trainer.settings.base import Settings
 
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["linear", "cosine", "constant_with_warmup"]
