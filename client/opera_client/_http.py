@@ -6,6 +6,7 @@ Knows retries, deadlines and error bodies; knows nothing of rewards.
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
@@ -26,6 +27,8 @@ from opera_client.network import header_value, through
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
+MAX_ANSWER_MB = 1024
+"""What a stranger's endless answer may take of this process's memory; ours are hundreds of times smaller."""
 _GATEWAY = frozenset({502, 503, 504})
 _NO_ANSWER = (httpx.TransportError, OSError, UnicodeError, ExceptionGroup)
 """Beside httpx's own: a host name that is none, and one error for each of a host's addresses."""
@@ -63,9 +66,8 @@ async def ask(
     while True:
         try:
             async with asyncio.timeout(deadline.remaining):
-                response = await http.request(
-                    method, path, content=content() if content else text, headers=headers
-                )
+                request = http.build_request(method, path, content=content() if content else text, headers=headers)
+                response, answer = await _whole(http, request)
         except TimeoutError:
             raise _too_late(deadline, name) from None
         except OperaError:
@@ -80,8 +82,8 @@ async def ask(
             ) from error
         else:
             if response.status_code in accept:
-                return _parse(kind, response, name)
-            problem = _refusal(response, name)
+                return _parse(kind, response, answer, name)
+            problem = _refusal(response, answer, name)
             if not (is_retryable(response.status_code) or problem.retryable):
                 raise problem
         wait = backoff.wait(failures, problem.retry_after)
@@ -91,9 +93,26 @@ async def ask(
         await asyncio.sleep(wait)
 
 
-def _parse(kind: type[Answer], response: httpx.Response, request_id: str) -> Answer:
+async def _whole(http: httpx.AsyncClient, request: httpx.Request) -> tuple[httpx.Response, bytes]:
+    """Send, and return the answer and its body. Raises `UnexpectedAnswer` when it is too long."""
+    response = await http.send(request, stream=True)
     try:
-        return kind.model_validate_json(response.content, strict=True)  # or `true` and "0.5" would become numbers
+        size, chunks = 0, []
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > MAX_ANSWER_MB * 2**20:
+                raise UnexpectedAnswer(
+                    f"{request.url} answered more than {MAX_ANSWER_MB} MiB; check the address or send fewer groups"
+                )
+            chunks.append(chunk)
+    finally:
+        await response.aclose()
+    return response, b"".join(chunks)
+
+
+def _parse(kind: type[Answer], response: httpx.Response, content: bytes, request_id: str) -> Answer:
+    try:
+        return kind.model_validate_json(content, strict=True)  # or `true` and "0.5" would become numbers
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
@@ -104,11 +123,11 @@ def _parse(kind: type[Answer], response: httpx.Response, request_id: str) -> Ans
         ) from None
 
 
-def _refusal(response: httpx.Response, request_id: str) -> OperaError:
+def _refusal(response: httpx.Response, content: bytes, request_id: str) -> OperaError:
     try:
-        error = error_from_body(response.json(), status=response.status_code)
+        error = error_from_body(json.loads(content), status=response.status_code)
     except (ValueError, RecursionError):
-        error = error_from_body(response.text, status=response.status_code)
+        error = error_from_body(content.decode(errors="replace"), status=response.status_code)
     if isinstance(error, UnexpectedAnswer) and response.status_code in _GATEWAY:
         error = ServiceUnreachable(
             f"a gateway answered {response.status_code} for {response.url}: no service behind it; is it running?"

@@ -158,3 +158,20 @@ def test_a_service_whose_packages_do_not_import_says_which(monkeypatch):
     monkeypatch.setattr(in_process.importlib, "import_module", broken)
     with pytest.raises(NotSupported, match="libcudart"), RewardClient.in_process() as client:
         client.health()
+
+
+async def test_an_endless_answer_is_left(monkeypatch):
+    monkeypatch.setattr("opera_client._http.MAX_ANSWER_MB", 1)
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while True:
+            sent += 2**16
+            yield b" " * 2**16
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=endless()))
+    error = await error_of(transport)
+    assert isinstance(error, UnexpectedAnswer)
+    assert "more than 1 MiB" in error.message
+    assert sent < 2**21

@@ -1,7 +1,7 @@
 """How many connections there may be, and how long one may take to say what it wants.
 
-One client that opens thousands and says nothing must not keep others out: a connection without a request in hand
-gives way to a new one. It knows uvicorn and asyncio; no route.
+One client that opens thousands and says nothing must not keep others out: a connection without a request in hand,
+or one whose body has stopped to come, gives way to a new one. It knows uvicorn and asyncio; no route.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BoundedProtocol(H11Protocol):
     max_connections = 16_384
     head_seconds = 10.0
     _since = 0.0
-    """When it became idle, in the loop's time."""
+    """When it became idle or last sent something, in the loop's time."""
     _head_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -54,13 +54,18 @@ class BoundedProtocol(H11Protocol):
         """Whether no request is in hand."""
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether a new connection may have its place: it is idle, or owes the rest of a body for too long."""
+        return self.idle or (self.cycle.more_body and self.loop.time() - self._since > self.head_seconds)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, in the place of the one that has been idle longest where there is no other."""
+        """Take a connection, in the place of the one that has been silent longest where there is no other."""
         super().connection_made(transport)
         self._since = self.loop.time()
         if len(self.connections) > self.max_connections:
             others = (one for one in self.connections if one is not self and isinstance(one, BoundedProtocol))
-            longest = min((one for one in others if one.idle), key=lambda one: one._since, default=None)
+            longest = min((one for one in others if one.gives_way), key=lambda one: one._since, default=None)
             if longest is None:
                 self._refuse()
                 return
@@ -69,6 +74,7 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; the time for a head ends when it is whole."""
+        self._since = self.loop.time()
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._stop_timer()

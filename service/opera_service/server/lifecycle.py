@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from opera_client.errors import EngineFailed, OperaError, Unavailable
@@ -31,6 +32,8 @@ class Lifecycle:
         self._failure: OperaError | None = None
         self._loaded = asyncio.Event()
         self._draining = self._stuck = False
+        self._drain_until: float | None = None
+        """In the monotonic clock's time: requests in flight and the engine share one `drain_timeout_s`."""
 
     def start(self) -> None:
         """Begin to build the runtime, in a thread."""
@@ -109,6 +112,8 @@ class Lifecycle:
     def drain(self) -> None:
         """Tell probes that no new work is wanted; requests in flight go on, members of unfinished groups end."""
         self._draining = True
+        if self._drain_until is None:
+            self._drain_until = time.monotonic() + self._drain_timeout_s
         if self._runtime is not None:
             self._runtime.gatherer.drain()
 
@@ -118,7 +123,8 @@ class Lifecycle:
         if self._runtime is None:
             return
         try:
-            async with asyncio.timeout(max(1.0, self._drain_timeout_s)):
+            assert self._drain_until is not None
+            async with asyncio.timeout(max(1.0, self._drain_until - time.monotonic())):
                 await self._runtime.aclose()
         except TimeoutError:
             self._stuck = True

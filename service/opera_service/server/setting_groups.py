@@ -193,11 +193,14 @@ class Queue(BaseModel):
     max_connections: int = Field(
         16_384,
         ge=1,
-        description="The connections that may be open at a time. Past it, idle ones are closed, then new ones get"
-        " 503.",
+        description="The connections that may be open at a time. Past it, those that are idle or whose body has"
+        " stopped are closed, then new ones get 503.",
     )
     head_timeout_s: float = Field(
-        10.0, gt=0, description="The seconds that a connection has to send a request's first line and headers."
+        10.0,
+        gt=0,
+        description="The seconds that a connection has to send a request's first line and headers, and that a body"
+        " may stop when connections are short.",
     )
     drain_timeout: float = Field(
         30.0, ge=0, description="The seconds that running requests have to finish after SIGTERM."

@@ -1,6 +1,7 @@
 """Connections that say nothing: they cost a place and a few seconds, and never anybody else's."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -61,6 +62,21 @@ def test_where_all_are_busy_a_new_one_is_told_in_our_words():
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "overloaded"
         assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_body_that_has_stopped_gives_way_where_all_are_busy():
+    with (
+        live("--engine", "dummy", "--max-connections", "2", "--head-timeout-s", "0.5") as server,
+        ExitStack() as opened,
+    ):
+        stopped = [opened.enter_context(connected(server.url)) for _ in range(2)]
+        for one in stopped:
+            one.sendall(b"POST /reward HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        time.sleep(1.5)
+        assert httpx.get(f"{server.url}/livez").status_code == 200
+        stopped[0].settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            assert stopped[0].recv(100) == b""
 
 
 def test_running_out_of_descriptors_is_one_line_a_second(caplog):
