@@ -117,6 +117,23 @@ def metaspace_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
 
 
 @pytest.fixture(scope="session")
+def wordpiece_like(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
+    """WordPiece in lower case, the layout of BERT: spaces and case are lost, `##` continues a word."""
+    wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    wordpiece.normalizer = normalizers.BertNormalizer()
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.decoder = decoders.WordPiece(cleanup=False)
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+    wordpiece.train_from_iterator(
+        PROSE, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=wordpiece, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]"
+    )
+    return saved_and_loaded(fast, tmp_path_factory.mktemp("wordpiece"))
+
+
+@pytest.fixture(scope="session")
 def two_ends(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
     """Ends a turn with another token than a text, and lists both in its generation configuration."""
     bpe = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"])

@@ -168,6 +168,18 @@ def test_decoders_that_rewrite_text_are_refused():
         HFTokenizer(PreTrainedTokenizerFast(tokenizer_object=wordpiece, unk_token="[UNK]"))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet=st.sampled_from(list(" \n,.The answer等é😀")), max_size=30))
+def test_wordpiece_reads_as_its_own_decoder_says(wordpiece_like, text):
+    ids = wordpiece_like.encode(text)
+    assert wordpiece_like.decode(ids) == backend(wordpiece_like).decode(ids.tolist(), skip_special_tokens=False)
+    assert wordpiece_like.byte_ends(ids)[-1:].tolist() == [len(wordpiece_like.to_bytes(ids))][: len(ids)]
+
+
+def test_wordpiece_knows_no_line_breaks(wordpiece_like):
+    assert wordpiece_like.decode(wordpiece_like.encode("The answer\n\nThe")) == "the answer the"
+
+
 def test_nothing_to_load_is_one_clear_error(tmp_path):
     with pytest.raises(NotFound, match="no tokenizer could be loaded"):
         HFTokenizer.load(str(tmp_path))
