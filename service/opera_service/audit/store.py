@@ -160,6 +160,20 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
+def size(connection: sqlite3.Connection) -> int:
+    """Return how many bytes the main file has once every committed row is in it."""
+    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+
+
+def checkpoint(connection: sqlite3.Connection, mode: str) -> bool:
+    """Move rows from the write-ahead file into the main file; return whether all of them were moved.
+
+    `mode` is SQLite's: `PASSIVE` waits for nobody, `TRUNCATE` waits for readers and empties the write-ahead file.
+    """
+    busy, ahead, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    return not busy and bool(ahead == moved)
+
+
 def write(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     """Add entries in one transaction: all of them or none. Raises `sqlite3.Error`."""
     connection.execute("BEGIN IMMEDIATE")

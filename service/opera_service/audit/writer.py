@@ -118,7 +118,7 @@ class AuditLog:
     def _run(self) -> None:
         while batch := self._next():
             self._persist(batch)
-        self._target.forget()
+        self._forget()
 
     def _next(self) -> list[Entry]:
         """Wait for entries and take them; none when closing."""
@@ -142,13 +142,10 @@ class AuditLog:
             try:
                 self._target.write(batch)
             except Spoiled as error:
-                self.lost["spoiled"] += error.trajectories
-                self.failures += 1
-                logger.warning("the audit log %s was changed by something else: %s; %d trajectories were in it, "
-                               "a new file is begun", self._target, error, error.trajectories)  # fmt: skip
+                self._spoiled(error)
                 continue
             except Exception as error:  # noqa: BLE001  whatever it is, the thread lives on
-                self._target.forget()
+                self._forget()
                 if not _may_pass(error):
                     self._one_by_one(batch, error)
                     return
@@ -161,6 +158,18 @@ class AuditLog:
                     self._give_up()
                     return
                 self._news.wait_for(lambda: self._closing, next(pauses))
+
+    def _forget(self) -> None:
+        try:
+            self._target.forget()
+        except Spoiled as error:
+            self._spoiled(error)
+
+    def _spoiled(self, error: Spoiled) -> None:
+        self.lost["spoiled"] += error.trajectories
+        self.failures += 1
+        logger.warning("the audit log %s was changed by something else: %s; %d trajectories were in it, "
+                       "a new file is begun", self._target, error, error.trajectories)  # fmt: skip
 
     def _one_by_one(self, batch: list[Entry], error: Exception) -> None:
         """One of the batch cannot be written, ever: find it and go on without it."""
