@@ -101,11 +101,14 @@ class GroupSource:
                 f"same group as {self._lines.unit} {first}, but another prompt, reference or task; "
                 "give different groups different `group_id`s",
             )
-        if row.get("id") is not None:
-            own = hash((position, str(row["id"])))
-            if own in self._ids:
-                raise self._lines.wrong(number, f"id {row['id']!r} appears twice in its group; make ids unique")
-            self._ids.add(own)
+        name = str(len(self._offsets[position]) if row.get("id") is None else row["id"])
+        own = hash((position, name))
+        if own in self._ids:
+            raise self._lines.wrong(
+                number,
+                f"id {name!r} appears twice in its group (without an id it is the position); make ids unique",
+            )
+        self._ids.add(own)
         self._offsets[position].append(offset)
 
 

@@ -80,6 +80,8 @@ def test_flat_and_grouped_lines_may_be_mixed_and_blank_lines_and_bom_do_no_harm(
         ([{"group_id": "g", "prompt": "p", "reference": "r", "response": "a"},
           {"group_id": "g", "prompt": "q", "reference": "r", "response": "b"}], "line 2: same group as line 1"),
         ([{"prompt": "p", "reference": "r", "response": "a", "id": "x"}] * 2, "line 2: id 'x' appears twice"),
+        ([{"prompt": "p", "reference": "r", "response": "a", "id": "1"},
+          {"prompt": "p", "reference": "r", "response": "b"}], "line 2: id '1' appears twice"),
         ([{"prompt": "p", "reference": "r", "response": 1}], r"line 1: .*\(field response\)"),
         ([{"prompt": "p", "reference": "r", "trajectories": [{"response": "a"}, {"response_token_ids": [-1]}]}],
          "trajectories.1.response_token_ids.0"),

@@ -56,12 +56,12 @@ def gather(batch: Mapping[str, Any]) -> Mapping[str, list[Any]]:
     places, texts = list(map(int, batch["place"])), list(batch["line"])
     ordered = [json.loads(text) for _, text in sorted(zip(places, texts, strict=True))]
     group = ordered[0] if "trajectories" in ordered[0] else joined(ordered)
-    ids = [row["id"] for row in ordered if row.get("id") is not None]
+    ids = [str(place if row.get("id") is None else row["id"]) for place, row in enumerate(ordered)]
     problem = ""
     if len({shared_of(row) for row in ordered}) > 1:
         problem = "rows of one group with another prompt, reference or task; give them different `group_id`s"
-    elif len(set(map(str, ids))) < len(ids):
-        problem = "an id appears twice in its group; make ids unique"
+    elif len(set(ids)) < len(ids):
+        problem = "an id appears twice in its group (without an id it is the position); make ids unique"
     return {"place": [min(places)], "line": [json.dumps(group)], "problem": [problem]}
 
 
