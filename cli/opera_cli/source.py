@@ -22,7 +22,7 @@ Item = TypeVar("Item", Group, RankItem)
 Item_co = TypeVar("Item_co", Group, RankItem, covariant=True)
 
 _SHARED = ("group_id", "task", "prompt", "prompt_token_ids", "reference", "reference_token_ids")
-_OWN = ("id", "response", "response_token_ids")
+_OWN = ("id", "response", "response_token_ids", "response_mask", "turns")
 
 
 class Source(Protocol[Item_co]):

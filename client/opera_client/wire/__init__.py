@@ -51,6 +51,7 @@ from opera_client.wire.reward import (
     TrajectoryResult,
 )
 from opera_client.wire.score import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+from opera_client.wire.turns import StepResult, TokenMask, Turn
 
 __all__ = [
     "HALF_CHARACTER",
@@ -102,12 +103,15 @@ __all__ = [
     "SegmentResult",
     "ServedModel",
     "Status",
+    "StepResult",
     "Term",
     "Timing",
     "TokenId",
     "TokenIds",
+    "TokenMask",
     "Trajectory",
     "TrajectoryResult",
+    "Turn",
     "Usage",
     "WeightVersion",
     "reference_of",

@@ -42,6 +42,8 @@ class RewardInfo(Answer):
     needs: list[str]
     """Any of `reference`, `group`, `outcome`."""
     source: str
+    turns: str = ""
+    """What a turn of a trajectory means for it, and what its step rewards are."""
     presets: dict[str, PresetInfo]
     config_schema: dict[str, Any]
 

@@ -9,19 +9,39 @@ from pydantic import Field, model_validator
 from opera_client.wire._base import Answer, Detail, Id, Prompt, Request, Status, Step, Text, TokenIds, needs_one
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.reference import AnyReference
+from opera_client.wire.turns import StepResult, TokenMask, Turns
 
 
 class Trajectory(Request):
-    """A response to the group's prompt: its text, its token ids, or both (then ids are scored, text is shown)."""
+    """A response to the group's prompt: its text, its token ids, or both (then ids are scored, text is shown).
+
+    A trajectory of several turns comes as `turns`, or as `response_token_ids` with a `response_mask`.
+    """
 
     id: Id | None = Field(None, description="Unique in its group; the position by default.")
     response: Text | None = None
     response_token_ids: TokenIds | None = None
+    response_mask: TokenMask | None = Field(
+        None, description="One number a token of `response_token_ids`: 1 the policy wrote, 0 its environment did."
+    )
+    turns: Turns | None = Field(
+        None, description="Messages in place of a response; the first one is the assistant's."
+    )
 
     @model_validator(mode="after")
     def _some_response(self) -> Trajectory:
-        needs_one(self.response, self.response_token_ids, "response")
+        if self.turns is None:
+            needs_one(self.response, self.response_token_ids, "response")
+        elif (self.response, self.response_token_ids, self.response_mask) != (None, None, None):
+            raise ValueError("give `turns`, or a response with its ids and mask, not both")
+        if self.response_mask is not None and self.response_token_ids is None:
+            raise ValueError("`response_mask` says whose the `response_token_ids` are; give them, too")
         return self
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether it says which tokens are the policy's and which its environment's."""
+        return self.turns is not None or self.response_mask is not None
 
 
 class Group(Request):
@@ -70,7 +90,7 @@ class SegmentResult(Answer):
 
     index: int
     start: int
-    """First token of the segment in the response."""
+    """First token of the segment in the response (in the trajectory, where it has turns)."""
     end: int
     """The boundary: one past the segment's last token, separator included."""
     text: str
@@ -104,10 +124,12 @@ class TrajectoryResult(Answer):
     sum_logprob: float | None = None
     perplexity: float | None = None
     segments: list[SegmentResult] | None = None
+    steps: list[StepResult] | None = None
+    """One a turn of the assistant, in order; null for a trajectory that came without turns."""
     token_logprobs: list[float] | None = None
     """Per reference token under the final context, with `detail: tokens`."""
     response_tokens: int | None = None
-    """Length of the response; null where it could not be read."""
+    """Length of the response, of which the policy's tokens count; null where it could not be read."""
     references: list[ReferenceResult] | None = None
     """One an alternative, where several references were given: reward, components and gains are combined from
     them, the log-probs above are the first one's."""

@@ -6,7 +6,7 @@ Plain data that is cheap to make on the request's path; turning it into rows is 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,11 @@ class Sent:
     def columns(self) -> tuple[str | None, str | None]:
         """Text and ids as the database has them; messages and ids as JSON."""
         text = json.dumps(self.text, ensure_ascii=False) if isinstance(self.text, list) else self.text
-        return text, None if self.ids is None else json.dumps(self.ids, separators=(",", ":"))
+        return text, None if self.ids is None else _compact(self.ids)
+
+
+def _compact(numbers: Sequence[int]) -> str:
+    return json.dumps(numbers, separators=(",", ":"))
 
 
 NOTHING = Sent()
@@ -58,9 +62,19 @@ class MemberEntry:
     error: str | None
     """The error's code."""
     response: Sent = NOTHING
+    """Of turns what the policy and its environment said, one after the other."""
+    turns: tuple[Mapping[str, Any], ...] | None = None
+    """As they were sent; None where a response was, or nothing is kept."""
+    response_mask: Sequence[int] | None = None
     response_tokens: int | None = None
     segments: tuple[SegmentResult, ...] | None = None
     """Thoughts as they were priced; None where none were."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """About what the response takes in memory."""
+        ids = sum(len(turn.get("token_ids") or ()) for turn in self.turns or ())
+        return (1 + bool(self.turns)) * self.response.bytes + 8 * (ids + len(self.response_mask or ()))
 
     def segments_column(self, *, texts: bool) -> str | None:
         """Return the thoughts as JSON; their own text is among what was sent."""
@@ -108,7 +122,7 @@ class Entry:
     @property
     def bytes(self) -> int:
         """About what it takes in memory while it waits."""
-        texts = self.prompt.bytes + self.reference.bytes + sum(one.response.bytes for one in self.members)
+        texts = self.prompt.bytes + self.reference.bytes + sum(one.sent_bytes for one in self.members)
         thoughts = sum(512 + len(segment.text) for one in self.members for segment in one.segments or ())
         return 1024 * (1 + len(self.members)) + texts + thoughts
 
@@ -147,6 +161,7 @@ class Entry:
         """Yield the rows of the table `trajectories`, by column, without the group's key."""
         for position, one in enumerate(self.members):
             response, response_ids = one.response.columns
+            turns = None if one.turns is None else json.dumps(one.turns, ensure_ascii=False)
             yield {
                 "position": position,
                 "id": one.id,
@@ -161,4 +176,6 @@ class Entry:
                 "response_token_ids": response_ids,
                 "response_tokens": one.response_tokens,
                 "segments": one.segments_column(texts=self.keeps_sent),
+                "turns": turns,
+                "response_mask": None if one.response_mask is None else _compact(one.response_mask),
             }

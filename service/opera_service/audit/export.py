@@ -61,7 +61,7 @@ def _schema(components: list[str]) -> pa.Schema:
             ("reward_name", text), ("preset", text), ("config", text), ("config_hash", text), ("model", text),
             ("revision", text), ("weight_version", text), ("dtype", text), ("engine", text), ("task", text),
             ("prompt", text), ("prompt_token_ids", ids), ("reference", text), ("reference_token_ids", ids),
-            ("response", text), ("response_token_ids", ids),
+            ("response", text), ("response_token_ids", ids), ("response_mask", ids), ("turns", text),
         ]
     )  # fmt: skip
 
@@ -84,6 +84,8 @@ def _rows(connection: sqlite3.Connection, window: Window, components: list[str])
                 "fresh": bool(one["fresh"]),
                 "flags": _json(one["flags"]),
                 "response_token_ids": _json(one["response_token_ids"]),
+                "turns": store.if_kept(one, "turns"),
+                "response_mask": _json(store.if_kept(one, "response_mask")),
             }
 
 

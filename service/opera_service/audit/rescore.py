@@ -114,10 +114,19 @@ def _group(group: sqlite3.Row, members: list[sqlite3.Row]) -> Group:
         prompt_token_ids=_ids(group["prompt_token_ids"]),
         reference=references_of(group["reference"]),
         reference_token_ids=_ids(group["reference_token_ids"]),
-        trajectories=[
-            Trajectory(id=one["id"], response=one["response"], response_token_ids=_ids(one["response_token_ids"]))
-            for one in members
-        ],
+        trajectories=[_trajectory(one) for one in members],
+    )
+
+
+def _trajectory(one: sqlite3.Row) -> Trajectory:
+    turns = store.if_kept(one, "turns")
+    if turns is not None:
+        return Trajectory(id=one["id"], turns=json.loads(turns))
+    return Trajectory(
+        id=one["id"],
+        response=one["response"],
+        response_token_ids=_ids(one["response_token_ids"]),
+        response_mask=_ids(store.if_kept(one, "response_mask")),
     )
 
 

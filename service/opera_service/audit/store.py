@@ -15,7 +15,7 @@ from typing import Any
 
 from opera_service.audit.entries import Entry
 
-VERSION = 2
+VERSION = 3
 """Of the tables; SQLite's `user_version`. 0 is a new file. 1 knew no thoughts."""
 APPLICATION = 0x4F504552
 """SQLite's `application_id`: OPER."""
@@ -38,6 +38,7 @@ CREATE TABLE trajectories (
   group_key INTEGER NOT NULL REFERENCES groups (key), position INTEGER NOT NULL,
   id TEXT NOT NULL, fresh INTEGER NOT NULL, status TEXT NOT NULL, reward REAL, components TEXT, mean_logprob REAL,
   flags TEXT NOT NULL, error TEXT, response TEXT, response_token_ids TEXT, response_tokens INTEGER, segments TEXT,
+  turns TEXT, response_mask TEXT,
   PRIMARY KEY (group_key, position)
 ) WITHOUT ROWID;
 """
@@ -49,6 +50,12 @@ ALTER TABLE groups ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE trajectories ADD COLUMN response_tokens INTEGER;
 ALTER TABLE trajectories ADD COLUMN segments TEXT;
 """
+_FROM_2 = """
+ALTER TABLE trajectories ADD COLUMN turns TEXT;
+ALTER TABLE trajectories ADD COLUMN response_mask TEXT;
+"""
+_CHANGES = ("", _FROM_1, _FROM_2)
+"""By version: what the tables of the next one have that it had not."""
 
 
 class NotAnAuditLog(Exception):
@@ -113,7 +120,7 @@ def make_tables(connection: sqlite3.Connection) -> None:
     version = _pragma(connection, "user_version")
     if version < VERSION:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES if version == 0 else _FROM_1} "
+            f"BEGIN IMMEDIATE; {_TABLES if version == 0 else ''.join(_CHANGES[version:])} "
             f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         )
 
@@ -243,6 +250,11 @@ def groups(connection: sqlite3.Connection, window: Window) -> Iterator[tuple[sql
             "SELECT * FROM trajectories WHERE group_key = ? ORDER BY position", [group["key"]]
         )
         yield group, members.fetchall()
+
+
+def if_kept(row: sqlite3.Row, column: str) -> Any:
+    """Return a column that logs of an earlier version, opened for reading, have not got: None there."""
+    return row[column] if column in row.keys() else None  # noqa: SIM118  a Row is no dict
 
 
 def count(connection: sqlite3.Connection, window: Window) -> int:

@@ -86,9 +86,7 @@ def submission_of(request: MemberRequest) -> MemberSubmission[Trajectory]:
         size=request.group_size,
         member_id=request.member_id,
         fingerprint=sha256(said.encode()).digest(),
-        content=Trajectory(
-            id=request.id, response=request.response, response_token_ids=request.response_token_ids
-        ),
+        content=Trajectory(**{name: getattr(request, name) for name in Trajectory.model_fields}),
         tokens=_tokens(request),
         wait_s=request.wait_s,
         on_timeout=request.on_timeout,
@@ -106,6 +104,8 @@ def _tokens(request: MemberRequest) -> int:
     """Return about how many tokens a member has; exact numbers are not known yet."""
     prompt = request.prompt or ""
     texts = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
-    texts += [*texts_of(request.reference), request.response or ""]
-    ids = (request.prompt_token_ids, request.reference_token_ids, request.response_token_ids)
+    turns = request.turns or ()
+    texts += [*texts_of(request.reference), request.response or "", *(turn.content for turn in turns)]
+    ids = [request.prompt_token_ids, request.reference_token_ids, request.response_token_ids]
+    ids += [turn.token_ids for turn in turns]
     return sum(map(text_tokens, texts)) + sum(len(one) for one in ids if one)

@@ -23,7 +23,7 @@ from opera_client.wire import (
 from opera_service.observability.rewarded import Rewarded, RewardedGroup, announce, telling_refusals
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.reward_flags import flag_drift, flags_of
-from opera_service.pipelines.reward_segments import segments_of
+from opera_service.pipelines.reward_segments import segments_of, steps_of
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
@@ -31,6 +31,7 @@ from opera_service.rewards.many_references import OverReferences
 from opera_service.rewards.outcomes import judge, questions
 from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
+from opera_service.rewards.steps import WithSteps
 from opera_service.rewards.verifier import Question
 from opera_service.rewards.verifier_pool import Verdict
 from opera_service.scoring.scores import TreeScores
@@ -224,8 +225,9 @@ def _group(
 
 
 def over_references(chosen: AnyReward, group: EncodedGroup) -> AnyReward:
-    """Return what prices the group by all of its references."""
-    return OverReferences(chosen) if group.alternatives else chosen
+    """Return what prices the group by all of its references, and the turns of trajectories that have some."""
+    with_steps = WithSteps(chosen) if any(one.turns for one in group.trajectories) else chosen
+    return OverReferences(with_steps) if group.alternatives else with_steps
 
 
 def _trajectory_result(
@@ -245,6 +247,7 @@ def _trajectory_result(
         sum_logprob=total,
         perplexity=perplexity(mean),
         segments=None if detail == "reward" else segments_of(trajectory, outcome, tokens=detail == "tokens"),
+        steps=steps_of(trajectory, outcome),
         token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
         response_tokens=trajectory.response_tokens,
         references=references,

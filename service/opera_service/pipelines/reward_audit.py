@@ -86,10 +86,21 @@ def _member(
         mean_logprob=result.mean_logprob,
         flags=tuple(result.flags),
         error=None if result.error is None else result.error.code,
-        response=Sent(sent.response, sent.response_token_ids) if keep_sent else NOTHING,
+        response=_response(sent) if keep_sent else NOTHING,
+        turns=tuple(turn.model_dump(exclude_none=True) for turn in sent.turns)
+        if keep_sent and sent.turns
+        else None,
+        response_mask=sent.response_mask if keep_sent else None,
         response_tokens=result.response_tokens,
         segments=None if segments is None else tuple(segments),
     )
+
+
+def _response(sent: Trajectory) -> Sent:
+    if sent.turns is None:
+        return Sent(sent.response, sent.response_token_ids)
+    said = [f"[{turn.role}]\n{turn.content}" for turn in sent.turns if turn.content]
+    return Sent("\n\n".join(said) or None)
 
 
 def _reference(group: Group) -> Sent:

@@ -37,6 +37,15 @@ class SegmentOutcome:
 
 
 @dataclass(frozen=True)
+class StepOutcome:
+    """What one of the policy's turns did to the reference, and what it earned."""
+
+    mean_logprob: float
+    gain: float
+    reward: float
+
+
+@dataclass(frozen=True)
 class ByReference:
     """What one of several references made of a trajectory."""
 
@@ -55,6 +64,8 @@ class Outcome:
     token_logprobs: NDArray[np.floating]
     """Per reference token under the trajectory's final context."""
     segments: tuple[SegmentOutcome, ...] = ()
+    steps: tuple[StepOutcome, ...] = ()
+    """One a turn of the policy, where the trajectory came with turns."""
     flags: tuple[str, ...] = ()
     """The flags of the trajectory's encoding, then those of the reward."""
     by_reference: tuple[ByReference, ...] = ()
@@ -80,6 +91,10 @@ class Reward(ABC, Generic[Config, Plan]):
     source: ClassVar[str]
     """Paper and equation, or the released code it follows."""
     needs: ClassVar[tuple[Need, ...]]
+    turns: ClassVar[str] = (
+        "It pays the trajectory as a whole; the last turn of the policy gets all of it, the others 0."
+    )
+    """What a turn means for it, and what its step rewards are."""
     presets: ClassVar[Mapping[str, RewardConfig]]
     """At least `paper` and `hardened`."""
 
@@ -88,6 +103,14 @@ class Reward(ABC, Generic[Config, Plan]):
 
     def formula(self, task: str) -> Formula | None:  # noqa: ARG002 (rewards that are a sum override it)
         """Return how rewards of `task` come from the components; None where they are no weighted sum of them."""
+        return None
+
+    def level(self, logprobs: NDArray[np.floating]) -> float | None:  # noqa: ARG002 (those that telescope override it)
+        """Return what a trajectory is worth where the reference has these log-probs, token by token.
+
+        A reward that is such a level at the end, or the difference to one at the start, pays each turn by what it
+        rises. None where rewards do not telescope.
+        """
         return None
 
     @classmethod

@@ -20,7 +20,7 @@ from opera_service.rewards.guards import OFF, GuardConfig, malformed
 from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, plan_reference, read
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
-from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.encoding_config import AFTER_ANSWERS, ContextConfig
 
 
@@ -112,7 +112,7 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
             finals=tuple(_as_the_best_honest(finals, copies, valid, empty)),
             empty=empty,
             valid=valid,
-            thought_tokens=np.array([len(one.contexts[-1]) - len(group.initial) for one in group.trajectories]),
+            thought_tokens=np.array([_thought_tokens(one, group) for one in group.trajectories]),
         )
         outcomes: list[Outcome] = []
         for index, worth in enumerate(self.shaped_values(priced)):
@@ -148,6 +148,11 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
             )
             for at in range(len(steps) - 1)
         )
+
+
+def _thought_tokens(trajectory: EncodedTrajectory, group: EncodedGroup) -> int:
+    """Return how many tokens the policy wrote up to the end of its last thought."""
+    return len(trajectory.contexts[-1]) - len(group.initial) - trajectory.environment_tokens
 
 
 def _as_the_best_honest(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_service.rewards.base import ByReference, GroupOutcome, Outcome, Reward, SegmentOutcome
+from opera_service.rewards.base import ByReference, GroupOutcome, Outcome, Reward, SegmentOutcome, StepOutcome
 from opera_service.rewards.config import Combination, RewardConfig
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
@@ -92,14 +92,32 @@ def _combined(outcomes: Sequence[Outcome], shape: Callable[[Values], float]) -> 
         )
         for at, segment in enumerate(first.segments)
     )
+    reward = over(lambda one: one.reward)
     return replace(
         first,
-        reward=over(lambda one: one.reward),
+        reward=reward,
         components={name: over(lambda one, name=name: one.components[name]) for name in first.components},  # type: ignore[misc]
         segments=segments,
+        steps=_steps([one.steps for one in outcomes], shape, reward),
         flags=tuple(dict.fromkeys(flag for one in outcomes for flag in one.flags)),
         by_reference=tuple(ByReference(one.reward, one.token_logprobs) for one in outcomes),
     )
+
+
+def _steps(
+    by_reference: Sequence[Sequence[StepOutcome]], shape: Callable[[Values], float], reward: float
+) -> tuple[StepOutcome, ...]:
+    """Return the steps by all references; the last one gets what the others leave of `reward`."""
+    found: list[StepOutcome] = []
+    for steps in zip(*by_reference, strict=True):
+        mean, gain, own = (
+            shape(np.array([getattr(one, name) for one in steps], dtype=np.float64))
+            for name in ("mean_logprob", "gain", "reward")
+        )
+        found.append(StepOutcome(mean, gain, own))
+    if found:
+        found[-1] = replace(found[-1], reward=reward - sum(one.reward for one in found[:-1]))
+    return tuple(found)
 
 
 def _means(all_of_them: Sequence[Mapping[str, float]]) -> dict[str, float]:

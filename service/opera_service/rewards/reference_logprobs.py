@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from opera_service.rewards.guards import CopyGuard, GuardConfig
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, Cursor, Ids, TreeBuilder
-from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 
 Logprobs = NDArray[np.float64]
 
@@ -76,10 +76,15 @@ def plan_reference(
         if steps:
             all_steps.append(tuple(ask.after(context) for context in trajectory.contexts))
         whole = copy is None and final == "response"
-        end = trajectory.answer_thought if trajectory.answer_only else trajectory.contexts[stop]
+        end = _end(trajectory) if trajectory.answer_only else trajectory.contexts[stop]
         stops.append(stop)
         finals.append(ask.after(trajectory.full, bridge=False) if whole else ask.after(end))
     return ReferencePlan(initial, tuple(all_steps), tuple(stops), tuple(finals))
+
+
+def _end(trajectory: EncodedTrajectory) -> Ids:
+    """Return the context after an answer that stands in a thought's place."""
+    return trajectory.turns[-1].after if trajectory.turns else trajectory.answer_thought
 
 
 def read(scores: TreeScores, query: int) -> Logprobs:

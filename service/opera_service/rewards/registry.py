@@ -148,6 +148,7 @@ def _describe(kind: type[AnyReward]) -> RewardInfo:
         summary=kind.summary,
         needs=list(kind.needs),
         source=kind.source,
+        turns=kind.turns,
         presets=presets,
         config_schema=type(kind.presets["hardened"]).model_json_schema(),
     )

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.chat_format import ChatFormat
-from opera_service.trajectories.messages import rendered
+from opera_service.trajectories.messages import between, rendered, spoken
 from opera_service.trajectories.think_tags import DEFAULT
 from opera_service.trajectories.token_bytes import Ends, TokenBytes
 
@@ -74,6 +74,14 @@ class ByteTokenizer:
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
         """Apply the template; every message needs `role` and `content`."""
         return self.encode(rendered(messages, _render, _FORM))
+
+    def spoken(self, message: Mapping[str, Any]) -> str:
+        """Return one turn of the assistant as it is written, without its end; there are no tool calls."""
+        return spoken(message, _render, _FORM)
+
+    def between(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return what the template writes between two turns of the assistant."""
+        return between(messages, _render, _FORM)
 
 
 def _render(messages: Sequence[Mapping[str, Any]], opened: bool) -> str:

@@ -6,16 +6,18 @@ Knows the wire and tokenizers; no reward, no engine. Right and wrong (`outcome`)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
 
-from opera_client.errors import EmptyContext, EmptyResponse, OperaError
+from opera_client.errors import EmptyContext, EmptyResponse, InvalidRequest, OperaError
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.control_prompts import control_paragraphs
 from opera_service.trajectories.encode_ids import LINE_END, encode_ids
 from opera_service.trajectories.encode_text import encode_text, standalone
+from opera_service.trajectories.encode_turns import encode_turns
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.encoding_config import EncodingConfig, ResolvedEncoding
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
@@ -23,6 +25,7 @@ from opera_service.trajectories.group_path import GroupPath
 from opera_service.trajectories.patience import must_be_wanted
 from opera_service.trajectories.reference import Reference, read_references
 from opera_service.trajectories.think import PromptThought, prompt_thought
+from opera_service.trajectories.turn_tokens import read_turns
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,10 @@ def encode_group(
     for position, trajectory in enumerate(group.trajectories):
         must_be_wanted()
         try:
-            encoded.append(common.encode(trajectory, position, path.response(position)))
+            if trajectory.has_turns:
+                encoded.append(common.encode_turns(trajectory, position, path))
+            else:
+                encoded.append(common.encode(trajectory, position, path.response(position)))
         except OperaError as error:
             errors[position] = error
     if not encoded:
@@ -94,6 +100,8 @@ class _Common:
     close: Ids
     line_end: Ids
     controls: tuple[Ids, ...]
+    chat: bool
+    """The prompt came as messages, so the model's template writes what stands between turns, too."""
 
     @classmethod
     def read(cls, group: Group, path: GroupPath, fields: FieldTokenizer, rules: EncodingConfig) -> _Common:
@@ -132,6 +140,7 @@ class _Common:
             close=close,
             line_end=tokenizer.encode_inside(LINE_END),
             controls=tuple(ids for ids in controls if fixed + len(ids) <= fields.max_context),
+            chat=isinstance(group.prompt, list),
         )
 
     @property
@@ -157,6 +166,28 @@ class _Common:
             prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
             tokenizer=tokenizer, rules=self.rules,
         )  # fmt: skip
+        return self._fitting(found, field)
+
+    def encode_turns(self, trajectory: Trajectory, position: int, path: GroupPath) -> EncodedTrajectory:
+        """Encode a trajectory that says which tokens are the policy's."""
+        field = path.own(position, "turns" if trajectory.turns is not None else "response_mask")
+        if self.rules.context.mode == "text":
+            raise InvalidRequest(
+                "this preset decodes a response and tokenises it again, which knows no turns; use another preset, "
+                "or context.mode ids",
+                field=field,
+            )
+        name = str(position) if trajectory.id is None else trajectory.id
+        named = partial(path.own, position)
+        tokens = read_turns(trajectory, self.fields, named, self.prompt_ids, chat=self.chat)
+        found = encode_turns(
+            name, tokens,
+            prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
+            tokenizer=self.fields.tokenizer, rules=self.rules,
+        )  # fmt: skip
+        return self._fitting(found, field)
+
+    def _fitting(self, found: EncodedTrajectory, field: str) -> EncodedTrajectory:
         self.check_fits(len(found.full), field)
         return replace(found, flags=(*found.flags, *dict.fromkeys(chain(*(one.flags for one in self.references)))))
 

@@ -23,17 +23,38 @@ class Segment:
     text: str
     reflective: bool
     """Holds a reflection word, by the rules of the encoding."""
+    between: bool = False
+    """No paragraph: what stands between the thoughts of two turns, of which `text` is the policy's part. Contexts
+    go on after it; nobody is credited for it."""
+
+
+@dataclass(frozen=True)
+class EncodedTurn:
+    """One of the policy's turns; a turn ends where the next begins, so what the environment answered is in it."""
+
+    start: int
+    """First token in the trajectory."""
+    end: int
+    """One past the policy's last token."""
+    before: Ids
+    """Context before its thought: the thought is opened, and was closed at once."""
+    after: Ids
+    """`before` of the next turn; of the last turn where its own answer begins: after its thought, or after its
+    answer in a thought's place where there is no thought in the trajectory and none is required."""
 
 
 @dataclass(frozen=True)
 class EncodedTrajectory:
-    """One response with its contexts, longest last."""
+    """One response with its contexts, longest last.
+
+    Of a trajectory with turns the answer is that of the policy's last turn, and every text is the policy's only.
+    """
 
     id: str
     text: str
     """The whole response as text."""
     thought: str
-    """Text of the first think block, without its tags; empty when there is none."""
+    """Text of the first think block (one a turn), without its tags; empty when there is none."""
     answer: str
     """Text after the think block; the whole response when there is none."""
     segments: tuple[Segment, ...]
@@ -61,6 +82,10 @@ class EncodedTrajectory:
     unmarked: tuple[Ids | None, ...] = ()
     """For every reflective segment the context after it had it been written without its reflection words; None
     for other segments."""
+    turns: tuple[EncodedTurn, ...] = ()
+    """Those of a trajectory that came with turns."""
+    environment_tokens: int = 0
+    """How many tokens of the last of `contexts` are the environment's."""
     flags: tuple[str, ...] = ()
     """Those of `Thought`, `text_after_end`, and with `reference_` in front those of the reference."""
     outcome: bool | None = None

@@ -24,5 +24,9 @@ class GroupPath:
         """Return the path of a trajectory's response."""
         return "response" if self.index is None else f"{self.trajectory(position)}.response"
 
+    def own(self, position: int, name: str) -> str:
+        """Return the path of one of a trajectory's own fields, such as `turns`."""
+        return name if self.index is None else f"{self.trajectory(position)}.{name}"
+
 
 MEMBER = GroupPath(None)

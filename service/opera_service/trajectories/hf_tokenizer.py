@@ -22,7 +22,7 @@ from transformers.utils.hub import cached_file
 from opera_client.errors import InvalidRequest, NotFound, NotSupported
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.chat_format import ChatFormat
-from opera_service.trajectories.messages import rendered
+from opera_service.trajectories.messages import between, rendered, spoken
 from opera_service.trajectories.token_bytes import Ends
 from opera_service.trajectories.token_pieces import piece_table
 
@@ -112,6 +112,14 @@ class HFTokenizer:
         if self.chat_template is None:
             raise InvalidRequest("the model has no chat template; give the prompt as text or token ids")
         return self.encode(rendered(messages, self._render, self._form))
+
+    def spoken(self, message: Mapping[str, Any]) -> str:
+        """Return one turn of the assistant as the model writes it, without its end."""
+        return spoken(message, self._render, self._form)
+
+    def between(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return what the template writes between two turns of the assistant."""
+        return between(messages, self._render, self._form)
 
     def _render(self, messages: Sequence[Mapping[str, Any]], opened: bool) -> str:
         return str(

@@ -47,6 +47,48 @@ def written(message: Mapping[str, Any], form: ChatFormat) -> str:
     return block + gap + form.tags.bridge + content
 
 
+def spoken(message: Mapping[str, Any], render: Render, form: ChatFormat) -> str:
+    """Return one turn of the assistant as the model writes it, with its tool calls, without its end.
+
+    Raises `InvalidRequest` when the template does not say how its tool calls are written.
+    """
+    if not message.get("tool_calls"):
+        return written(message, form)
+    plain = _plain(message, "the turn", form)
+    opened = _render([_ASKED], render)
+    try:
+        whole = render([_ASKED, plain], False)
+    except Exception as error:
+        raise InvalidRequest(
+            f"the model's chat template refused tool calls ({_reason(error)}); {_OF_A_TURN}"
+        ) from error
+    names = [call["function"]["name"] for call in plain["tool_calls"] if _names_a_function(call)]
+    text = whole.removeprefix(opened)
+    if text == whole or not names or not all(name in text for name in names):
+        raise InvalidRequest(f"the model's chat template does not write the tool calls of this turn; {_OF_A_TURN}")
+    return text.removesuffix(form.endings[0]) if form.endings else text
+
+
+def between(messages: Sequence[Mapping[str, Any]], render: Render, form: ChatFormat) -> str:
+    """Return what the template writes from an assistant's last word to its next turn's first: `messages` between.
+
+    Raises `InvalidRequest` when it refuses them or leaves one out.
+    """
+    plain = [_plain(message, f"message {number}", form) for number, message in enumerate(messages)]
+    try:
+        text = _render([_ASKED, _ANSWERED, *plain], render)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message.replace(_REMEDY, _OF_A_TURN)) from error
+    _, found, rest = text.partition(_ANSWERED["content"])
+    if not found:
+        raise InvalidRequest(f"the model's chat template leaves out an assistant's turn; {_OF_A_TURN}")
+    return rest
+
+
+def _names_a_function(call: object) -> bool:
+    return isinstance(call, Mapping) and isinstance(call.get("function"), Mapping) and "name" in call["function"]
+
+
 def _plain(message: Mapping[str, Any], name: str, form: ChatFormat) -> dict[str, Any]:
     found = {key: value for key, value in message.items() if value is not None}
     found.setdefault("content", "")  # a template would write None as a word
@@ -88,6 +130,10 @@ def _render(messages: Sequence[Mapping[str, Any]], render: Render) -> str:
 
 
 _REMEDY = "give the prompt as text or token ids"
+_OF_A_TURN = "give the turn's `token_ids`"
+_ASKED = {"role": "user", "content": "Which medlar?"}
+_ANSWERED = {"role": "assistant", "content": "Otters concur."}
+"""Stand for the turns before: a template that drops earlier thoughts has none to drop."""
 
 
 def _reason(error: Exception) -> str:

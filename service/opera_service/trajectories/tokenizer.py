@@ -102,3 +102,18 @@ class Tokenizer(Protocol):
         Raises `opera_client.errors.InvalidRequest` when there is no template or it refuses.
         """
         ...
+
+    def spoken(self, message: Mapping[str, Any]) -> str:
+        """Return one turn of the assistant as the model writes it: thought, tags, answer, tool calls; not its end.
+
+        Raises `opera_client.errors.InvalidRequest` when the template does not say how.
+        """
+        ...
+
+    def between(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return what the template writes between two turns of the assistant: the first one's end, `messages`, and
+        how the second begins.
+
+        Raises `opera_client.errors.InvalidRequest` when there is no template or it refuses.
+        """
+        ...

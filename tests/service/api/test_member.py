@@ -148,6 +148,20 @@ async def test_members_of_different_groups_never_meet(client, change):
     assert alone["group_size_seen"] == 1
 
 
+async def test_members_with_turns_get_what_their_group_gets_from_reward(client):
+    turns = [{"role": "assistant", "content": RESPONSES["a"]}, {"role": "tool", "content": "42"}]
+    own = [{"turns": [*turns, turns[0]]}, {"response_token_ids": [65, 66, 67], "response_mask": [1, 0, 1]}]
+    shared = {"reward": "igpo", "preset": "hardened", "config": {}, "prompt": [{"role": "user", "content": "?"}]}
+    bodies = [member(name, 2, response=None, **shared, **one) for name, one in zip("ab", own, strict=True)]
+    answers = await good(client, *bodies)
+    whole = {"prompt": shared.pop("prompt"), "reference": "42", "trajectories": own}
+    told = (await client.post("/reward", json={**shared, "detail": "tokens", "groups": [whole]})).json()
+    for answer, expected in zip(answers, told["groups"][0]["trajectories"], strict=True):
+        assert answer["steps"] == expected["steps"]
+        assert [step["turn"] for step in answer["steps"]] == [0, 1]
+        assert answer["segments"] == expected["segments"]
+
+
 async def test_a_member_that_comes_again_gets_the_same_answer_and_counts_once(client):
     first, again, other = await good(client, member("a", 2), member("a", 2), member("b", 2))
     (later,) = await good(client, member("a", 2, wait_s=0, timeout_s=5))

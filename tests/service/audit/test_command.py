@@ -18,7 +18,7 @@ from ..live import live
 RESPONSES = ["<think>\nIt is 42.\n\n</think>\n\n42", "<think>\nIt is 24.\n\nWait, 42.\n\n</think>\n\n42", ""]
 
 
-async def ask(path: Path, steps: int, settings: dict) -> None:
+async def ask(path: Path, steps: int, settings: dict, groups: list) -> None:
     app = create_app(Settings(engine="dummy", audit=path, **settings))
     transport = httpx.ASGITransport(app)
     async with (
@@ -30,6 +30,9 @@ async def ask(path: Path, steps: int, settings: dict) -> None:
             group = {"prompt": f"What is {step}?", "reference": f"{step}", "trajectories": trajectories}
             body = {"run_id": f"run{step % 2}", "step": step, "groups": [{"group_id": f"g{step}", **group}]}
             assert (await client.post("/reward", json=body)).status_code == 200
+        if groups:
+            answer = (await client.post("/reward", json={"reward": "igpo", "groups": groups})).json()
+            assert [len(one["steps"]) for group in answer["groups"] for one in group["trajectories"]] == [2, 2]
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +41,8 @@ def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def log(path: Path, steps: int = 4, **settings) -> str:
-    asyncio.run(ask(path, steps, {"audit_texts": True, **settings}))
+def log(path: Path, steps: int = 4, groups: list = [], **settings) -> str:  # noqa: B006  read only
+    asyncio.run(ask(path, steps, {"audit_texts": True, **settings}, groups))
     return str(path)
 
 
@@ -97,6 +100,23 @@ def test_another_model_changes_numbers_and_they_are_written(logged: str, tmp_pat
     assert [(row["step"], row["id"]) for row in rows] == [(s, f"t{t}") for s in (1, 3) for t in range(3)]
     assert rows[0]["then"]["reward"] != rows[0]["now"]["reward"]
     assert (rows[2]["then"], rows[2]["now"], rows[2]["why"]) == (None, None, "empty_response")
+
+
+def test_turns_and_masks_are_kept_and_scored_again(tmp_path: Path, capsys):
+    turns = [{"role": "assistant", "content": "<think>a</think>look"}, {"role": "tool", "content": "42"},
+             {"role": "assistant", "token_ids": [65, 66], "name": "b"}]  # fmt: skip
+    masked = {"response_token_ids": [65, 66, 67, 68], "response_mask": [1, 0, 0, 1]}
+    group = {"prompt": [{"role": "user", "content": "?"}], "reference": "42"}
+    group |= {"group_id": "g", "trajectories": [{"turns": turns}, masked]}
+    path = log(tmp_path / "audit.db", steps=0, groups=[group])
+    assert run(["replay", path, "--engine", "dummy"]) == 0
+    assert "0 of 2 rewards changed" in capsys.readouterr().out
+    out = tmp_path / "out.parquet"
+    assert run(["export", path, "-o", str(out)]) == 0
+    rows = pq.read_table(out).to_pylist()
+    assert json.loads(rows[0]["turns"]) == [turns[0], turns[1], {**turns[2], "content": ""}]
+    assert rows[0]["response"] == "[assistant]\n<think>a</think>look\n\n[tool]\n42"
+    assert (rows[1]["response_token_ids"], rows[1]["response_mask"]) == ([65, 66, 67, 68], [1, 0, 0, 1])
 
 
 def test_a_running_service_can_be_asked(logged: str, monkeypatch: pytest.MonkeyPatch, capsys):

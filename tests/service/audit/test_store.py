@@ -17,6 +17,7 @@ from opera_service.audit.store import (
     component_names,
     count,
     groups,
+    if_kept,
     open_for_reading,
     open_for_writing,
     write,
@@ -52,11 +53,13 @@ def test_everything_comes_back(path: Path, entry):
             "error": None, "response": "a thought", "response_token_ids": "[1,2,3]", "response_tokens": 3,
             "segments": '[{"index": 0, "start": 0, "end": 2, "text": "a", "reflective": true, '
             '"mean_logprob": -1.5, "gain": 0.5, "credited": true}]',
+            "turns": None, "response_mask": None,
         },
         {
             "group_key": 1, "position": 1, "id": "b", "fresh": 1, "status": "error", "reward": None,
             "components": None, "mean_logprob": None, "flags": "[]", "error": "empty_response", "response": "",
             "response_token_ids": None, "response_tokens": None, "segments": None,
+            "turns": None, "response_mask": None,
         },
     ]  # fmt: skip
 
@@ -190,6 +193,7 @@ def test_a_log_of_the_first_version_is_read_and_gets_the_new_columns_when_writte
     old.executescript(VERSION_1)
     old.close()
     assert count(open_for_reading(path), Window()) == 1
+    assert if_kept(open_for_reading(path).execute("SELECT * FROM groups").fetchone(), "turns") is None
     *_, (group, _) = groups(put(path, entry()), Window())
     assert (group["group_id"], group["reference_tokens"]) == ("g", 1)
     assert count(open_for_reading(path), Window()) == 2

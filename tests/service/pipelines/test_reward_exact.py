@@ -39,8 +39,8 @@ NATS = 2e-5
 
 
 @asynccontextmanager
-async def serving(model: Path, **settings) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(engine="torch", model=str(model), dtype="float32", device="cpu", **settings))
+async def serving(model: Path, dtype: str = "float32", **settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(Settings(engine="torch", model=str(model), dtype=dtype, device="cpu", **settings))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -6,7 +6,7 @@ import pytest
 from opera_client.errors import InvalidRequest
 from opera_client.wire import Message
 from opera_service.trajectories.chat_format import ChatFormat
-from opera_service.trajectories.messages import rendered
+from opera_service.trajectories.messages import between, rendered, spoken
 
 from .test_chat_format import BRACKETS, CHATML, HARMONY, OPENS, SHOWS_LAST_THOUGHT, SWITCHES_OFF
 
@@ -127,3 +127,57 @@ def test_a_developer_is_the_system_where_the_template_knows_no_developer():
     spoken = {"role": "developer", "content": "Be brief."}
     assert chat(DROPS, spoken, USER) == "<system>Be brief.<user>Is it so?<assistant>"
     assert "<|im_start|>developer\nBe brief." in chat(CHATML, spoken, USER)
+
+
+TOOLS = (
+    "{% for m in messages %}"
+    "{% if m.role == 'tool' %}"
+    "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{% endif %}"
+    "\n<tool_response>\n{{ m.content }}\n</tool_response>"
+    "{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{% endif %}"
+    "{% else %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}"
+    "{% for call in m.tool_calls or [] %}\n<tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}"
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""In the manner of Qwen3: earlier thoughts are dropped, tools speak as users."""
+CALL = {"type": "function", "function": {"name": "add", "arguments": '{"a": 17}'}}
+
+
+def of_a_turn(template: str):
+    compiled = jinja2.Environment().from_string(template)
+
+    def render(given, opened):
+        return compiled.render(messages=given, add_generation_prompt=opened)
+
+    return render, ChatFormat.of(render, template)
+
+
+def test_what_stands_between_two_turns_is_the_templates():
+    said = [{"role": "tool", "content": "42"}, {"role": "tool", "content": "43"}]
+    assert between(said, *of_a_turn(TOOLS)) == (
+        "<|im_end|>\n<|im_start|>user\n<tool_response>\n42\n</tool_response>\n<tool_response>\n43\n</tool_response>"
+        "<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert between([], *of_a_turn(TOOLS)) == "<|im_end|>\n<|im_start|>assistant\n"
+    assert between([USER], *of_a_turn(OPENS)) == "<|end_of_text|><|U|>Is it so?<|A|><think>\n"
+
+
+def test_a_turn_is_written_as_the_model_writes_it():
+    turn = {"role": "assistant", "content": "Let me add.", "reasoning_content": "Hm.", "tool_calls": [CALL]}
+    assert spoken(turn, *of_a_turn(TOOLS)) == (
+        '<think>\nHm.\n</think>\n\nLet me add.\n<tool_call>\n{"arguments": {"a": 17}, "name": "add"}\n</tool_call>'
+    )
+    assert spoken({"role": "assistant", "content": "a<think>b"}, *of_a_turn(TOOLS)) == "a<think>b"
+
+
+@pytest.mark.parametrize("template", [CHATML, OPENS])
+def test_tool_calls_that_a_template_does_not_write_are_refused(template):
+    with pytest.raises(InvalidRequest, match="give the turn's `token_ids`"):
+        spoken({"role": "assistant", "content": "", "tool_calls": [CALL]}, *of_a_turn(template))
+
+
+def test_what_a_template_refuses_between_turns_is_said():
+    with pytest.raises(InvalidRequest, match="give the turn's `token_ids`"):
+        between([{"role": "tool", "content": "42"}], *of_a_turn(BRACKETS.replace("</s>", "{{ 1 / 0 }}")))

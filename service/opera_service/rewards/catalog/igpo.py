@@ -1,7 +1,9 @@
-"""IGPO: information gain, turn by turn, towards the reference; here a turn is a segment of the thought.
+"""IGPO: information gain, turn by turn, towards the reference.
 
-The reward is the sum of the turns' gains, which telescopes to end minus start. The turns' own prices are in the
-segments, for trainers that place r_t = p_t - p_{t-1} on the last token of each turn.
+The reward is the sum of the turns' gains, which telescopes to end minus start. The gains are in the steps of a
+trajectory that came with turns, for trainers that place r_t = p_t - p_{t-1} on the last token of each turn. What
+the environment answered to a turn belongs to it, as in the paper. There the last turn is paid by the F1 of its own
+answer, here by what its thought adds. A response without turns is one turn.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
@@ -35,14 +38,18 @@ class IgpoConfig(FinalLikelihoodConfig):
 
 
 class Igpo(FinalLikelihoodReward[IgpoConfig]):
-    """Information gained by the whole thought."""
+    """Information gained by the whole trajectory."""
 
     name = "igpo"
-    summary = "How much the thought, segment by segment, raised the reference's mean token probability."
+    summary = "How much the trajectory, turn by turn, raised the reference's mean token probability."
     source = (
         "IGPO, arXiv 2510.14967; formula from a reimplementation that quotes the original; bridge in our words"
     )
     needs = ("reference",)
+    turns = (
+        "A turn earns what it raised the reference's probability, together with what the environment answered to "
+        "it; the last one what its thought did. The steps add up to the reward."
+    )
     components = ("gain", "final")
     with_steps = True
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
@@ -53,13 +60,17 @@ class Igpo(FinalLikelihoodReward[IgpoConfig]):
         ),
     }
 
+    def level(self, logprobs: NDArray[np.floating]) -> float:
+        """Return the mean log-prob, as a probability or itself."""
+        mean = logprobs.mean()
+        return float(np.exp(mean) if self.config.unit == "probability" else mean)
+
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return final minus empty thought, in the chosen unit."""
-        level = np.exp if self.config.unit == "probability" else np.asarray
-        start = float(level(priced.empty.mean()))
+        start = self.level(priced.empty)
         found: list[ShapedValue] = []
-        for mean, valid in zip(priced.means, priced.valid, strict=True):
-            end = float(level(mean))
+        for final, valid in zip(priced.finals, priced.valid, strict=True):
+            end = self.level(final)
             gated = self.config.guards.format_gate and not valid
             reward = self.config.invalid if gated else end - start
             found.append(ShapedValue(reward, {"gain": end - start, "final": end}))

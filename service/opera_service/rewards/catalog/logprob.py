@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
@@ -46,6 +47,7 @@ class Logprob(FinalLikelihoodReward[LogprobConfig]):
         "Likelihood-Based Reward Designs for General LLM Reasoning, arXiv 2602.03979: log-prob, average log-prob"
     )
     needs = ("reference",)
+    turns = "A turn earns what it raised the log-prob; the last one gets the rest of the reward."
     components = ("sum", "mean")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": LogprobConfig(),
@@ -57,12 +59,19 @@ class Logprob(FinalLikelihoodReward[LogprobConfig]):
         ),
     }
 
+    def level(self, logprobs: NDArray[np.floating]) -> float:
+        """Return the chosen reduction of the clipped log-probs."""
+        return self._reductions(logprobs)[self.config.reduction]
+
+    def _reductions(self, logprobs: NDArray[np.floating]) -> dict[str, float]:
+        tokens = logprobs if self.config.clip is None else np.maximum(logprobs, -self.config.clip)
+        return {"sum": float(tokens.sum()), "mean": float(tokens.mean())}
+
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return the chosen reduction; both are reported."""
         found: list[ShapedValue] = []
         for final, valid in zip(priced.finals, priced.valid, strict=True):
-            tokens = final if self.config.clip is None else np.maximum(final, -self.config.clip)
-            components = {"sum": float(tokens.sum()), "mean": float(tokens.mean())}
+            components = self._reductions(final)
             reward = components[self.config.reduction]
             if self.config.guards.format_gate and not valid:
                 reward = self.config.invalid * (len(final) if self.config.reduction == "sum" else 1)

@@ -118,6 +118,11 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         "OPERA, arXiv 2606.25757, and its released code; docs/validity.md says what `hardened` changes and why"
     )
     needs = ("reference", "group", "outcome")
+    turns = (
+        "The answer is the last turn's, read behind the prompt alone, so that what the environment said pays "
+        "nothing by itself; the thoughts of all turns are read where they stand. Rewards compare members: the "
+        "last turn gets all of it, the others 0. `paper` reads one response only."
+    )
     components = ("relative", "reflection", "answer", "precision", "thought", "value")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": OperaConfig(),

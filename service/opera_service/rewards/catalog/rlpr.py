@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
@@ -33,6 +34,7 @@ class Rlpr(FinalLikelihoodReward[RlprConfig]):
     summary = "Mean token probability of the reference with the thought minus without it."
     source = "RLPR, arXiv 2506.18254, and its released code (mean_exp_log_softmax, threshold_0)"
     needs = ("reference",)
+    turns = "A turn earns what it raised the mean probability; the last one gets the rest of the reward."
     components = ("gain", "probability", "baseline", "format")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": RlprConfig(),
@@ -43,6 +45,10 @@ class Rlpr(FinalLikelihoodReward[RlprConfig]):
             format_weight=0.1,
         ),
     }
+
+    def level(self, logprobs: NDArray[np.floating]) -> float:
+        """Return the mean probability with the weight that it has in the reward."""
+        return (1 - self.config.format_weight) * float(np.exp(logprobs).mean())
 
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return the thresholded gain over the empty thought, mixed with the format."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_service.rewards.final_likelihood import (
@@ -38,6 +39,7 @@ class VeriFree(FinalLikelihoodReward[VeriFreeConfig]):
     summary = "Likelihood of the whole reference in place of the sampled answer."
     source = "VeriFree, arXiv 2505.21493, and its released code (reward_source `p`)"
     needs = ("reference",)
+    turns = "A turn earns what it raised the likelihood; the last one gets the rest of the reward."
     components = ("likelihood", "logprob")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": VeriFreeConfig(),
@@ -45,12 +47,16 @@ class VeriFree(FinalLikelihoodReward[VeriFreeConfig]):
         "paper": VeriFreeConfig(**as_published("</think>\n<answer>"), scale=1),
     }
 
+    def level(self, logprobs: NDArray[np.floating]) -> float:
+        """Return the likelihood of the whole reference."""
+        scale = 1 / auto_temperature(len(logprobs)) if self.config.scale == "auto" else self.config.scale
+        return float(np.exp(scale * logprobs.sum()))
+
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return exp(scale * sum) for valid trajectories, 0 for others (log R = -inf in the released code)."""
         found: list[ShapedValue] = []
         for final, valid in zip(priced.finals, priced.valid, strict=True):
-            scale = 1 / auto_temperature(len(final)) if self.config.scale == "auto" else self.config.scale
-            likelihood = float(np.exp(scale * final.sum()))
+            likelihood = self.level(final)
             flags = ("vanishing",) if likelihood < VANISHING else ()
             components = {"likelihood": likelihood, "logprob": float(final.sum())}
             found.append(ShapedValue(likelihood if valid else 0.0, components, flags))
