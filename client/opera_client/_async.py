@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import accumulate
 from typing import Any, Self, TypedDict, TypeVar
@@ -45,6 +45,7 @@ from opera_client.wire import (
     ScoreRequest,
     ScoreResult,
     ServedModel,
+    WeightedReward,
 )
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -165,7 +166,8 @@ class AsyncRewardClient(PolicyCalls):
         self,
         groups: Iterable[Group | Mapping[str, Any]],
         *,
-        reward: str = "opera",
+        reward: str | None = None,
+        rewards: Sequence[WeightedReward | Mapping[str, Any]] | None = None,
         preset: str = "hardened",
         config: Mapping[str, Any] | None = None,
         detail: Detail = "segments",
@@ -179,7 +181,8 @@ class AsyncRewardClient(PolicyCalls):
 
         Args:
             groups: what to score; a group without `group_id` is named by its position.
-            reward: name in the registry, see `rewards()`.
+            reward: name in the registry, see `rewards()`; `opera` by default.
+            rewards: in place of `reward` and `config`: a weighted sum of several, computed on one tree.
             preset: named configuration of that reward.
             config: single fields of the preset to override.
             detail: how much of the way to the number to return: `reward`, `segments` or `tokens`.
@@ -193,8 +196,10 @@ class AsyncRewardClient(PolicyCalls):
             OperaError: nothing is returned; the error's `code` says why, its message what to do.
         """
         fields = {
-            "reward": reward, "preset": preset, "config": plain_json(config or {}, "config"), "detail": detail,
+            "preset": preset, "config": plain_json(config or {}, "config"), "detail": detail,
             "weight_version": weight_version, "run_id": run_id, "step": step,
+            **({} if reward is None else {"reward": reward}),
+            **({} if rewards is None else {"rewards": rewards}),
         }  # fmt: skip
         batch = items_of(Group, groups, "groups", id_field="group_id")
 

@@ -100,7 +100,7 @@ BAD_FILES = {
     "blank": (b"\n \n", "empty", "JSON object"),
     "nan": (b'{"prompt": NaN}\n', "line 1", "NaN"),
     "no response": (b'{"prompt": "p", "reference": "r"}\n', "line 1", "response"),
-    "no reference": (b'{"prompt": "p", "response": "r"}\n', "line 1", "reference"),
+    "no prompt": (b'{"reference": "p", "response": "r"}\n', "line 1", "prompt"),
     "deep": (b'{"prompt": ' + b"[" * 100_000 + b"\n", "line 1", ""),
 }
 

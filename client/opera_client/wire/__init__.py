@@ -49,6 +49,7 @@ from opera_client.wire.reward import (
     SegmentResult,
     Trajectory,
     TrajectoryResult,
+    WeightedReward,
 )
 from opera_client.wire.score import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
 from opera_client.wire.turns import StepResult, TokenMask, Turn
@@ -114,6 +115,7 @@ __all__ = [
     "Turn",
     "Usage",
     "WeightVersion",
+    "WeightedReward",
     "reference_of",
     "texts_of",
 ]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from opera_client.wire._base import Detail, Id, Prompt, Step, TokenIds, needs_one
 from opera_client.wire.common import ModelInfo
 from opera_client.wire.reference import AnyReference
-from opera_client.wire.reward import Trajectory, TrajectoryResult
+from opera_client.wire.reward import Rewards, Trajectory, TrajectoryResult, summed
 
 Name = Annotated[Id, Field(min_length=1, max_length=512)]
 
@@ -23,6 +23,9 @@ class MemberRequest(Trajectory):
 
     id: Id | None = Field(None, description="What the answer calls the trajectory; `member_id` by default.")
     reward: str = "opera"
+    rewards: Rewards | None = Field(
+        None, exclude=True, description="A weighted sum in place of `reward`, as in POST /reward."
+    )
     preset: str = "hardened"
     config: dict[str, Any] = Field(default_factory=dict, description="Overrides single fields of the preset.")
     detail: Detail = "segments"
@@ -43,10 +46,11 @@ class MemberRequest(Trajectory):
     reference: AnyReference = Field(None, description="Text, or a list of up to 8 alternative texts.")
     reference_token_ids: TokenIds | None = None
 
+    _summed = model_validator(mode="before")(summed)
+
     @model_validator(mode="after")
     def _complete(self) -> MemberRequest:
         needs_one(self.prompt, self.prompt_token_ids, "prompt")
-        needs_one(self.reference, self.reference_token_ids, "reference")
         return self
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from opera_client.wire._base import Answer, Detail, Id, Prompt, Request, Status, Step, Text, TokenIds, needs_one
+from opera_client.wire._base import (
+    Answer,
+    Detail,
+    FirstError,
+    Id,
+    Prompt,
+    Request,
+    Status,
+    Step,
+    Text,
+    TokenIds,
+    needs_one,
+)
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.reference import AnyReference
 from opera_client.wire.turns import StepResult, TokenMask, Turns
@@ -45,7 +58,7 @@ class Trajectory(Request):
 
 
 class Group(Request):
-    """All trajectories of one prompt in one rollout step, with the known good answer."""
+    """All trajectories of one prompt in one rollout step, with the known good answer if the reward needs one."""
 
     group_id: Id | None = Field(None, description="The position in the request by default.")
     task: Literal["open", "math"] = "open"
@@ -58,7 +71,6 @@ class Group(Request):
     @model_validator(mode="after")
     def _complete(self) -> Group:
         needs_one(self.prompt, self.prompt_token_ids, "prompt")
-        needs_one(self.reference, self.reference_token_ids, "reference")
         seen: set[str] = set()
         for position, trajectory in enumerate(self.trajectories):
             name = str(position) if trajectory.id is None else trajectory.id
@@ -71,10 +83,46 @@ class Group(Request):
         return self
 
 
+class WeightedReward(Request):
+    """One term of a weighted sum of rewards."""
+
+    name: str
+    weight: float = 1.0
+    preset: str | None = Field(None, description="The request's by default.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Overrides single fields of the preset.")
+
+
+Rewards = Annotated[list[WeightedReward], FirstError(), Field(min_length=1, max_length=16)]
+SUM = "sum"
+"""The reward that a list of weighted ones is; its config is `{"rewards": the list}`."""
+
+
+def summed(given: object) -> object:
+    """Return a request with `rewards` as one for the reward `sum`, and any other as it is.
+
+    Raises ValueError where `rewards` and `reward` or `config` say two things.
+    """
+    if not isinstance(given, Mapping) or given.get("rewards") is None:
+        return given
+    if given.get("reward", SUM) != SUM:
+        raise ValueError("give `reward` or `rewards`, not both")
+    listed = given["rewards"]
+    terms = [one.model_dump(exclude_unset=True) if isinstance(one, BaseModel) else one for one in listed]
+    config = {"rewards": terms}
+    if given.get("config") not in (None, {}, config):
+        raise ValueError("with `rewards`, each of them has its own `config`; leave the request's out")
+    return {**given, "reward": SUM, "config": config}
+
+
 class RewardRequest(Request):
     """Score whole groups."""
 
     reward: str = "opera"
+    rewards: Rewards | None = Field(
+        None,
+        exclude=True,
+        description="In place of `reward` and `config`: a weighted sum of rewards, computed on one tree.",
+    )
     preset: str = "hardened"
     config: dict[str, Any] = Field(default_factory=dict, description="Overrides single fields of the preset.")
     detail: Detail = "segments"
@@ -83,6 +131,8 @@ class RewardRequest(Request):
     run_id: str | None = None
     step: Step | None = None
     groups: list[Group] = Field(min_length=1)
+
+    _summed = model_validator(mode="before")(summed)
 
 
 class SegmentResult(Answer):
@@ -130,6 +180,11 @@ class TrajectoryResult(Answer):
     """Per reference token under the final context, with `detail: tokens`."""
     response_tokens: int | None = None
     """Length of the response, of which the policy's tokens count; null where it could not be read."""
+    token_rewards: list[float] | None = None
+    """One a response token, end included: what it earns on top of `reward`, from rewards that credit tokens."""
+    token_weights: list[float] | None = None
+    """One a response token, end included: what a trainer multiplies its advantage by, from rewards that shape
+    tokens."""
     references: list[ReferenceResult] | None = None
     """One an alternative, where several references were given: reward, components and gains are combined from
     them, the log-probs above are the first one's."""

@@ -34,6 +34,6 @@ class Baselines:
 
     def rewarded(self, event: Rewarded) -> None:
         """Remember the mean that the answer says; a subscriber."""
-        run_id, rules, mean = event.request.run_id, event.reward.config.ema, event.result.ema_baseline
+        run_id, rules, mean = event.request.run_id, event.reward.leading.config.ema, event.result.ema_baseline
         if run_id and rules and mean is not None:
             self._means[run_id, rules] = mean

@@ -19,8 +19,9 @@ from opera_service.groups.group import GroupKey, MemberSubmission
 from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.group_batch import ASKED, GIVEN, UNNAMED
 from opera_service.pipelines.member_reward import MemberReward, text_tokens
+from opera_service.pipelines.reward_views import require_reference
 from opera_service.pipelines.runtime import Runtime
-from opera_service.rewards.registry import config_hash, resolve
+from opera_service.rewards.registry import AnyReward, config_hash, resolve
 
 
 async def reward_member(runtime: Runtime, request: MemberRequest, *, deadline: float | None = None) -> Costed:
@@ -78,8 +79,9 @@ async def _until(runtime: Runtime, deadline: float | None) -> AsyncIterator[None
 
 
 def submission_of(request: MemberRequest) -> MemberSubmission[Trajectory]:
-    """Return `request` as the gatherer knows it. Raises `InvalidRequest` as `registry.resolve` does."""
-    chosen = _hash_of(request.reward, request.preset, json.dumps(request.config, sort_keys=True))
+    """Return `request` as the gatherer knows it. `InvalidRequest` as `registry.resolve` raises."""
+    reward, chosen = _resolved(request.reward, request.preset, json.dumps(request.config, sort_keys=True))
+    require_reference(reward, request, "reference")
     said = request.model_dump_json(exclude={"wait_s", "timeout_s"})
     return MemberSubmission(
         key=GroupKey(request.run_id, request.step, request.group_id, request.reward, chosen),
@@ -95,9 +97,10 @@ def submission_of(request: MemberRequest) -> MemberSubmission[Trajectory]:
 
 
 @lru_cache(1024)
-def _hash_of(reward: str, preset: str, config: str) -> str:
-    """Return the hash of a configuration; the same few come with every member."""
-    return config_hash(resolve(reward, preset, json.loads(config)))
+def _resolved(reward: str, preset: str, config: str) -> tuple[AnyReward, str]:
+    """Return a reward and the hash of its configuration; the same few come with every member."""
+    chosen = resolve(reward, preset, json.loads(config))
+    return chosen, config_hash(chosen)
 
 
 def _tokens(request: MemberRequest) -> int:

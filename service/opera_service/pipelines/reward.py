@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from opera_client.errors import EngineFailed, InvalidRequest, OperaError
 from opera_client.wire import (
     Detail,
@@ -24,19 +27,18 @@ from opera_service.observability.rewarded import Rewarded, RewardedGroup, announ
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.reward_flags import flag_drift, flags_of
 from opera_service.pipelines.reward_segments import segments_of, steps_of
+from opera_service.pipelines.reward_views import encode_for, judge_for, questions_for, require_reference
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
-from opera_service.rewards.many_references import OverReferences
-from opera_service.rewards.outcomes import judge, questions
+from opera_service.rewards.for_group import for_group
 from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
-from opera_service.rewards.steps import WithSteps
 from opera_service.rewards.verifier import Question
 from opera_service.rewards.verifier_pool import Verdict
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree, TreeBuilder
-from opera_service.trajectories.encode import GroupEncoding, encode_group
+from opera_service.trajectories.encode import GroupEncoding
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.group_path import GroupPath
 
@@ -78,12 +80,15 @@ async def score_groups(
     size of a single group that may not have all its members yet. `path` says how errors call the fields of a
     group, given its position.
 
-    Raises `InvalidRequest` for an unknown reward, preset or configuration, and when a group appears twice;
+    Raises `InvalidRequest` for an unknown reward, preset or configuration, when a group appears twice, and for one
+    without the reference that the reward needs;
     `LimitExceeded`, `WeightVersionMismatch`, `Overloaded`; the first group's error when no group could be scored.
     """
     runtime.limits.check_groups(request.groups)
     chosen = resolve(request.reward, request.preset, request.config)
     _refuse_repeated_groups(request.groups)
+    for index, group in enumerate(request.groups):
+        require_reference(chosen, group, path(index).field("reference"))
     version = request.weight_version
     with (
         telling_refusals(request, runtime.refused),
@@ -93,14 +98,15 @@ async def score_groups(
     ):
         error = await runtime.noise.logprob_error()
         encoded = await context.encode(_encode_all, runtime, chosen, request, path, error)
-        asked = [questions(one.group, chosen.config) if one.group else () for one in encoded]
+        asked = [questions_for(chosen, one.group) if one.group else () for one in encoded]
         verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
         plans = await context.plan(_plan_all, chosen, encoded, verdicts)
         scores = await context.score([plan.tree for plan in plans])
         groups = await context.read(_read_all, context, chosen, request, plans, scores, path)
     # No await from here on: what the run's past adds to the answer, and what the answer adds to it, are one step.
     flag_drift(runtime.run_health, request.run_id, groups, fresh)
-    rules, outcomes = chosen.config.ema, [one.outcome for one in groups if one.outcome is not None]
+    rules = chosen.leading.config.ema
+    outcomes = [one.outcome for one in groups if one.outcome is not None]
     named = request.run_id if fresh is None else None
     answer = RewardResult(
         model=context.model,
@@ -137,8 +143,8 @@ def _encode_all(
     explained = request.detail != "reward"
     encoded: list[GroupEncoding] = []
     for index, group in enumerate(request.groups):
-        one = encode_group(group, index, runtime.field_tokenizer, chosen.config, path(index))
-        asked = one.group and replace(one.group, explained=explained, logprob_error=error)
+        one = encode_for(chosen, group, index, runtime.field_tokenizer, path(index))
+        asked = one.group and one.group.everywhere(explained=explained, logprob_error=error)
         encoded.append(replace(one, group=asked))
     return encoded
 
@@ -155,12 +161,12 @@ def _plan(chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question
         return _Planned(errors)
     count = len(errors) + len(encoding.group.trajectories)
     positions = [at for at in range(count) if at not in errors]
-    judged = judge(encoding.group, chosen.config, verdicts)
+    judged = judge_for(chosen, encoding.group, verdicts)
     errors |= {positions[at]: error for at, error in judged.errors.items()}
     if not judged.group.trajectories:
         return _Planned(errors)
     builder = TreeBuilder()
-    plan = over_references(chosen, judged.group).plan(judged.group, builder)
+    plan = for_group(chosen, judged.group).plan(judged.group, builder)
     return _Planned(errors, judged.group, builder.build(), plan)
 
 
@@ -185,9 +191,7 @@ def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) ->
     count = len(plan.errors) + len(plan.group.trajectories)
     positions = [at for at in range(count) if at not in plan.errors]
     try:
-        reading = read_finite(
-            over_references(chosen, plan.group), plan.group, plan.plan, plan.tree, or_raise(answer)
-        )
+        reading = read_finite(for_group(chosen, plan.group), plan.group, plan.plan, plan.tree, or_raise(answer))
     except OperaError as error:
         return _Settled(plan.errors | dict.fromkeys(positions, error), plan.group, None)
     errors = {positions[at]: error for at, error in reading.errors.items()}
@@ -214,7 +218,7 @@ def _group(
         group_id=str(index) if group.group_id is None else group.group_id,
         size=len(results),
         scored=sum(one.status == "ok" for one in results),
-        initial_mean_logprob=total_and_mean(outcome.initial_logprobs)[1] if outcome else None,
+        initial_mean_logprob=_summary(outcome.initial_logprobs)[1] if outcome else None,
         reference_tokens=len(encoded.reference_ids) if encoded else 0,
         initial_token_logprobs=outcome.initial_logprobs.tolist() if outcome and tokens else None,
         reference_token_texts=_texts(context.runtime, encoded) if encoded and tokens else None,
@@ -224,16 +228,10 @@ def _group(
     return RewardedGroup(group, result, encoded, outcome)
 
 
-def over_references(chosen: AnyReward, group: EncodedGroup) -> AnyReward:
-    """Return what prices the group by all of its references, and the turns of trajectories that have some."""
-    with_steps = WithSteps(chosen) if any(one.turns for one in group.trajectories) else chosen
-    return OverReferences(with_steps) if group.alternatives else with_steps
-
-
 def _trajectory_result(
     name: str, trajectory: EncodedTrajectory, outcome: Outcome, flags: list[str], detail: Detail
 ) -> TrajectoryResult:
-    total, mean = total_and_mean(outcome.token_logprobs)
+    total, mean = _summary(outcome.token_logprobs)
     references = None
     if outcome.by_reference:
         sums = [(one.reward, *total_and_mean(one.token_logprobs)) for one in outcome.by_reference]
@@ -245,14 +243,21 @@ def _trajectory_result(
         components=dict(outcome.components),
         mean_logprob=mean,
         sum_logprob=total,
-        perplexity=perplexity(mean),
+        perplexity=None if mean is None else perplexity(mean),
         segments=None if detail == "reward" else segments_of(trajectory, outcome, tokens=detail == "tokens"),
         steps=steps_of(trajectory, outcome),
         token_logprobs=outcome.token_logprobs.tolist() if detail == "tokens" else None,
         response_tokens=trajectory.response_tokens,
+        token_rewards=None if outcome.token_rewards is None else outcome.token_rewards.tolist(),
+        token_weights=None if outcome.token_weights is None else outcome.token_weights.tolist(),
         references=references,
         flags=flags,
     )
+
+
+def _summary(logprobs: NDArray[np.floating]) -> tuple[float | None, float | None]:
+    """Return sum and mean; None for a reward that prices no reference."""
+    return total_and_mean(logprobs) if len(logprobs) else (None, None)
 
 
 def _texts(runtime: Runtime, group: EncodedGroup) -> list[str]:

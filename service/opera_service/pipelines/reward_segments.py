@@ -30,8 +30,8 @@ def segments_of(trajectory: EncodedTrajectory, outcome: Outcome, *, tokens: bool
 
 
 def steps_of(trajectory: EncodedTrajectory, outcome: Outcome) -> list[StepResult] | None:
-    """Return what each of the policy's turns did; None where the trajectory came without turns."""
-    if not trajectory.turns:
+    """Return what each of the policy's turns did; None without turns, or without a reference."""
+    if not (trajectory.turns and outcome.steps):
         return None
     pairs = zip(trajectory.turns, outcome.steps, strict=True)
     return [

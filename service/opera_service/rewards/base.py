@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_client.wire import Formula
-from opera_service.rewards.config import RewardConfig
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.encoding_config import ConfigModel
 
-Config = TypeVar("Config", bound=RewardConfig)
+Config = TypeVar("Config", bound=ConfigModel)
 Plan = TypeVar("Plan")
 Need = Literal["reference", "group", "outcome"]
 
@@ -70,6 +70,10 @@ class Outcome:
     """The flags of the trajectory's encoding, then those of the reward."""
     by_reference: tuple[ByReference, ...] = ()
     """One a reference, where there are several."""
+    token_rewards: NDArray[np.floating] | None = None
+    """[response tokens]: what single tokens earn on top of `reward`; None where nothing is said of tokens."""
+    token_weights: NDArray[np.floating] | None = None
+    """[response tokens]: by what a trainer multiplies each token's advantage; None where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Reward(ABC, Generic[Config, Plan]):
         "It pays the trajectory as a whole; the last turn of the policy gets all of it, the others 0."
     )
     """What a turn means for it, and what its step rewards are."""
-    presets: ClassVar[Mapping[str, RewardConfig]]
+    presets: ClassVar[Mapping[str, ConfigModel]]
     """At least `paper` and `hardened`."""
 
     def __init__(self, config: Config) -> None:
@@ -112,6 +116,21 @@ class Reward(ABC, Generic[Config, Plan]):
         rises. None where rewards do not telescope.
         """
         return None
+
+    @property
+    def parts(self) -> tuple[Reward[Any, Any], ...]:
+        """Return the rewards by whose rules trajectories are encoded and judged: this one, or a sum's terms."""
+        return (self,)
+
+    @property
+    def lead(self) -> int:
+        """Return which of `parts` an answer shows log-probs and segments of: the first that reads a reference."""
+        return next((at for at, part in enumerate(self.parts) if "reference" in part.needs), 0)
+
+    @property
+    def leading(self) -> Reward[Any, Any]:
+        """Return the part that `lead` is the place of."""
+        return self.parts[self.lead]
 
     @classmethod
     def bind(cls, config: Config) -> Reward[Any, Any]:

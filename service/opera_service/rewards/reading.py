@@ -6,11 +6,8 @@ planned again without it, on the scores that are there. Knows no reward by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from opera_client.errors import EngineFailed
 from opera_service.rewards.base import GroupOutcome
@@ -39,17 +36,13 @@ def read_finite(reward: AnyReward, group: EncodedGroup, plan: Any, tree: TokenTr
     errors: dict[int, EngineFailed] = {}
     for at in range(len(group.trajectories)):
         try:
-            known.plan(reward, _only(group, [at]))
+            known.plan(reward, group.only([at]))
         except EngineFailed as error:
             errors[at] = error
-    rest = _only(group, [at for at in range(len(group.trajectories)) if at not in errors])
+    rest = group.only([at for at in range(len(group.trajectories)) if at not in errors])
     if not rest.trajectories:
         return Reading(rest, None, errors)
     return Reading(rest, reward.read(rest, *known.plan(reward, rest)), errors)
-
-
-def _only(group: EncodedGroup, kept: Sequence[int]) -> EncodedGroup:
-    return replace(group, trajectories=tuple(group.trajectories[at] for at in kept))
 
 
 class _Known:
@@ -70,8 +63,7 @@ class _Known:
             raise EngineFailed(
                 f"{reward.name} reads other contexts for a part of a group; send it again"
             ) from None
-        logprobs = np.concatenate([self._scores.of(query) for query in queries])
-        return plan, replace(self._scores, logprobs=logprobs, query_start=tree.query_start)
+        return plan, self._scores.part(queries, tree.query_start)
 
 
 def _paths(tree: TokenTree) -> Iterator[tuple[bytes, int]]:

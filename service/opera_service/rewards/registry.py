@@ -1,7 +1,7 @@
 """Finds rewards and binds them to a configuration: preset, then overrides of single fields.
 
 Built-in rewards are the modules of `rewards/catalog/`; others come from the entry point group
-`opera_reward.rewards`, each naming a `Reward` subclass. Nothing is registered by hand.
+`opera_reward.rewards`, each naming a `Reward` subclass. Nothing is registered by hand but the sum of others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from opera_client.errors import InvalidRequest
 from opera_client.wire import PresetInfo, RewardInfo
 from opera_service.rewards import catalog
 from opera_service.rewards.base import Reward
-from opera_service.rewards.config import RewardConfig
+from opera_service.rewards.weighted_sum import SumConfig, Term, WeightedSum
+from opera_service.trajectories.encoding_config import ConfigModel
 
 ENTRY_POINTS = "opera_reward.rewards"
 AnyReward = Reward[Any, Any]
@@ -30,7 +31,7 @@ AnyReward = Reward[Any, Any]
 @cache
 def rewards() -> Mapping[str, type[AnyReward]]:
     """Return all reward classes by name, sorted. Raises RuntimeError for a broken or repeated one."""
-    found: dict[str, type[AnyReward]] = {}
+    found: dict[str, type[AnyReward]] = {WeightedSum.name: WeightedSum}
     for module_info in pkgutil.iter_modules(catalog.__path__):
         module = importlib.import_module(f"{catalog.__name__}.{module_info.name}")
         own = [kind for kind in vars(module).values() if _is_reward(kind) and kind.__module__ == module.__name__]
@@ -74,10 +75,26 @@ def resolve(name: str, preset: str, overrides: Mapping[str, Any]) -> AnyReward:
         raise InvalidRequest(
             f"reward {name!r} has no preset {preset!r}; it has {_listed(kind.presets)}", field="preset"
         )
-    return kind.bind(_overridden(base, overrides))
+    config = _overridden(base, overrides)
+    return _sum(config, preset) if isinstance(config, SumConfig) else kind.bind(config)
 
 
-def _overridden(base: RewardConfig, overrides: Mapping[str, Any]) -> RewardConfig:
+def _sum(config: SumConfig, preset: str) -> WeightedSum:
+    terms: list[Term] = []
+    for at, term in enumerate(config.rewards):
+        if term.name == WeightedSum.name:
+            raise InvalidRequest("a sum holds no sums; list their terms", field=f"rewards.{at}.name")
+        own = term.preset or preset
+        try:
+            reward = resolve(term.name, own, term.config)
+        except InvalidRequest as error:
+            inside = "name" if error.field == "reward" else error.field
+            raise InvalidRequest(error.message, field=f"rewards.{at}.{inside}") from error
+        terms.append(Term.of(term, own, reward))
+    return WeightedSum(terms)
+
+
+def _overridden(base: ConfigModel, overrides: Mapping[str, Any]) -> ConfigModel:
     if not overrides:
         return base
     merged = _merge(base.model_dump(), overrides)

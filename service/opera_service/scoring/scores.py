@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,25 @@ class TreeScores:
             raise ValueError("the tree was built without want_top")
         pairs = self._pairs(query)
         return self.top_ids[pairs, :count], _finite(self.top_logprobs[pairs, :count])
+
+    def part(self, queries: Sequence[int], query_start: Ids) -> TreeScores:
+        """Return the scores of some queries, in their order, as those of a tree with `query_start`.
+
+        Raises EngineFailed when one of the numbers is not finite.
+        """
+        pairs = np.concatenate([np.arange(self.query_start[q], self.query_start[q + 1]) for q in queries])
+
+        def of(numbers: NDArray[np.floating] | None) -> NDArray[np.floating] | None:
+            return None if numbers is None else _finite(numbers[pairs])
+
+        return replace(
+            self,
+            logprobs=_finite(self.logprobs[pairs]),
+            query_start=query_start,
+            entropies=of(self.entropies),
+            top_ids=None if self.top_ids is None else self.top_ids[pairs],
+            top_logprobs=of(self.top_logprobs),
+        )
 
     def _pairs(self, query: int) -> slice:
         return slice(int(self.query_start[query]), int(self.query_start[query + 1]))

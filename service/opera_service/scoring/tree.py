@@ -171,6 +171,7 @@ class TreeBuilder:
         self._queries: list[tuple[Cursor, Ids]] = []
         self.num_tokens = 0
         """Distinct tokens so far."""
+        self._want_entropy, self._want_top = False, 0
 
     def extend(self, cursor: Cursor, ids: ArrayLike) -> Cursor:
         """Walk from `cursor` along `ids`, adding what is not there yet, and return where that ends."""
@@ -198,9 +199,10 @@ class TreeBuilder:
                 chain, length, done = len(self._chains) - 1, len(ids) - done, len(ids)
         return Cursor(chain, length)
 
-    def score(self, context: Cursor, target: ArrayLike) -> int:
+    def score(self, context: Cursor, target: ArrayLike, *, entropy: bool = False, top: int = 0) -> int:
         """Ask for log p(target | context) token by token; return the number of the query.
 
+        With `entropy` the tree asks for the entropy of every scored row, with `top` for the most likely tokens.
         Raises ValueError for an empty target or an empty context (there is no row to predict from).
         """
         target = as_ids(target)
@@ -210,6 +212,7 @@ class TreeBuilder:
             raise ValueError("a context needs at least one token")
         end = self.extend(context, target[:-1])
         self._queries.append((end, target))
+        self._want_entropy, self._want_top = self._want_entropy or entropy, max(self._want_top, top)
         return len(self._queries) - 1
 
     def build(self, *, want_entropy: bool = False, want_top: int = 0) -> TokenTree:
@@ -226,8 +229,8 @@ class TreeBuilder:
             rows=np.concatenate(rows),
             targets=np.concatenate([target for _, target in self._queries]),
             query_start=np.cumsum([0] + [len(row) for row in rows], dtype=np.int32),
-            want_entropy=want_entropy,
-            want_top=want_top,
+            want_entropy=want_entropy or self._want_entropy,
+            want_top=max(want_top, self._want_top),
         )
 
 

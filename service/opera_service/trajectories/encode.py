@@ -13,7 +13,7 @@ import numpy as np
 
 from opera_client.errors import EmptyContext, EmptyResponse, InvalidRequest, OperaError
 from opera_client.wire import Group, Trajectory
-from opera_service.scoring.tree import Ids
+from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.control_prompts import control_paragraphs
 from opera_service.trajectories.encode_ids import LINE_END, encode_ids
 from opera_service.trajectories.encode_text import encode_text, standalone
@@ -39,17 +39,27 @@ class GroupEncoding:
 
 
 def encode_group(
-    group: Group, index: int, fields: FieldTokenizer, rules: EncodingConfig, path: GroupPath | None = None
+    group: Group,
+    index: int,
+    fields: FieldTokenizer,
+    rules: EncodingConfig,
+    path: GroupPath | None = None,
+    *,
+    needs_reference: bool = True,
 ) -> GroupEncoding:
     """Encode the group at `index` of a request; `rules` is a reward's configuration.
 
     `path` says how errors call the group's fields; by default by their place in the request. A wrong prompt or
-    reference is an error of every trajectory. Raises nothing of a request's making.
+    reference is an error of every trajectory. Without `needs_reference` there is none, given or not. Raises
+    nothing of a request's making.
     """
     path = path or GroupPath(index)
     fields = replace(fields, add_special_tokens=rules.context.add_special_tokens)
     try:
-        common = _Common.read(group, path, fields, ResolvedEncoding.of(rules, fields.tokenizer.tags))
+        if not needs_reference:
+            group = group.model_copy(update={"reference": None, "reference_token_ids": None})
+        resolved = ResolvedEncoding.of(rules, fields.tokenizer.tags)
+        common = _Common.read(group, path, fields, resolved, needs_reference=needs_reference)
     except OperaError as error:
         return GroupEncoding(None, dict.fromkeys(range(len(group.trajectories)), error))
     encoded: list[EncodedTrajectory] = []
@@ -104,7 +114,9 @@ class _Common:
     """The prompt came as messages, so the model's template writes what stands between turns, too."""
 
     @classmethod
-    def read(cls, group: Group, path: GroupPath, fields: FieldTokenizer, rules: EncodingConfig) -> _Common:
+    def read(
+        cls, group: Group, path: GroupPath, fields: FieldTokenizer, rules: EncodingConfig, *, needs_reference: bool
+    ) -> _Common:
         tokenizer, context = fields.tokenizer, rules.context
         prompt_ids = fields.prompt(group.prompt, group.prompt_token_ids, path.field("prompt"))
         prompt_field = given_field(path.field("prompt"), group.prompt_token_ids)
@@ -119,7 +131,11 @@ class _Common:
             initial = prompt_ids
         if not len(prompt_ids):
             raise EmptyContext("the prompt has no tokens; give what the policy was asked", field=prompt_field)
-        references = read_references(group, path.field("reference"), fields, rules)
+        references = (
+            read_references(group, path.field("reference"), fields, rules)
+            if needs_reference
+            else [Reference("", as_ids([]))]
+        )
         # Where the prompt has closed the thought, nothing is left to close.
         close = tokenizer.encode_inside("" if opened == "closed" else context.bridge or "")
         bridge = np.concatenate([close, tokenizer.encode_inside(context.label)])

@@ -5,7 +5,9 @@ Pure data. Encoders (which know tokenizers) make it, rewards (which know none) r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -121,6 +123,20 @@ class EncodedGroup:
     """Measured error of one token's log-prob on this engine, in nats; differences below it say nothing."""
     prompt: str = ""
     """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""
+    views: tuple[EncodedGroup, ...] = ()
+    """For a sum of rewards: the same trajectories by the rules of each term, in order; the first is this group."""
+
+    def everywhere(self, **changes: Any) -> EncodedGroup:
+        """Return the group with some fields changed, in every view."""
+        return replace(self, **changes, views=tuple(view.everywhere(**changes) for view in self.views))
+
+    def only(self, kept: Sequence[int]) -> EncodedGroup:
+        """Return the group with the trajectories at the positions `kept`, in every view."""
+        return replace(
+            self,
+            trajectories=tuple(self.trajectories[at] for at in kept),
+            views=tuple(view.only(kept) for view in self.views),
+        )
 
     @property
     def reference_thought(self) -> Ids:

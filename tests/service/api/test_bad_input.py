@@ -59,7 +59,7 @@ async def post(client: httpx.AsyncClient, body: object, path: str = "/reward") -
         ({"groups": [group(prompt=7)]}, "groups.0.prompt"),
         ({"groups": [group(prompt=[{"role": "user"}])]}, "groups.0.prompt.0.content"),
         ({"groups": [group(prompt=None)]}, "groups.0"),
-        ({"groups": [group(reference=None)]}, "groups.0"),
+        ({"groups": [group(reference=None)]}, "groups.0.reference"),
         ({"groups": [group(task="poem")]}, "groups.0.task"),
         ({"groups": [group(), group()]}, "groups.1.group_id"),
         ({"groups": []}, "groups"),

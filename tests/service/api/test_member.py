@@ -245,7 +245,7 @@ async def test_the_same_member_with_another_response_is_a_conflict(client):
         ({"nonsense": 1}, 422, "invalid_request", "nonsense"),
         ({"response": None}, 422, "invalid_request", None),
         ({"prompt": None}, 422, "invalid_request", None),
-        ({"reference": None}, 422, "invalid_request", None),
+        ({"reference": None}, 422, "invalid_request", "reference"),
     ],
 )
 async def test_a_bad_member_is_refused_and_takes_no_place(client, change, status, code, field):

@@ -26,7 +26,7 @@ def answered(book: Baselines, run: str, *outcomes: GroupOutcome, rules: EmaRules
         SimpleNamespace(
             request=SimpleNamespace(run_id=run),
             result=SimpleNamespace(ema_baseline=mean),
-            reward=SimpleNamespace(config=SimpleNamespace(ema=rules)),
+            reward=SimpleNamespace(leading=SimpleNamespace(config=SimpleNamespace(ema=rules))),
         )
     )
     return mean

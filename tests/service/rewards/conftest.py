@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from opera_service.pipelines.reward_views import judge_for, questions_for
 from opera_service.rewards.base import GroupOutcome
-from opera_service.rewards.outcomes import judge, questions
+from opera_service.rewards.for_group import for_group
 from opera_service.rewards.registry import AnyReward, resolve
 from opera_service.rewards.verifier import Verifier
 from opera_service.scoring.scores import TreeScores
@@ -171,8 +172,12 @@ class Bench:
     def price(self, reward: AnyReward, responses: Sequence[Response]) -> GroupOutcome:
         group, prices = self.group(responses)
         if responses[0].outcome is None:
-            verdicts = {one: VERIFIER.equal(one) for one in questions(group, reward.config)}
-            group = judge(group, reward.config, verdicts).group
+            group = replace(group, views=(group,) * len(reward.parts) if reward.parts != (reward,) else ())
+            verdicts = {one: VERIFIER.equal(one) for one in questions_for(reward, group)}
+            group = judge_for(reward, group, verdicts).group
+        return self.read(reward, group, prices)
+
+    def read(self, reward: AnyReward, group: EncodedGroup, prices: PriceList) -> GroupOutcome:
         tree = TreeBuilder()
         plan = reward.plan(group, tree)
         return reward.read(group, plan, prices.answer(tree, self.shape))
@@ -192,7 +197,9 @@ class Bench:
 @pytest.fixture(scope="session")
 def hand() -> SimpleNamespace:
     """What tests build by hand; importlib mode has no sibling imports."""
-    return SimpleNamespace(Bench=Bench, Response=Response, Paragraph=Paragraph, thought=thought)
+    return SimpleNamespace(
+        Bench=Bench, Response=Response, Paragraph=Paragraph, thought=thought, for_group=for_group
+    )
 
 
 def thought(*boundary_logprobs: float, reflective: Sequence[int] = (), **more: object) -> Response:

@@ -1,0 +1,87 @@
+"""Groups by the rules of every term of a reward: encoded once for equal rules, judged term by term.
+
+A trajectory that one term cannot take is none of the others' either, so that a sum never misses a term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from opera_client.errors import InvalidRequest, OperaError, OutcomeUnavailable
+from opera_client.wire import Group, MemberRequest
+from opera_service.rewards.outcomes import Judged, judge, questions
+from opera_service.rewards.registry import AnyReward
+from opera_service.rewards.verifier import Question
+from opera_service.rewards.verifier_pool import Verdict
+from opera_service.trajectories.encode import GroupEncoding, encode_group
+from opera_service.trajectories.encoded import EncodedGroup
+from opera_service.trajectories.field_tokenizer import FieldTokenizer
+from opera_service.trajectories.group_path import GroupPath
+
+
+def require_reference(chosen: AnyReward, asked: Group | MemberRequest, field: str) -> None:
+    """Raise `InvalidRequest` when the reward reads a reference and there is none."""
+    missing = asked.reference is None and asked.reference_token_ids is None
+    if missing and "reference" in chosen.leading.needs:
+        raise InvalidRequest(
+            f"{chosen.leading.name} needs a reference: give `reference` or `reference_token_ids`, or ask for a "
+            "reward that GET /rewards lists without that need",
+            field=field,
+        )
+
+
+def encode_for(
+    chosen: AnyReward, group: Group, index: int, fields: FieldTokenizer, path: GroupPath
+) -> GroupEncoding:
+    """Encode the group as `chosen` reads it; for a sum, with one view a term. Raises nothing."""
+    known: dict[object, GroupEncoding] = {}
+    found: list[GroupEncoding] = []
+    for part in chosen.parts:
+        rules, needs = part.config, "reference" in part.needs
+        key = (rules.think, rules.segment, rules.reflection_words, rules.context, needs)
+        if key not in known:
+            known[key] = encode_group(group, index, fields, rules, path, needs_reference=needs)
+        found.append(known[key])
+    if chosen.parts == (chosen,):
+        return found[0]
+    errors: dict[int, OperaError] = {}
+    for one in found:
+        errors = one.errors | errors
+    views = tuple(view for one in found if (view := _without(one, errors)) is not None)
+    if len(views) < len(found):
+        return GroupEncoding(None, errors)
+    return GroupEncoding(replace(views[chosen.lead], views=views), errors)
+
+
+def _without(encoding: GroupEncoding, errors: Mapping[int, OperaError]) -> EncodedGroup | None:
+    if encoding.group is None:
+        return None
+    count = len(encoding.errors) + len(encoding.group.trajectories)
+    own = [at for at in range(count) if at not in encoding.errors]
+    kept = [place for place, at in enumerate(own) if at not in errors]
+    return encoding.group.only(kept) if kept else None
+
+
+def questions_for(chosen: AnyReward, group: EncodedGroup) -> set[Question]:
+    """Return what must be asked before any term can be judged."""
+    return {one for part, view in _with_views(chosen, group) for one in questions(view, part.config)}
+
+
+def judge_for(chosen: AnyReward, group: EncodedGroup, verdicts: Mapping[Question, Verdict]) -> Judged:
+    """Tell right from wrong by the rules of every term; what one cannot judge is left out of all."""
+    if not group.views:
+        return judge(group, chosen.config, verdicts)
+    found = [judge(view, part.config, verdicts) for part, view in _with_views(chosen, group)]
+    errors: dict[int, OutcomeUnavailable] = {}
+    for one in found:
+        errors = {**one.errors, **errors}
+    views = []
+    for one in found:
+        own = [at for at in range(len(group.trajectories)) if at not in one.errors]
+        views.append(one.group.only([place for place, at in enumerate(own) if at not in errors]))
+    return Judged(replace(views[chosen.lead], views=tuple(views)), errors)
+
+
+def _with_views(chosen: AnyReward, group: EncodedGroup) -> Iterator[tuple[AnyReward, EncodedGroup]]:
+    return zip(chosen.parts, group.views or (group,), strict=True)
