@@ -16,6 +16,7 @@ from skyrl.train.generators.skyrl_gym_generator import SkyRLGymGenerator
 from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
 from opera_adapters.groups import GroupMember, GroupReward
+from opera_adapters.turns import masked
 
 
 class OneAnswer(BaseTextEnv):
@@ -34,7 +35,10 @@ skyrl_gym.register(id="opera", entry_point=OneAnswer)
 
 
 class OperaGenerator(SkyRLGymGenerator):
-    """Single-turn generation with the rewards of whole groups, by the rollout's own token ids."""
+    """SkyRL's generation with the rewards of whole groups, by the rollout's own token ids and masks.
+
+    Environments of several turns need no other generator: what `loss_masks` leave out is context.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take SkyRL's arguments; `OPERA_REWARD_URL` says where the service is."""
@@ -65,7 +69,7 @@ class OperaGenerator(SkyRLGymGenerator):
             "prompt_token_ids": output["prompt_token_ids"][first],
             "reference": asked["env_extras"][first]["reward_spec"]["ground_truth"],
         }
-        written = [{"response_token_ids": output["response_ids"][at]} for at in group]
+        written = [masked(output["response_ids"][at], output["loss_masks"][at]) for at in group]
         metadata = asked.get("batch_metadata")
         members = await self.group_reward(question, written, step=metadata.global_step if metadata else None)
         return list(zip(group, members, strict=True))

@@ -14,6 +14,7 @@ import verifiers as vf
 from datasets import Dataset
 
 from opera_adapters.groups import GroupReward
+from opera_adapters.turns import has_environment, of_calls, of_messages
 
 group_reward = GroupReward()
 
@@ -21,17 +22,26 @@ group_reward = GroupReward()
 async def opera(prompts: list[Any], completions: list[Any], answers: list[str], states: list[Any]) -> list[float]:
     """Return a number a rollout; what it is made of lands in the rollout's state."""
     question: dict[str, Any] = {"prompt": prompts[0], "reference": answers[0]}
-    written: list[dict[str, Any]] = [{"response": completion[-1]["content"]} for completion in completions]
-    tokens = [state["trajectory"][-1]["tokens"] for state in states]
-    if all(tokens):  # the client knows ids: score the very tokens
-        question = {"prompt_token_ids": tokens[0]["prompt_ids"], "reference": answers[0]}
-        written = [
-            {**one, "response_token_ids": of["completion_ids"]} for one, of in zip(written, tokens, strict=True)
-        ]
-    members = await group_reward(question, written)
+    written = [_by_ids(state) for state in states]
+    if all(written):  # the client knows ids: score the very tokens
+        question["prompt_token_ids"] = states[0]["trajectory"][0]["tokens"]["prompt_ids"]
+    else:
+        written = [_by_messages(completion) for completion in completions]
+    members = await group_reward(question, [one for one in written if one])
     for state, member in zip(states, members, strict=True):
         state["opera"] = member.logs
     return [member.reward for member in members]
+
+
+def _by_ids(state: Any) -> dict[str, Any] | None:
+    """Return every turn's ids; None where the client has none, or a template rewrote an earlier turn."""
+    calls = [step["tokens"] for step in state["trajectory"]]
+    return of_calls((one["prompt_ids"], one["completion_ids"]) for one in calls) if all(calls) else None
+
+
+def _by_messages(completion: Any) -> dict[str, Any]:
+    messages = [message if isinstance(message, dict) else message.model_dump() for message in completion]
+    return of_messages(messages) if has_environment(messages) else {"response": messages[-1]["content"]}
 
 
 def load_environment(**_: Any) -> Any:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
+from opera_adapters.turns import steps_of
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 from opera_client.group_numbers import number_of
@@ -32,6 +33,9 @@ class GroupMember:
     logs: dict[str, float]
     """Every component, `group_size_seen` and `opera_failed`: the same keys for every member of a run."""
     scored: bool
+    steps: list[tuple[int, float]] = field(default_factory=list)
+    """For each of the policy's turns one past its last token, and what it earned; they add up to `reward` before
+    it was rounded. Empty where the trajectory was not scored."""
 
 
 class GroupReward:
@@ -141,5 +145,6 @@ def members(scored: Scored, components: Sequence[str]) -> list[GroupMember]:
         values = row.components if row and row.components else {}
         logs = {name: values.get(name, 0.0) for name in components}
         logs |= {"group_size_seen": float(len(scored.rows)), "opera_failed": float(given is None)}
-        found.append(GroupMember(number.reward, number.score, logs, scored=given is not None))
+        steps = [] if row is None else steps_of(row, row.response_tokens or 0)
+        found.append(GroupMember(number.reward, number.score, logs, given is not None, steps))
     return found

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from opera_adapters._missing import need
 from opera_adapters.groups import GroupMember, GroupReward
 from opera_adapters.rollout_engines.openrlhf import ActorVllm
+from opera_adapters.turns import of_ranges
 from opera_client import AsyncRewardClient
 from opera_client.errors import InvalidRequest, NotSupported
 
@@ -36,7 +37,7 @@ class _Group:
 
 
 class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no types
-    """Single-turn generation, rewarded group by group: one request a group, however many samples it has.
+    """OpenRLHF's generation, rewarded group by group: one request a group, however many samples it has.
 
     A group is what `generate_responses` starts together, in training and in evaluation, so its size need not be
     told, and no group waits for samples that do not come. Failures are constants, see `GroupReward`.
@@ -49,7 +50,9 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
             asynchronous training, are refused or scored all the same; for `score_on="rollout"`.
         task: `open`, or `math` for answers that are right or wrong.
         send: `ids` scores the very tokens of the rollout, the scorer having the policy's tokenizer; `text` is for
-            another model as scorer.
+            another model as scorer, and for single turns only.
+        rollout: what generates: OpenRLHF's executor of single turns, or `MultiTurnAgentExecutor(YourAgent)`, whose
+            rewards are replaced; what its environment says is context.
         options: the further arguments of `GroupReward`.
     """
 
@@ -61,12 +64,13 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         moved_weights: Literal["refuse", "accept"] = "refuse",
         task: Literal["open", "math"] = "open",
         send: Literal["ids", "text"] = "ids",
+        rollout: AgentExecutorBase | None = None,
         **options: Any,
     ) -> None:
         if score_on == "rollout" and (url is not None or "client" in options or send != "ids"):
             raise InvalidRequest("needs no url and no client, and scores the rollout's ids", field="score_on")
         self.task, self.send, self.moved_weights = task, send, moved_weights
-        self._rollout = SingleTurnAgentExecutor()
+        self._rollout = rollout or SingleTurnAgentExecutor()
         self._make_reward = partial(GroupReward, **options)
         self._reward = self._make_reward(url=url) if score_on == "service" else None
         self._vllm: ActorVllm | None = None
@@ -119,7 +123,8 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         first = next(iter(samples.values()))
         question: dict[str, Any] = {"reference": first["label"], "task": self.task}
         if self.send == "ids":
-            question["prompt_token_ids"] = first["observation_tokens"][: first["action_ranges"][0][0]]
+            start = first["action_ranges"][0][0] if first["action_ranges"] else None  # no budget to write anything
+            question["prompt_token_ids"] = first["observation_tokens"][:start]
         else:
             question["prompt"] = first["prompt"]
         trajectories = [self._trajectory(one, tokenizer) for one in samples.values()]
@@ -129,7 +134,10 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         return dict(zip(samples, answers, strict=True))
 
     def _trajectory(self, sample: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
-        start, end = sample["action_ranges"][0]
-        ids = list(sample["observation_tokens"][start:end])
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        return {"response": text} | ({"response_token_ids": ids} if self.send == "ids" else {})
+        found = of_ranges(sample["observation_tokens"], sample["action_ranges"])
+        if "response_mask" in found:
+            if self.send == "text":
+                raise NotSupported("several turns are scored by the rollout's ids only; leave `send` out")
+            return found
+        text = {"response": tokenizer.decode(found["response_token_ids"], skip_special_tokens=True)}
+        return text | (found if self.send == "ids" else {})

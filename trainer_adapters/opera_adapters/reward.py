@@ -17,12 +17,16 @@ from opera_adapters import _ranks
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row, groups
 from opera_adapters._texts import tags_of, text_of
+from opera_adapters._tool_mask import tool_mask
 from opera_adapters._versions import weight_version
 from opera_adapters.groups import filled
 from opera_adapters.rollout_engines.trl import ColocatedVllm
+from opera_adapters.turns import has_environment, masked, of_messages
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, Unavailable
 
+MASK_COLUMN = "response_mask"
+"""What a `rollout_func` of your own calls its mask, beside TRL's `env_mask`, which TRL keeps to itself."""
 T = TypeVar("T")
 Rewards = list[float | None]
 Conversation = Sequence[Mapping[str, Any]]
@@ -171,18 +175,37 @@ class OperaReward:
         completion_ids: Sequence[Sequence[int]] | None,
         columns: Mapping[str, Any],
     ) -> list[Row]:
-        with_ids = self.send == "ids" and completion_ids is not None
-        asked = _templated(trainer, prompts) if with_ids else None
+        ids = completion_ids if self.send == "ids" else None
+        asked = _templated(trainer, prompts) if ids is not None else None
+        masks = columns.get(MASK_COLUMN)
+        written = [
+            self._written(
+                trainer, completion, None if ids is None else ids[at], None if masks is None else masks[at]
+            )
+            for at, completion in enumerate(completions)
+        ]
+        as_messages = any("turns" in one for one in written)  # the template writes what stands between them
         rows = []
-        for at, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            question: dict[str, Any] = {"prompt_token_ids": asked[at]} if asked is not None else {"prompt": prompt}
+        for at, (prompt, trajectory) in enumerate(zip(prompts, written, strict=True)):
+            question: dict[str, Any] = {"prompt_token_ids": asked[at]} if asked is not None else {}
+            if asked is None or as_messages:
+                question["prompt"] = prompt
             question["reference"] = columns[self.reference_column][at]
             question["task"] = columns[self.task_column][at] if self.task_column else self.task
-            trajectory: dict[str, Any] = {"response": text_of(completion, self._tags)}
-            if with_ids and completion_ids is not None:
-                trajectory["response_token_ids"] = list(completion_ids[at])
             rows.append(Row(question, trajectory).checked())
         return rows
+
+    def _written(
+        self, trainer: Any, completion: str | Conversation, ids: Sequence[int] | None, mask: Sequence[Any] | None
+    ) -> dict[str, Any]:
+        """Return the fields of a wire `Trajectory`: what tools said is context."""
+        if ids is not None and mask is not None:
+            return masked(ids, mask)
+        if isinstance(completion, str) or not has_environment(completion):
+            text = {"response": text_of(completion, self._tags)}
+            return text if ids is None else {**text, "response_token_ids": list(ids)}
+        found = None if ids is None else tool_mask(completion, ids, trainer)
+        return of_messages(completion) if ids is None or found is None else masked(ids, found)
 
     def _weight_version(self, step: int | None) -> str | None:
         if self._on_rollout:  # those that sampled: TRL loads a step's weights right before its rollouts

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Literal
 
 from opera_adapters.groups import GroupReward
+from opera_adapters.turns import masked
 from opera_client.errors import NotSupported
 
 
@@ -49,8 +50,10 @@ class SlimeReward:
 
 
 def _trajectory(sample: Any) -> dict[str, Any]:
-    ids = list(sample.tokens[len(sample.tokens) - sample.response_length :])
-    return {"response": sample.response, "response_token_ids": ids}
+    found = masked(
+        sample.tokens[len(sample.tokens) - sample.response_length :], getattr(sample, "loss_mask", None)
+    )
+    return found if "response_mask" in found else {"response": sample.response, **found}
 
 
 @cache

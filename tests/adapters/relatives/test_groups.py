@@ -59,6 +59,31 @@ def test_verifiers_scores_a_group_of_states(service, direct, verifiers, with_ids
     assert [len(group["trajectories"]) for group in service.bodies[0]["groups"]] == [2]
 
 
+def called(calls: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {"tokens": {"prompt_ids": ids(prompt), "completion_ids": ids(text)} if prompt else None}
+        for prompt, text in calls
+    ]
+
+
+@pytest.mark.parametrize("form", ["ids", "dropped", "messages"])
+def test_verifiers_turns_are_scored_with_their_environment_as_context(service, verifiers, form) -> None:
+    """Calls that continue each other are ids and a mask; where a template dropped a thought, messages go."""
+    asked, call, said, text = QUESTIONS[0], WRITTEN[1], "\n42\n", WRITTEN[0]
+    calls = [(asked, call), (asked + (call + said if form == "ids" else said), text)]
+    completion = [*conversation(call, "assistant"), *conversation(said, "tool"), *conversation(text, "assistant")]
+    state = {"prompt": conversation(asked), "completion": completion, "answer": REFERENCES[0]}
+    state["trajectory"] = called([("", ""), ("", "")] if form == "messages" else calls)
+    call_group_function(verifiers.opera, [state])
+    (sent,) = service.bodies[0]["groups"][0]["trajectories"]
+    if form == "ids":
+        assert sent["response_token_ids"] == ids(call + said + text)
+        assert sent["response_mask"] == [1] * len(call) + [0] * len(said) + [1] * len(text)
+    else:
+        assert [turn["role"] for turn in sent["turns"]] == ["assistant", "tool", "assistant"]
+    assert state["opera"]["opera_failed"] == 0
+
+
 def test_verifiers_loads_an_environment_with_that_rubric(verifiers) -> None:
     environment = verifiers.load_environment()
     assert environment.rubric.funcs == [verifiers.opera]
@@ -133,6 +158,17 @@ def test_skyrl_is_rewarded_by_whole_groups(service, direct, skyrl, order) -> Non
     assert all(all(mask) for mask in output["loss_masks"])
     assert output["rollout_metrics"]["opera/opera_failed"] == 0
     assert "generate/avg_num_tokens" in output["rollout_metrics"]
+
+
+def test_what_skyrl_masks_is_context(service, skyrl) -> None:
+    class Masking(skyrl.OperaGenerator):
+        async def _ask(self, asked: Any, output: Any, group: list[int]) -> Any:
+            output["loss_masks"][0][3:5] = [0, 0]
+            return await super()._ask(asked, output, group)
+
+    asyncio.run(Masking(WRITTEN).generate(batch([0, 0, 1, 1])))
+    sent = [one for body in service.bodies for one in body["groups"][0]["trajectories"]]
+    assert sorted(one["response_mask"].count(0) for one in sent if one.get("response_mask")) == [2]
 
 
 def test_what_skyrl_cannot_be_told_has_no_loss(service, skyrl) -> None:

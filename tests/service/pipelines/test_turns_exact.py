@@ -247,14 +247,16 @@ async def test_environment_tokens_are_no_length(tiny_qwen: Path, hf_tokenizer):
     tokens = Tokens(hf_tokenizer)
     asked = body("messages", tokens, "nover", preset="paper")
     trajectories = asked["groups"][0]["trajectories"]
-    two = [trajectories[1], {"turns": [dict(turn) for turn in trajectories[1]["turns"]]}]
-    two[1]["turns"][1]["content"] = "32 " * 50
-    asked["groups"][0]["trajectories"] = two
+    told = []
     async with serving(tiny_qwen) as client:
-        answer = await answer_of(client, asked)
-    parts = [one["components"] for one in answer["groups"][0]["trajectories"]]
-    assert {one["reasoning"] for one in parts} == {1.0, 0.5}  # two prices
-    assert [one["efficiency"] for one in parts] == [0.0, 0.0]  # of equal length
+        for said in ("32 ", "Wait. ", "The sea is grey. ", REFERENCE):
+            other = {"turns": [dict(turn) for turn in trajectories[1]["turns"]]}
+            other["turns"][1]["content"] = said * 20
+            asked["groups"][0]["trajectories"] = [trajectories[1], other]
+            answer = await answer_of(client, asked)
+            told.append([one["components"] for one in answer["groups"][0]["trajectories"]])
+    assert {(one["reasoning"], other["reasoning"]) for one, other in told} == {(1.0, 0.5), (0.5, 1.0)}
+    assert {part["efficiency"] for parts in told for part in parts} == {0.0}  # all are of one length
 
 
 async def test_several_references_combine_steps(tiny_qwen: Path, hf_tokenizer):

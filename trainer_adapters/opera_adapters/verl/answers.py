@@ -6,7 +6,7 @@ Knows the wire's answers and how verl counts steps; no Ray, no network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opera_adapters._versions import weight_version
@@ -23,6 +23,8 @@ class Told:
     info: dict[str, float | str]
     """`opera/<component>`, `opera/mean_logprob`, `opera/group_size` and `opera/flags`; `opera/scorer_lag` with
     `max_lag`, `opera/scorer_kl` with `scorer_kl`. The same keys for every sample of a run."""
+    steps: list[tuple[int, float]] = field(default_factory=list)
+    """For each of the policy's turns one past its last token, and what it earned."""
 
 
 def told(

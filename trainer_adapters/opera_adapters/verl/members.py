@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from opera_adapters._calling import MANY
+from opera_adapters.turns import masked
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.settings import OperaSettings, from_mapping, look_up, settings_of
 from opera_client import AsyncRewardClient
@@ -100,7 +101,9 @@ class OperaRewardManager(RewardManagerBase):  # type: ignore[misc]  # verl has n
     def _texts(self, tensors: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
         prompt_ids, response_ids = unpadded(tensors, sample)
         if self._ask.settings.send == "ids":
-            return {"prompt_token_ids": prompt_ids, "response_token_ids": response_ids}
+            mask = tensors.get("response_mask", None)
+            own = None if mask is None else mask[: len(response_ids)].tolist()
+            return {"prompt_token_ids": prompt_ids, **masked(response_ids, own)}
         response = self.tokenizer.decode(response_ids, skip_special_tokens=True)
         return {"prompt": list(sample["raw_prompt"]), "response": response}
 

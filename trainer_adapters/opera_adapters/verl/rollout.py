@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
 from opera_adapters.rollout_engines.verl import ReplicasVllm
+from opera_adapters.turns import masked, steps_of
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.drift import Drift
 from opera_adapters.verl.group import PromptGroup
@@ -83,6 +84,7 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         output.metrics.compute_score = time.perf_counter() - start
         output.reward_score = answer.reward
         output.extra_fields["reward_extra_info"] = answer.info
+        output.extra_fields["opera_step_rewards"] = [list(step) for step in answer.steps]
 
     async def _ask(self, sessions: Mapping[int, Session]) -> dict[int, Told | OperaError]:
         rows = [self._row(output, sample).checked() for output, sample in sessions.values()]
@@ -104,7 +106,8 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
                     written=written_by(output.extra_fields),
                     settings=self._settings,
                 )
-                answers[session] = Told(answer.reward, {**answer.info, **more})
+                steps = steps_of(result, len(output.response_ids))
+                answers[session] = Told(answer.reward, {**answer.info, **more}, steps)
             except OperaError as error:
                 answers[session] = error
         return answers
@@ -129,7 +132,7 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
             return Row({**question, "prompt": list(sample["raw_prompt"])}, {"response": text})
         return Row(
             {**question, "prompt_token_ids": list(output.prompt_ids)},
-            {"response_token_ids": list(output.response_ids)},
+            masked(output.response_ids, output.response_mask),
         )
 
 

@@ -1,0 +1,70 @@
+"""OpenRLHF's own multi-turn executor, unchanged, under ours: what its environment says is context."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from openrlhf.utils.agent import AgentInstanceBase, MultiTurnAgentExecutor
+from transformers import AutoTokenizer
+
+from opera_adapters.openrlhf import AgentExecutor
+from opera_client import RewardClient
+from opera_demo import model_path
+
+PROMPT = "<|im_start|>user\nThe kitchen has 9 coins. How many?<|im_end|>\n<|im_start|>assistant\n"
+LABEL = "The kitchen now has 16 coins."
+SAID = "<|im_end|>\n<|im_start|>user\nSeven more came.<|im_end|>\n<|im_start|>assistant\n"
+
+
+class Agent(AgentInstanceBase):  # type: ignore[misc]  # OpenRLHF has no types
+    """Says one thing, then ends."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    async def step(self, states: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.steps += 1
+        done = self.steps == 2
+        return {"rewards": torch.tensor(0.0), "environment_feedback": "" if done else SAID, "done": done}
+
+
+class Engine:
+    """In the place of the rollout actor: canned texts, one after the other."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.asked = tokenizer, 0
+
+    async def generate(
+        self, prompt_token_ids: list[int], sampling_params: Any, multi_modal_data: Any = None
+    ) -> Any:
+        self.asked += 1
+        text = f"<think>\nThere were {self.asked} coins.\n\n</think>\n\nThe kitchen has {self.asked} coins."
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return SimpleNamespace(
+            outputs=[SimpleNamespace(token_ids=ids, text=text, finish_reason="stop", logprobs=None)]
+        )
+
+
+@pytest.mark.parametrize("reward", ["opera", "igpo"])
+async def test_what_the_environment_says_is_context(group_service, reward: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    agent, engine = AgentExecutor(rollout=MultiTurnAgentExecutor(Agent), reward=reward), Engine(tokenizer)
+    parameters = SimpleNamespace(max_tokens=64, logprobs=None)
+    samples = await asyncio.gather(
+        *(agent.execute(PROMPT, LABEL, parameters, 512, tokenizer, engine) for _ in range(3))
+    )
+    said = tokenizer(SAID, add_special_tokens=False)["input_ids"]
+    (group,) = group_service.bodies[0]["groups"]
+    for sent, sample in zip(group["trajectories"], samples, strict=True):
+        (first, end), (start, last) = sample["action_ranges"]
+        assert sample["observation_tokens"][end:start] == said
+        assert sent["response_token_ids"] == sample["observation_tokens"][first:last]
+        assert sent["response_mask"] == [1] * (end - first) + [0] * len(said) + [1] * (last - start)
+    with RewardClient(group_service.url) as client:
+        told = client.reward([group], reward=reward).rewards[0]
+    assert [sample["reward"] for sample in samples] == pytest.approx(told, abs=2**-11)
+    assert all(sample["extra_logs"]["opera_failed"] == 0 for sample in samples)
