@@ -14,7 +14,7 @@ from opera_service.server.setting_groups import GROUPS
 HERE = Path(__file__).parent
 COMMANDS = (
     "serve", "demo", "check", "score", "rank", "weights push", "weights load", "audit export", "audit replay",
-    "fetch-model", "bench", "train",
+    "fetch-model", "bench", "train", "train run", "train ablate",
 )  # fmt: skip
 
 

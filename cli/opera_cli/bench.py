@@ -7,34 +7,51 @@ from __future__ import annotations
 
 import runpy
 import sys
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import opera_service
+from opera_cli.apps import LOOK, new_app, run_app
+from opera_cli.exits import Exit, say
 
-NAMES = ("overload", "scoring", "serving")
+
+class Benchmark(StrEnum):
+    """What can be measured; a file of `benchmarks/` each."""
+
+    OVERLOAD = "overload"
+    SCORING = "scoring"
+    SERVING = "serving"
+
+
+app = new_app()
 
 
 def run(argv: list[str]) -> int:
     """Measure this machine: `bench scoring`, `bench serving` or `bench overload` (from a checkout)."""
-    name = argv[0] if argv else ""
-    if name not in NAMES:
-        asked_for_help = name in {"", "-h", "--help"}
-        print(f"usage: opera-reward bench {{{','.join(NAMES)}}} [OPTIONS]", file=sys.stderr)
-        return 0 if asked_for_help else 2
+    return run_app(app, argv, "bench")
+
+
+@app.command(
+    # What follows the name is the benchmark's own, its --help, too.
+    context_settings={**LOOK, "allow_extra_args": True, "allow_interspersed_args": False},
+    no_args_is_help=True,
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[Benchmark, typer.Argument(help="Which; `bench NAME --help` lists its options.")],
+) -> None:
+    """Measure this machine with a benchmark of the repository; needs a checkout."""
     script = Path(opera_service.__file__).parents[2] / "benchmarks" / f"{name}.py"
     if not script.is_file():
-        print(
-            f"{script} is not there: benchmarks are part of the repository, run them from a checkout",
-            file=sys.stderr,
-        )
-        return 2
+        say(f"{script} is not there: benchmarks are part of the repository, run them from a checkout")
+        raise typer.Exit(Exit.BAD_INPUT)
     before = sys.argv, list(sys.path)
-    sys.argv = [f"opera-reward bench {name}", *argv[1:]]
+    sys.argv = [f"opera-reward bench {name}", *context.args]
     sys.path.insert(0, str(script.parent))
     try:
         runpy.run_path(str(script), run_name="__main__")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         sys.argv, sys.path[:] = before
-    return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from opera_cli import plugins
+from opera_cli.apps import new_app
 from opera_cli.rank import rank
 from opera_cli.score import score
 from opera_cli.weights import weights
@@ -29,13 +30,7 @@ def _root(
 
 def build() -> typer.Typer:
     """Return the whole command line, plugins included."""
-    app = typer.Typer(
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+    app = new_app("")
     app.callback()(_root)
     app.command("score")(score)
     app.command("rank")(rank)

@@ -6,19 +6,22 @@ Knows how to start and stop the service in this process. The embedded model thin
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from opera_client.errors import OperaError
+import typer
+
+from opera_cli.apps import new_app, run_app
+from opera_cli.exits import one_line_errors
+from opera_client.errors import BadInput, OperaError
 from opera_client.plot import write_page
 
 if TYPE_CHECKING:
@@ -30,41 +33,56 @@ SEED = 150
 """Picked to show a second thought that mends a slip: of its own, the embedded model mends one in a thousand."""
 PRESET = "hardened-1"
 """The embedded model was never shown an answer as a thought, which the default preset reads."""
-
-
 LIVE_STEPS = 30
 """Steps of the run that `--ui` shows."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the demo was asked to show."""
+
+    out: Path
+    seed: int
+    model: str | None
+    ui: bool
+
+
+app = new_app()
+
+
 def run(argv: list[str]) -> int:
     """Watch responses being rewarded: the embedded model's own, or open-ended ones read by a model of yours."""
-    options = _parser().parse_args(argv)
-    try:
-        asyncio.run(_demo(options))
-    except OSError as error:
-        return _refuse(f"cannot write to {options.out}: {error.strerror}; choose another --out")
-    except OperaError as error:
-        return _refuse(" ".join(error.message.split()))
-    except KeyboardInterrupt:
-        if not options.ui:  # where it is how one leaves
+    return run_app(app, argv, "demo")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Draws questions and responses.")] = SEED,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="smollm2, a folder or an id: this model reads open-ended answers; default: the embedded one."
+        ),
+    ] = None,
+    ui: Annotated[bool, typer.Option("--ui", help="Go on as a small run on the live page, until Ctrl-C.")] = False,
+) -> None:
+    """Watch responses being rewarded: the embedded model's own, or open-ended ones read by a model of yours."""
+    with one_line_errors("demo"):
+        try:
+            asyncio.run(_demo(Options(out, seed, model, ui)))
+        except BrokenPipeError:
             raise
-    return 0
+        except OSError as error:
+            raise BadInput(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+        except OperaError as error:  # the service runs here: whatever it says is about what was asked for
+            raise BadInput(error.message) from None
+        except KeyboardInterrupt:
+            if not ui:  # where it is how one leaves
+                raise
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="opera-reward demo", description=run.__doc__)
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("out/demo"), help="folder for the files (default: %(default)s)")
-    add("--seed", type=int, default=SEED, help="draws questions and responses (default: %(default)s)")
-    add(
-        "--model",
-        help="smollm2, a folder or an id: this model reads open-ended answers (default: the embedded one)",
-    )
-    add("--ui", action="store_true", help="go on as a small run on the live page, until Ctrl-C")
-    return parser
-
-
-async def _demo(options: argparse.Namespace) -> None:
+async def _demo(options: Options) -> None:
     # Torch takes seconds to import; somebody who asks for --help need not wait for it.
     from opera_client import AsyncRewardClient
     from opera_demo import open_samples, rollouts, show
@@ -113,7 +131,7 @@ async def _demo(options: argparse.Namespace) -> None:
             await _go_on(url, backend, options)
 
 
-async def _go_on(url: str, backend: Backend, options: argparse.Namespace) -> None:
+async def _go_on(url: str, backend: Backend, options: Options) -> None:
     """Be a small run for the live page, a step every few seconds, then wait for Ctrl-C."""
     from opera_client import AsyncRewardClient
     from opera_demo import rollouts
@@ -163,8 +181,3 @@ def _files(out: Path, groups: Sequence[Group], result: RewardResult) -> Iterator
     yield f"Plot        {plot} (open it in a browser)"
     yield f"Answer      {answer} (the whole JSON of POST /reward)"
     yield f"Questions   {question} (score them again: opera-reward score {question})"
-
-
-def _refuse(reason: str) -> int:
-    print(f"opera-reward demo: {reason}", file=sys.stderr, flush=True)
-    return 2

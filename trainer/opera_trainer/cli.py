@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
+import typer
+
+from opera_cli.apps import new_app, run_app
+from opera_cli.exits import one_line_errors
 from opera_client.errors import BadInput
 from opera_trainer import ranks
 
@@ -24,92 +28,124 @@ STAGES = {
 PACKAGED = ("demo", "gpu-small", "paper-qwen3-8b")
 
 
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help=f"A YAML file, or one that comes with the package: {', '.join(PACKAGED)}.",
+        show_default=False,
+    ),
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: out/train/NAME.")]
+Seed = Annotated[int | None, typer.Option(help="Instead of the configuration's.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. grpo.rollouts=20. Repeatable."),
+]
+
+app = new_app("Train on rewards: cold start, SFT, GRPO, evaluation, export, report; resumable.")
+
+
 def run(argv: list[str]) -> int:
     """Train on rewards: cold start, SFT, GRPO, evaluation, export, report; resumable."""
-    options = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        options.run(options)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("opera_"):
-            raise
-        raise BadInput(f"train needs {error.name}: pip install 'opera-reward[trainer]'") from None
-    return 0
+    return run_app(app, _one_value_each(argv, "--only", "--seeds"), "train")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="opera-reward train", description=run.__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, about: str, work: Callable[[Any], None], default: str | None) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, help=about, description=about)
-        found.set_defaults(run=work, command=name)
-        names = ", ".join(PACKAGED)
-        found.add_argument(
-            "config", metavar="CONFIG", nargs=None if default is None else "?", default=default,
-            help=f"YAML file, or one that comes with the package: {names}",
-        )  # fmt: skip
-        found.add_argument("--out", type=Path, help="folder of the run (default: out/train/NAME)")
-        found.add_argument("--seed", type=int, help="instead of the configuration's")
-        found.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. grpo.rollouts=20"
-        )
-        return found
-
-    add("demo", "the whole pipeline on the embedded model, minutes on two CPU cores", _whole, "demo")
-    add("run", "the whole pipeline of a configuration", _whole, None)
-    for name, about in STAGES.items():
-        add(name, f"{about}, and whatever it needs before", _until, None)
-    ablation = add("ablate", "other rewards, scorers and starts, on several seeds; a table", _ablate, None)
-    ablation.add_argument("--only", nargs="+", default=[], metavar="CELL", help="these cells only")
-    ablation.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="these seeds only")
-    return parser
+def _one_value_each(argv: list[str], *flags: str) -> list[str]:
+    """Write `--only A B` as `--only A --only B`."""
+    spread: list[str] = []
+    several = None
+    for number, part in enumerate(argv):
+        if part.startswith("-"):
+            several = part if part in flags else None
+        elif several is not None and argv[number - 1] != several:
+            spread.append(several)
+        spread.append(part)
+    return spread
 
 
-def _whole(options: argparse.Namespace) -> None:
-    _run(options, "report")
+@app.command("demo")
+def _demo(config: Config = "demo", out: OutFolder = None, seed: Seed = None, changes: Changes = None) -> None:
+    """The whole pipeline on the embedded model, minutes on two CPU cores."""
+    _run(config, out, seed, changes, until="report")
 
 
-def _until(options: argparse.Namespace) -> None:
-    _run(options, options.command)
+@app.command("run")
+def _whole(config: Config, out: OutFolder = None, seed: Seed = None, changes: Changes = None) -> None:
+    """The whole pipeline of a configuration."""
+    _run(config, out, seed, changes, until="report")
 
 
-def _run(options: argparse.Namespace, until: str) -> None:
-    from opera_trainer import pipeline
-    from opera_trainer.stage import run_stages
-
-    config, out = _config(options)
-    _prepare(config.threads)
-    folders = run_stages(pipeline.stages(config, cast("pipeline.Target", until)), config, out, Clock())
-    if "report" in folders:
-        print(f"Report  {folders['report'] / 'report.html'} (open it in a browser)")
-    if "export" in folders:
-        print(f"Model   {folders['export'] / 'model'} (opera-reward serve --model …)")
+def _add_stage(name: str, about: str) -> None:
+    @app.command(name, help=f"{about[0].upper()}{about[1:]}, and whatever it needs before.")
+    def stage(config: Config, out: OutFolder = None, seed: Seed = None, changes: Changes = None) -> None:
+        _run(config, out, seed, changes, until=name)
 
 
-def _ablate(options: argparse.Namespace) -> None:
-    from opera_trainer.ablation import cells, table
-
-    config, out = _config(options)
-    every = list(cells.trials(config, out, options.seeds, options.only))
-    seeds = sorted({*config.ablation.seeds, *options.seeds})
-    _prepare(config.threads)
-    say = Clock()
-    for number, trial in enumerate(every, start=1):
-        say(f"trial {number}/{len(every)}: {trial.cell.name}, seed {trial.seed}")
-        cells.run(trial, config, say)
-        page = table.write(list(cells.trials(config, out, seeds)), out)
-    print(page.read_text(encoding="utf-8"))
+for _name, _about in STAGES.items():
+    _add_stage(_name, _about)
 
 
-def _config(options: argparse.Namespace) -> tuple[Any, Path]:
+@app.command("ablate")
+def _ablate(
+    config: Config,
+    out: OutFolder = None,
+    seed: Seed = None,
+    changes: Changes = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="These cells only. Repeatable.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(metavar="N", help="These seeds only. Repeatable.")] = None,
+) -> None:
+    """Other rewards, scorers and starts, on several seeds; a table."""
+    with _one_line_errors():
+        from opera_trainer.ablation import cells, table
+
+        chosen, folder = _configured(config, out, seed, changes)
+        every = list(cells.trials(chosen, folder, seeds or [], only or []))
+        shown = sorted({*chosen.ablation.seeds, *(seeds or [])})
+        _prepare(chosen.threads)
+        say = Clock()
+        for number, trial in enumerate(every, start=1):
+            say(f"trial {number}/{len(every)}: {trial.cell.name}, seed {trial.seed}")
+            cells.run(trial, chosen, say)
+            page = table.write(list(cells.trials(chosen, folder, shown)), folder)
+        print(page.read_text(encoding="utf-8"))
+
+
+def _run(config: str, out: Path | None, seed: int | None, changes: list[str] | None, *, until: str) -> None:
+    with _one_line_errors():
+        from opera_trainer import pipeline
+        from opera_trainer.stage import run_stages
+
+        chosen, folder = _configured(config, out, seed, changes)
+        _prepare(chosen.threads)
+        stages = pipeline.stages(chosen, cast("pipeline.Target", until))
+        folders = run_stages(stages, chosen, folder, Clock())
+        if "report" in folders:
+            print(f"Report  {folders['report'] / 'report.html'} (open it in a browser)")
+        if "export" in folders:
+            print(f"Model   {folders['export'] / 'model'} (opera-reward serve --model …)")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what the user can mend, a missing extra, too, into one line and an exit code."""
+    with one_line_errors("train"):
+        try:
+            yield
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("opera_"):
+                raise
+            raise BadInput(f"train needs {error.name}: pip install 'opera-reward[trainer]'") from None
+
+
+def _configured(name: str, out: Path | None, seed: int | None, changes: list[str] | None) -> tuple[Any, Path]:
     from opera_trainer.config import load, packaged
 
-    path = packaged(options.config) if options.config in PACKAGED else Path(options.config)
-    seed = [] if options.seed is None else [f"seed={options.seed}"]
-    config = load(path, [*options.set, *seed])
-    return config, options.out or Path("out/train") / config.name
+    path = packaged(name) if name in PACKAGED else Path(name)
+    config = load(path, [*(changes or []), *([] if seed is None else [f"seed={seed}"])])
+    return config, out or Path("out/train") / config.name
 
 
 def _prepare(threads: int | None) -> None:

