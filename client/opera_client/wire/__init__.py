@@ -15,6 +15,7 @@ from opera_client.wire._base import (
     TokenId,
     TokenIds,
     WeightVersion,
+    joined_parts,
 )
 from opera_client.wire.common import ErrorBody, ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.expand import (
@@ -116,6 +117,7 @@ __all__ = [
     "Usage",
     "WeightVersion",
     "WeightedReward",
+    "joined_parts",
     "reference_of",
     "texts_of",
 ]
