@@ -52,7 +52,14 @@ from opera_client.wire.reward import (
     TrajectoryResult,
     WeightedReward,
 )
-from opera_client.wire.score import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+from opera_client.wire.score import (
+    OtherContext,
+    OtherContextResult,
+    ScoreItem,
+    ScoreItemResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from opera_client.wire.turns import StepResult, TokenMask, Turn
 
 __all__ = [
@@ -83,6 +90,8 @@ __all__ = [
     "Message",
     "ModelInfo",
     "Name",
+    "OtherContext",
+    "OtherContextResult",
     "PolicyInfo",
     "PolicyLoadRequest",
     "PolicyLoadResult",
