@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from opera_client.wire._base import Answer
 from opera_client.wire.common import ModelInfo
 
@@ -40,8 +42,12 @@ class RewardInfo(Answer):
     name: str
     summary: str
     needs: list[str]
-    """Any of `reference`, `group`, `outcome`."""
+    """Any of `reference`, `group`, `outcome`, `entropy`."""
     source: str
+    equation: str = ""
+    """What it computes, in one line."""
+    unsettled: list[str] = Field(default_factory=list)
+    """What its paper leaves open, and what is assumed here."""
     turns: str = ""
     """What a turn of a trajectory means for it, and what its step rewards are."""
     presets: dict[str, PresetInfo]

@@ -181,10 +181,10 @@ class TrajectoryResult(Answer):
     response_tokens: int | None = None
     """Length of the response, of which the policy's tokens count; null where it could not be read."""
     token_rewards: list[float] | None = None
-    """One a response token, end included: what it earns on top of `reward`, from rewards that credit tokens."""
+    """One a response token, padding and environment included as 0: what a trainer adds to its advantage."""
     token_weights: list[float] | None = None
-    """One a response token, end included: what a trainer multiplies its advantage by, from rewards that shape
-    tokens."""
+    """One a response token, padding and environment included as 0: what a trainer multiplies its advantage by,
+    before it adds `token_rewards`."""
     references: list[ReferenceResult] | None = None
     """One an alternative, where several references were given: reward, components and gains are combined from
     them, the log-probs above are the first one's."""

@@ -30,7 +30,6 @@ from opera_service.api.routes import (
     score,
     tokenizer,
     ui,
-    verify,
     weight_transfer,
 )
 from opera_service.api.state import ApiState, Lifecycle
@@ -84,7 +83,6 @@ def create_api(
         reward,
         member,
         openrlhf,
-        verify,
         rank,
         expand,
         score,

@@ -9,6 +9,7 @@ import re
 from functools import cache
 
 from opera_service.rewards.guards import CopyGuard, GuardConfig, words
+from opera_service.rewards.repetition import LOOP, repetition
 from opera_service.trajectories.control_prompts import CHINESE as CHINESE_CONTROLS
 from opera_service.trajectories.control_prompts import ENGLISH as ENGLISH_CONTROLS
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
@@ -24,16 +25,9 @@ REFERENCE_COPY = "reference_copy"
 
 LEAST_CONTENT = 2.0
 """Content, in words, below which a reflective paragraph is empty."""
-LOOP = 0.5
-"""Share of repeated 4-grams above which a window of text is a loop."""
-WINDOW = 128
-"""4-grams of a window; a longer text is looked at in windows that overlap by half."""
-LEAST_WINDOW = 24
-"""4-grams below which nothing is said about repetition."""
 
 _RULES = ReflectionConfig()
 _BLANK_LINE = re.compile(r"\n\s*\n")
-_PIECE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W_]+|[^\w\s]")
 _HMM = re.compile(r"hm+")
 # What sentences are built with, beyond the words of the lists and of the control paragraphs.
 _FUNCTION_WORDS = """
@@ -74,20 +68,6 @@ def content(paragraph: str) -> float:
     idle = _idle_words()
     left = [word for word in words(paragraph) if word not in idle and not _HMM.fullmatch(word)]
     return sum(0.5 if _is_character(word) else 1.0 for word in left)
-
-
-def repetition(text: str) -> float:
-    """Return the largest share of 4-grams of words and symbols that repeat an earlier one, over windows of `text`.
-
-    0 for a text without repetition, or too short to tell; near 1 for a loop.
-    """
-    pieces = _PIECE.findall(text.casefold())
-    grams = list(zip(pieces, pieces[1:], pieces[2:], pieces[3:], strict=False))
-    if len(grams) < LEAST_WINDOW:
-        return 0.0
-    last = max(0, len(grams) - WINDOW)
-    windows = (grams[start : start + WINDOW] for start in (*range(0, last, WINDOW // 2), last))
-    return max(1 - len(set(window)) / len(window) for window in windows)
 
 
 def _is_character(word: str) -> bool:

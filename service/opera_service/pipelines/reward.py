@@ -36,7 +36,7 @@ from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
 from opera_service.rewards.verifier import Question
 from opera_service.rewards.verifier_pool import Verdict
-from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.scores import NO_SCORES, TreeScores
 from opera_service.scoring.tree import TokenTree, TreeBuilder
 from opera_service.trajectories.encode import GroupEncoding
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
@@ -52,6 +52,7 @@ class _Planned:
     group: EncodedGroup | None = None
     """The trajectories without errors, in order; None when there is none."""
     tree: TokenTree | None = None
+    """None when there is nothing to score, as with rewards that read no log-probs."""
     plan: Any = None
 
 
@@ -167,7 +168,7 @@ def _plan(chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question
         return _Planned(errors)
     builder = TreeBuilder()
     plan = for_group(chosen, judged.group).plan(judged.group, builder)
-    return _Planned(errors, judged.group, builder.build(), plan)
+    return _Planned(errors, judged.group, builder.build() if builder.num_queries else None, plan)
 
 
 def _read_all(
@@ -186,12 +187,15 @@ def _read_all(
 
 
 def _read(chosen: AnyReward, plan: _Planned, answer: TreeScores | OperaError) -> _Settled:
-    if plan.group is None or plan.tree is None:
+    if plan.group is None:
         return _Settled(plan.errors, None, None)
     count = len(plan.errors) + len(plan.group.trajectories)
     positions = [at for at in range(count) if at not in plan.errors]
+    reward = for_group(chosen, plan.group)
     try:
-        reading = read_finite(for_group(chosen, plan.group), plan.group, plan.plan, plan.tree, or_raise(answer))
+        if plan.tree is None:
+            return _Settled(plan.errors, plan.group, reward.read(plan.group, plan.plan, NO_SCORES))
+        reading = read_finite(reward, plan.group, plan.plan, plan.tree, or_raise(answer))
     except OperaError as error:
         return _Settled(plan.errors | dict.fromkeys(positions, error), plan.group, None)
     errors = {positions[at]: error for at, error in reading.errors.items()}

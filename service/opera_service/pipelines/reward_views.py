@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from opera_client.errors import InvalidRequest, OperaError, OutcomeUnavailable
 from opera_client.wire import Group, MemberRequest
+from opera_service.rewards.answer_classes import class_questions, classified
 from opera_service.rewards.outcomes import Judged, judge, questions
 from opera_service.rewards.registry import AnyReward
 from opera_service.rewards.verifier import Question
@@ -23,12 +24,18 @@ from opera_service.trajectories.group_path import GroupPath
 def require_reference(chosen: AnyReward, asked: Group | MemberRequest, field: str) -> None:
     """Raise `InvalidRequest` when the reward reads a reference and there is none."""
     missing = asked.reference is None and asked.reference_token_ids is None
-    if missing and "reference" in chosen.leading.needs:
+    needing = [part.name for part in chosen.parts if _reads_reference(part, asked.task)]
+    if missing and needing:
         raise InvalidRequest(
-            f"{chosen.leading.name} needs a reference: give `reference` or `reference_token_ids`, or ask for a "
-            "reward that GET /rewards lists without that need",
+            f"{needing[0]} needs a reference: give `reference` or `reference_token_ids`, or ask for a reward that "
+            "GET /rewards lists without that need",
             field=field,
         )
+
+
+def _reads_reference(part: AnyReward, task: str) -> bool:
+    """Whether `part` prices the reference, or is told right from wrong by it."""
+    return "reference" in part.needs or part.config.judge_of(task) is not None
 
 
 def encode_for(
@@ -38,7 +45,7 @@ def encode_for(
     known: dict[object, GroupEncoding] = {}
     found: list[GroupEncoding] = []
     for part in chosen.parts:
-        rules, needs = part.config, "reference" in part.needs
+        rules, needs = part.config, _reads_reference(part, group.task)
         key = (rules.think, rules.segment, rules.reflection_words, rules.context, needs)
         if key not in known:
             known[key] = encode_group(group, index, fields, rules, path, needs_reference=needs)
@@ -65,14 +72,21 @@ def _without(encoding: GroupEncoding, errors: Mapping[int, OperaError]) -> Encod
 
 def questions_for(chosen: AnyReward, group: EncodedGroup) -> set[Question]:
     """Return what must be asked before any term can be judged."""
-    return {one for part, view in _with_views(chosen, group) for one in questions(view, part.config)}
+    return {
+        one
+        for part, view in _with_views(chosen, group)
+        for one in questions(view, part.config) | class_questions(view, part.config)
+    }
 
 
 def judge_for(chosen: AnyReward, group: EncodedGroup, verdicts: Mapping[Question, Verdict]) -> Judged:
     """Tell right from wrong by the rules of every term; what one cannot judge is left out of all."""
+    found = [
+        judge(classified(view, part.config, verdicts), part.config, verdicts)
+        for part, view in _with_views(chosen, group)
+    ]
     if not group.views:
-        return judge(group, chosen.config, verdicts)
-    found = [judge(view, part.config, verdicts) for part, view in _with_views(chosen, group)]
+        return found[0]
     errors: dict[int, OutcomeUnavailable] = {}
     for one in found:
         errors = {**one.errors, **errors}

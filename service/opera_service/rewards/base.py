@@ -22,7 +22,8 @@ from opera_service.trajectories.encoding_config import ConfigModel
 
 Config = TypeVar("Config", bound=ConfigModel)
 Plan = TypeVar("Plan")
-Need = Literal["reference", "group", "outcome"]
+Need = Literal["reference", "group", "outcome", "entropy"]
+"""What a reward reads: a reference, peers, right or wrong, entropies of the policy's tokens."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Outcome:
     by_reference: tuple[ByReference, ...] = ()
     """One a reference, where there are several."""
     token_rewards: NDArray[np.floating] | None = None
-    """[response tokens]: what single tokens earn on top of `reward`; None where nothing is said of tokens."""
+    """[response tokens]: what a trainer adds to each token's advantage; None where nothing is said of tokens."""
     token_weights: NDArray[np.floating] | None = None
-    """[response tokens]: by what a trainer multiplies each token's advantage; None where nothing is said."""
+    """[response tokens]: by what it multiplies the advantage before that."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class Reward(ABC, Generic[Config, Plan]):
     source: ClassVar[str]
     """Paper and equation, or the released code it follows."""
     needs: ClassVar[tuple[Need, ...]]
+    equation: ClassVar[str] = ""
+    """What it computes, in one line; the page of its family has the notation."""
+    unsettled: ClassVar[tuple[str, ...]] = ()
+    """What the paper leaves open, and what is assumed here."""
     turns: ClassVar[str] = (
         "It pays the trajectory as a whole; the last turn of the policy gets all of it, the others 0."
     )

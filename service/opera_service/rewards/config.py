@@ -16,6 +16,8 @@ from opera_service.trajectories.encoding_config import (
 
 Combination = Literal["mean", "max", "min", "logmeanexp"]
 Judge = Literal["boxed_exact", "math_verify"]
+Equality = Literal["math", "text"]
+"""When two answers say the same: their last boxes are the same mathematics, or their words are the same."""
 
 
 class EmaRules(ConfigModel):
@@ -41,4 +43,8 @@ class RewardConfig(ConfigModel):
 
     def judge_of(self, task: str) -> Judge | None:  # noqa: ARG002 (rewards that judge override it)
         """Return how right and wrong are told apart for `task`; None where the reward needs no outcome."""
+        return None
+
+    def classes_of(self, task: str) -> Equality | None:  # noqa: ARG002 (rewards that compare answers override it)
+        """Return how answers of a group are sorted into classes; None where the reward needs none."""
         return None

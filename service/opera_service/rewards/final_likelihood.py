@@ -66,6 +66,7 @@ class ReferenceLikelihoods:
     valid: NDArray[np.bool_]
     """Closed think block and an answer."""
     thought_tokens: NDArray[np.int64]
+    answer_tokens: NDArray[np.int64]
 
     @property
     def sums(self) -> Logprobs:
@@ -97,6 +98,10 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
     def shaped_values(self, priced: ReferenceLikelihoods) -> list[ShapedValue]:
         """Return what the trajectories are worth, in order."""
 
+    def diagnostics(self, priced: ReferenceLikelihoods) -> dict[str, float]:  # noqa: ARG002
+        """Return numbers of the group as a whole."""
+        return {}
+
     def plan(self, group: EncodedGroup, tree: TreeBuilder) -> ReferencePlan:
         """Price the end of every thought, and an empty one."""
         return plan_reference(group, tree, self.config.guards, steps=self.with_steps and group.explained)
@@ -113,6 +118,7 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
             empty=empty,
             valid=valid,
             thought_tokens=np.array([_thought_tokens(one, group) for one in group.trajectories]),
+            answer_tokens=np.array([len(one.plain_answer) for one in group.trajectories]),
         )
         outcomes: list[Outcome] = []
         for index, worth in enumerate(self.shaped_values(priced)):
@@ -132,7 +138,7 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
             )
         if not valid.any() and self.config.guards.format_gate:
             outcomes = [replace(one, flags=(*one.flags, "uninformative")) for one in outcomes]
-        return GroupOutcome(trajectories=tuple(outcomes), initial_logprobs=priced.empty)
+        return GroupOutcome(tuple(outcomes), priced.empty, self.diagnostics(priced))
 
     def _segments(self, plan: ReferencePlan, scores: TreeScores, index: int) -> tuple[SegmentOutcome, ...]:
         if not plan.steps:

@@ -165,6 +165,8 @@ def _describe(kind: type[AnyReward]) -> RewardInfo:
         summary=kind.summary,
         needs=list(kind.needs),
         source=kind.source,
+        equation=kind.equation,
+        unsettled=list(kind.unsettled),
         turns=kind.turns,
         presets=presets,
         config_schema=type(kind.presets["hardened"]).model_json_schema(),

@@ -66,6 +66,7 @@ class WeightedSum(Reward[SumConfig, tuple[Any, ...]]):
     summary = "A weighted sum of rewards, computed on one token tree; each term and its components are reported."
     source = "ours"
     needs = ()
+    equation = "Σ weight · reward"
     turns = "It is the sum of what its terms pay the turn."
     presets: ClassVar[Mapping[str, ConfigModel]] = {"hardened": SumConfig(), "paper": SumConfig()}
 

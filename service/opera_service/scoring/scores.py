@@ -84,6 +84,10 @@ class TreeScores:
         return slice(int(self.query_start[query]), int(self.query_start[query + 1]))
 
 
+NO_SCORES = TreeScores(np.zeros(0), np.zeros(1, np.int32), "", 0)
+"""Of a tree that nobody planned."""
+
+
 def _finite(numbers: NDArray[np.floating]) -> NDArray[np.floating]:
     if not np.isfinite(numbers).all():
         raise EngineFailed(

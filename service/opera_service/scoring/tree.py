@@ -173,6 +173,11 @@ class TreeBuilder:
         """Distinct tokens so far."""
         self._want_entropy, self._want_top = False, 0
 
+    @property
+    def num_queries(self) -> int:
+        """Queries so far."""
+        return len(self._queries)
+
     def extend(self, cursor: Cursor, ids: ArrayLike) -> Cursor:
         """Walk from `cursor` along `ids`, adding what is not there yet, and return where that ends."""
         ids = as_ids(ids)

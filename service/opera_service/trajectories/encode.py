@@ -100,7 +100,7 @@ class _Common:
     """What all trajectories of a group share."""
 
     fields: FieldTokenizer
-    rules: EncodingConfig
+    rules: ResolvedEncoding
     prompt: str
     prompt_ids: Ids
     opened: PromptThought
@@ -115,7 +115,13 @@ class _Common:
 
     @classmethod
     def read(
-        cls, group: Group, path: GroupPath, fields: FieldTokenizer, rules: EncodingConfig, *, needs_reference: bool
+        cls,
+        group: Group,
+        path: GroupPath,
+        fields: FieldTokenizer,
+        rules: ResolvedEncoding,
+        *,
+        needs_reference: bool,
     ) -> _Common:
         tokenizer, context = fields.tokenizer, rules.context
         prompt_ids = fields.prompt(group.prompt, group.prompt_token_ids, path.field("prompt"))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opera_service.scoring.tree import Ids
-from opera_service.trajectories.encoded import EncodedTrajectory, Segment
+from opera_service.trajectories.encoded import EncodedTrajectory, PolicyTokens, Segment, Span
 from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.reflection import is_reflective, without_markers
 from opera_service.trajectories.segments import first_at_least, last_at_most, paragraphs, spans
@@ -86,8 +86,21 @@ def encode_ids(
         before=raw[: thought.block_start].decode(errors="replace").strip(),
         answer_only=thought.close_end == 0 and "think_missing" not in thought.flags,
         unmarked=tuple(unmarked),
+        policy=PolicyTokens(
+            context=start,
+            ids=response,
+            written=((0, length + ended),),
+            thoughts=(_thought_span(thought, ends),),
+            answers=((answer, length),),
+        ),
         flags=flags,
     )
+
+
+def _thought_span(thought: Thought, ends: Ends) -> Span:
+    """Return the tokens of a thought; one that also holds a part of a tag stays out."""
+    start = first_at_least(ends, thought.start)
+    return start, max(start, last_at_most(ends, thought.end))
 
 
 def _is_text(ids: Ids, tokenizer: Tokenizer) -> NDArray[np.bool_]:

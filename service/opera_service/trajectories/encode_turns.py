@@ -13,7 +13,7 @@ import numpy as np
 
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encode_ids import LINE_END, encode_ids
-from opera_service.trajectories.encoded import EncodedTrajectory, EncodedTurn, Segment
+from opera_service.trajectories.encoded import EncodedTrajectory, EncodedTurn, PolicyTokens, Segment, Span
 from opera_service.trajectories.encoding_config import ResolvedEncoding
 from opera_service.trajectories.think import PromptThought, prompt_thought
 from opera_service.trajectories.tokenizer import Tokenizer
@@ -97,12 +97,31 @@ def _joined(
         before=turns[0].before,
         answer_only=answer_only,
         unmarked=tuple(unmarked),
+        policy=_policy(tokens, turns),
         turns=tuple(
             EncodedTurn(start, end, one.contexts[0], after)
             for (start, end), one, after in zip(tokens.turns, turns, afters, strict=True)
         ),
         environment_tokens=len(tokens.ids) - written,
         flags=_flags(turns),
+    )
+
+
+def _policy(tokens: TurnTokens, turns: Sequence[EncodedTrajectory]) -> PolicyTokens:
+    """Return the turns' tokens at their places in the trajectory; what the policy saw between them is context."""
+    each = [one.policy for one in turns if one.policy is not None]
+    starts = [start for start, _ in tokens.turns]
+
+    def placed(spans: Sequence[tuple[Span, ...]]) -> tuple[Span, ...]:
+        pairs = zip(starts, spans, strict=True)
+        return tuple((start + low, start + high) for start, ((low, high),) in pairs)
+
+    return PolicyTokens(
+        context=each[0].context,
+        ids=tokens.ids,
+        written=placed([one.written for one in each]),
+        thoughts=placed([one.thoughts for one in each]),
+        answers=placed([one.answers for one in each]),
     )
 
 

@@ -45,6 +45,26 @@ class EncodedTurn:
     answer in a thought's place where there is no thought in the trajectory and none is required."""
 
 
+Span = tuple[int, int]
+"""[start, end) in the response's tokens."""
+
+
+@dataclass(frozen=True)
+class PolicyTokens:
+    """A response as it was sampled, for rewards that read the policy's own tokens."""
+
+    context: Ids
+    """What the response follows."""
+    ids: Ids
+    """The whole response as it was sent; an environment's tokens are in it where there are turns."""
+    written: tuple[Span, ...]
+    """What the policy wrote, one span a turn: the token that ends a turn is in it, padding behind it is not."""
+    thoughts: tuple[Span, ...]
+    """Thoughts without their tags, one a turn; empty spans where there is none."""
+    answers: tuple[Span, ...]
+    """Answers without what ends the turn, one a turn; empty spans where there is none."""
+
+
 @dataclass(frozen=True)
 class EncodedTrajectory:
     """One response with its contexts, longest last.
@@ -86,6 +106,8 @@ class EncodedTrajectory:
     for other segments."""
     turns: tuple[EncodedTurn, ...] = ()
     """Those of a trajectory that came with turns."""
+    policy: PolicyTokens | None = None
+    """None in mode `text`, where contexts are not what was sampled."""
     environment_tokens: int = 0
     """How many tokens of the last of `contexts` are the environment's."""
     flags: tuple[str, ...] = ()
@@ -123,6 +145,8 @@ class EncodedGroup:
     """Measured error of one token's log-prob on this engine, in nats; differences below it say nothing."""
     prompt: str = ""
     """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""
+    classes: tuple[int | None, ...] = ()
+    """Equal numbers for answers that say the same, None for no answer, one a trajectory; empty where not asked."""
     views: tuple[EncodedGroup, ...] = ()
     """For a sum of rewards: the same trajectories by the rules of each term, in order; the first is this group."""
 
@@ -135,6 +159,7 @@ class EncodedGroup:
         return replace(
             self,
             trajectories=tuple(self.trajectories[at] for at in kept),
+            classes=tuple(self.classes[at] for at in kept) if self.classes else (),
             views=tuple(view.only(kept) for view in self.views),
         )
 

@@ -14,9 +14,9 @@ from opera_service.rewards.base import GroupOutcome
 from opera_service.rewards.for_group import for_group
 from opera_service.rewards.registry import AnyReward, resolve
 from opera_service.rewards.verifier import Verifier
-from opera_service.scoring.scores import TreeScores
+from opera_service.scoring.scores import NO_SCORES, TreeScores
 from opera_service.scoring.tree import Ids, TreeBuilder, as_ids
-from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Segment
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, PolicyTokens, Segment
 
 VERIFIER = Verifier()
 PROMPT, THINK, CLOSE, END = 1, 2, 3, 4
@@ -75,7 +75,9 @@ class PriceList:
             mean = self.answers[whole] if whole in self.answers else self.prices[whole[:context]]
             tokens = len(path) - context
             found.append(mean + (shape(tokens) if shape else np.zeros(tokens)))
-        return TreeScores(np.concatenate(found), tree.query_start, "0", tree.num_tokens)
+        logprobs = np.concatenate(found)
+        entropies = 0.5 - 0.5 * logprobs if tree.want_entropy else None
+        return TreeScores(logprobs, tree.query_start, "0", tree.num_tokens, entropies)
 
 
 @dataclass
@@ -119,6 +121,8 @@ class Bench:
             last = response.paragraphs[-1].after if response.paragraphs else self.initial
             prices[answer_context] = response.own
             prices[full] = last if response.hybrid is None else response.hybrid
+            answers[full] = response.own
+            begun = len(initial) - 1
             answer = answer_ids[:1]
             answer_thought = (*initial, *answer, 6)
             prices[answer_thought + self.bridge] = last if response.answered is None else response.answered
@@ -147,6 +151,13 @@ class Bench:
                     plain_answer=as_ids(answer),
                     outside=response.answer,
                     unmarked=tuple(unmarked),
+                    policy=PolicyTokens(
+                        context=as_ids(full[:1]),
+                        ids=as_ids(full[1:]),
+                        written=((0, len(full) - 1),),
+                        thoughts=((begun, len(contexts[-1]) - 1),),
+                        answers=((len(answer_context) - 1, len(full) - 1),),
+                    ),
                     response_tokens=at + 1 + len(answer_ids),
                     flags=response.flags,
                     answer_only=response.answer_only,
@@ -171,7 +182,7 @@ class Bench:
 
     def price(self, reward: AnyReward, responses: Sequence[Response]) -> GroupOutcome:
         group, prices = self.group(responses)
-        if responses[0].outcome is None:
+        if responses[0].outcome is None:  # else it was said
             group = replace(group, views=(group,) * len(reward.parts) if reward.parts != (reward,) else ())
             verdicts = {one: VERIFIER.equal(one) for one in questions_for(reward, group)}
             group = judge_for(reward, group, verdicts).group
@@ -180,7 +191,8 @@ class Bench:
     def read(self, reward: AnyReward, group: EncodedGroup, prices: PriceList) -> GroupOutcome:
         tree = TreeBuilder()
         plan = reward.plan(group, tree)
-        return reward.read(group, plan, prices.answer(tree, self.shape))
+        scores = prices.answer(tree, self.shape) if tree.num_queries else NO_SCORES
+        return reward.read(group, plan, scores)
 
     def rewards(
         self,

@@ -132,6 +132,10 @@ def _same(one: EncodedTrajectory, other: EncodedTrajectory) -> None:
         if name == "turns":
             assert [(a.start, a.end) for a in left] == [(b.start, b.end) for b in right]
             left, right = ([array for a in each for array in (a.before, a.after)] for each in (left, right))
+        if name == "policy":
+            left, right = (
+                {key: np.asarray(each).tolist() for key, each in vars(a).items()} for a in (left, right)
+            )
         if isinstance(left, np.ndarray):
             assert left.tolist() == right.tolist(), name
         elif left and isinstance(left, list | tuple) and any(isinstance(each, np.ndarray) for each in left):

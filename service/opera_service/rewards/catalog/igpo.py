@@ -46,6 +46,8 @@ class Igpo(FinalLikelihoodReward[IgpoConfig]):
         "IGPO, arXiv 2510.14967; formula from a reimplementation that quotes the original; bridge in our words"
     )
     needs = ("reference",)
+    equation = "Σ over turns of exp(mean_t log p(g_t | after)) - exp(mean_t log p(g_t | before))"
+    unsettled = ("The formula is from a reimplementation that quotes the original; the bridge is in our words.",)
     turns = (
         "A turn earns what it raised the reference's probability, together with what the environment answered to "
         "it; the last one what its thought did. The steps add up to the reward."

@@ -44,6 +44,8 @@ class Jepo(FinalLikelihoodReward[JepoConfig]):
     summary = "What a thought adds to the log of the group's mean likelihood of the reference."
     source = "JEPO, arXiv 2503.19618: multi-sample Jensen bound, leave-one-out signal (no released code)"
     needs = ("reference", "group")
+    equation = "log (1/n) Σ_j P_j - log (1/(n-1)) Σ_{j≠i} P_j, P = exp Σ_t log p(g_t | thought)"
+    unsettled = ("There is no released code; the per-sample signal follows a secondary description.",)
     components = ("contribution", "logprob", "bound")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": JepoConfig(),

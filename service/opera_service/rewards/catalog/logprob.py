@@ -47,6 +47,7 @@ class Logprob(FinalLikelihoodReward[LogprobConfig]):
         "Likelihood-Based Reward Designs for General LLM Reasoning, arXiv 2602.03979: log-prob, average log-prob"
     )
     needs = ("reference",)
+    equation = "Σ_t log p(g_t | thought, g_<t), or its mean over t"
     turns = "A turn earns what it raised the log-prob; the last one gets the rest of the reward."
     components = ("sum", "mean")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)

@@ -47,6 +47,7 @@ class Nover(FinalLikelihoodReward[NoverConfig]):
     summary = "Rank of the reference's perplexity after the thought, plus efficiency and format."
     source = "NOVER, arXiv 2505.16022, and its released code"
     needs = ("reference", "group")
+    equation = "rank of exp(-mean_t log p / max(1, 1 + log10 |thought|)) + efficiency + format"
     components = ("reasoning", "efficiency", "format")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": NoverConfig(),

@@ -34,6 +34,7 @@ class Rlpr(FinalLikelihoodReward[RlprConfig]):
     summary = "Mean token probability of the reference with the thought minus without it."
     source = "RLPR, arXiv 2506.18254, and its released code (mean_exp_log_softmax, threshold_0)"
     needs = ("reference",)
+    equation = "0.9 max(0, mean_t p(g_t | thought) - mean_t p(g_t | empty thought)) + 0.1 format"
     turns = "A turn earns what it raised the mean probability; the last one gets the rest of the reward."
     components = ("gain", "probability", "baseline", "format")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)

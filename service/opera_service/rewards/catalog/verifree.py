@@ -39,6 +39,7 @@ class VeriFree(FinalLikelihoodReward[VeriFreeConfig]):
     summary = "Likelihood of the whole reference in place of the sampled answer."
     source = "VeriFree, arXiv 2505.21493, and its released code (reward_source `p`)"
     needs = ("reference",)
+    equation = "exp Σ_t log p(g_t | thought); 0 for a broken format"
     turns = "A turn earns what it raised the likelihood; the last one gets the rest of the reward."
     components = ("likelihood", "logprob")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
