@@ -15,6 +15,7 @@ from opera_client.wire._base import (
     TokenId,
     TokenIds,
     WeightVersion,
+    joined_parts,
 )
 from opera_client.wire.common import ErrorBody, ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.expand import (
@@ -51,7 +52,14 @@ from opera_client.wire.reward import (
     TrajectoryResult,
     WeightedReward,
 )
-from opera_client.wire.score import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+from opera_client.wire.score import (
+    OtherContext,
+    OtherContextResult,
+    ScoreItem,
+    ScoreItemResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from opera_client.wire.turns import StepResult, TokenMask, Turn
 
 __all__ = [
@@ -82,6 +90,8 @@ __all__ = [
     "Message",
     "ModelInfo",
     "Name",
+    "OtherContext",
+    "OtherContextResult",
     "PolicyInfo",
     "PolicyLoadRequest",
     "PolicyLoadResult",
@@ -116,6 +126,7 @@ __all__ = [
     "Usage",
     "WeightVersion",
     "WeightedReward",
+    "joined_parts",
     "reference_of",
     "texts_of",
 ]

@@ -30,6 +30,7 @@ from opera_service.api.routes import (
     score,
     tokenizer,
     ui,
+    verify,
     weight_transfer,
 )
 from opera_service.api.state import ApiState, Lifecycle
@@ -83,6 +84,7 @@ def create_api(
         reward,
         member,
         openrlhf,
+        verify,
         rank,
         expand,
         score,

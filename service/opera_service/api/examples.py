@@ -316,6 +316,16 @@ MEMBER_REQUEST = {
     "reference": "42",
     "response": "<think>\n17 + 25 is 32.\n\nWait, 7 + 5 carries: 42.\n\n</think>\n\n42",
 }
+VERIFY_REQUEST = {
+    "responses_create_params": {"input": [{"role": "user", "content": "What is 17 + 25?"}]},
+    "response": {
+        "output": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "7 + 5 carries."}]},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "42"}]},
+        ]
+    },
+    "expected_answer": "42",
+}
 OPENRLHF_REQUEST = {
     "query": ["What is 17 + 25?\n<think>\n7 + 5 carries.\n\n</think>\n\n42"],
     "prompts": ["What is 17 + 25?\n"],

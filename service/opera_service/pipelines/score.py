@@ -1,6 +1,6 @@
-"""POST /score: log-probabilities of one target after one context, item by item.
+"""POST /score: log-probabilities of one target after one context, item by item, and after others.
 
-Items of a request share token trees, so equal contexts are computed once.
+Items of a request share token trees, so equal contexts are computed once, whoever's they are.
 """
 
 from __future__ import annotations
@@ -8,19 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from opera_client.errors import OperaError
-from opera_client.wire import ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+from opera_client.wire import OtherContextResult, ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.runtime import Runtime
 from opera_service.scoring.planner import Place, Planner
 from opera_service.scoring.scores import TreeScores
-from opera_service.scoring.tree import Ids, TokenTree
-from opera_service.trajectories.encode_score import encode_score
+from opera_service.scoring.tree import TokenTree
+from opera_service.trajectories.encode_score import EncodedScore, encode_score
+
+Logprobs = NDArray[np.floating]
 
 
 class _Planned(NamedTuple):
     place: Place
-    target: Ids
+    encoded: EncodedScore
+    others: tuple[Place, ...]
 
 
 async def score(runtime: Runtime, request: ScoreRequest, *, deadline: float | None = None) -> ScoreResult:
@@ -43,14 +49,15 @@ def _plan(runtime: Runtime, items: Sequence[ScoreItem]) -> tuple[list[TokenTree]
     for index, item in enumerate(items):
         try:
             encoded = encode_score(item, index, runtime.field_tokenizer)
-            planner = with_entropies if item.entropy else plain
-            plans.append(_Planned(planner.add(encoded.context, encoded.target), encoded.target))
+            place = (with_entropies if item.entropy else plain).add(encoded.context, encoded.target)
+            others = tuple(plain.add(context, encoded.target) for context in encoded.others)
+            plans.append(_Planned(place, encoded, others))
         except OperaError as error:
             plans.append(error)
     trees = plain.build()
     for index, plan in enumerate(plans):
         if items[index].entropy and isinstance(plan, _Planned):
-            plans[index] = _Planned(Place(len(trees) + plan.place.tree, plan.place.query), plan.target)
+            plans[index] = plan._replace(place=Place(len(trees) + plan.place.tree, plan.place.query))
     return trees + with_entropies.build(want_entropy=True), plans
 
 
@@ -80,19 +87,46 @@ def _result(
     tokens: bool,
 ) -> ScoreItemResult:
     plan = or_raise(plan)
+    priced = plan.encoded.priced
     scores = or_raise(answers[plan.place.tree])
     logprobs = scores.of(plan.place.query)
     entropies = scores.entropies_of(plan.place.query) if item.entropy else None
-    total, mean = total_and_mean(logprobs)
+    total, mean = total_and_mean(logprobs[priced])
+    others = [
+        _other(other.name, or_raise(answers[place.tree]).of(place.query), logprobs, priced, tokens=tokens)
+        for other, place in zip(item.other_contexts, plan.others, strict=True)
+    ]
     return ScoreItemResult(
         id=name,
         status="ok",
         sum_logprob=total,
         mean_logprob=mean,
         perplexity=perplexity(mean),
-        tokens=len(logprobs),
-        mean_entropy=None if entropies is None else total_and_mean(entropies)[1],
-        token_ids=plan.target.tolist() if tokens else None,
-        token_logprobs=logprobs.tolist() if tokens else None,
-        token_entropies=entropies.tolist() if tokens and entropies is not None else None,
+        tokens=int(priced.sum()),
+        mean_entropy=None if entropies is None else total_and_mean(entropies[priced])[1],
+        token_ids=plan.encoded.target.tolist() if tokens else None,
+        token_logprobs=_where(priced, logprobs) if tokens else None,
+        token_entropies=_where(priced, entropies) if tokens and entropies is not None else None,
+        other_contexts=others or None,
     )
+
+
+def _other(
+    name: str, there: Logprobs, own: Logprobs, priced: NDArray[np.bool_], *, tokens: bool
+) -> OtherContextResult:
+    difference = np.asarray(there, dtype=np.float64) - np.asarray(own, dtype=np.float64)
+    total, mean = total_and_mean(there[priced])
+    total_difference, mean_difference = total_and_mean(difference[priced])
+    return OtherContextResult(
+        name=name,
+        sum_logprob=total,
+        mean_logprob=mean,
+        sum_difference=total_difference,
+        mean_difference=mean_difference,
+        token_logprobs=_where(priced, there) if tokens else None,
+        token_differences=_where(priced, difference) if tokens else None,
+    )
+
+
+def _where(priced: NDArray[np.bool_], values: Logprobs) -> list[float | None]:
+    return [value if counts else None for value, counts in zip(values.tolist(), priced.tolist(), strict=True)]

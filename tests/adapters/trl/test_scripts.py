@@ -27,6 +27,16 @@ def test_the_example_logs_every_component(service, tmp_path: Path) -> None:
     assert all("'opera/scored': '1'" in line for line in lines)
 
 
+def test_self_distillation_has_a_gradient_of_its_own(gate, tmp_path: Path) -> None:
+    """Rewards are all 0, so whatever moves the weights is the tokens' own advantage."""
+    gate.open()
+    said = script("examples/trl_self_distillation.py", "--url", gate.url, "--steps", "2", "--out", str(tmp_path))
+    lines = [line for line in said.splitlines() if "opera/mean_difference" in line]
+    assert len(lines) == 2
+    norms = [float(line.split("'grad_norm': '")[1].split("'")[0]) for line in lines]
+    assert min(norms) > 0
+
+
 def test_the_learning_benchmark_measures_before_and_after(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     script("benchmarks/grpo_demo.py", "--steps", "2", "--count", "8", "--preset", "paper", "--json", str(out))

@@ -1,6 +1,13 @@
 import pytest
 
-from opera_client.errors import ContextTooLong, EmptyContext, EmptyResponse, OperaError, TokenOutOfVocabulary
+from opera_client.errors import (
+    ContextTooLong,
+    EmptyContext,
+    EmptyResponse,
+    InvalidRequest,
+    OperaError,
+    TokenOutOfVocabulary,
+)
 from opera_client.wire import ScoreItem
 from opera_service.trajectories.encode_score import encode_score
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
@@ -30,6 +37,14 @@ def test_ids_come_before_text(byte_reader):
         ({"target": ""}, EmptyResponse, "items.0.target"),
         ({"target_token_ids": [259]}, TokenOutOfVocabulary, "items.0.target_token_ids"),
         ({"target": "cd" * 5}, ContextTooLong, "items.0.target"),
+        ({"target_token_ids": [1, 2], "target_mask": [1]}, InvalidRequest, "items.0.target_mask"),
+        ({"target_token_ids": [1, 2], "target_mask": [0, 0]}, EmptyResponse, "items.0.target_mask"),
+        ({"other_contexts": [{"name": "a", "context": ""}]}, EmptyContext, "items.0.other_contexts.0.context"),
+        (
+            {"other_contexts": [{"name": "a", "context": "b"}, {"name": "b", "context": "cd" * 6}]},
+            ContextTooLong,
+            "items.0.other_contexts.1.context",
+        ),
     ],
 )
 def test_errors(byte_reader, fields, kind, field):

@@ -118,7 +118,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         "OPERA, arXiv 2606.25757, and its released code; docs/validity.md says what `hardened` changes and why"
     )
     needs = ("reference", "group", "outcome")
-    equation = "mean over the peers and an empty response of σ((value_i - value_k) / T); docs/rewards.md has `value`"
+    equation = "mean over the peers and an empty response of σ((value_i - value_k) / T)"
     turns = (
         "The answer is the last turn's, read behind the prompt alone, so that what the environment said pays "
         "nothing by itself; the thoughts of all turns are read where they stand. Rewards compare members: the "
