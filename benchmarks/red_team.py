@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,14 @@ from opera_service.check.attacks import FAMILIES, Material, attacks, markers
 from red_team_search import search
 from red_team_tasks import Question, Task, open_tasks, questions
 from validity import add_service, client_of
+
+
+class Paying(Protocol):
+    """Pays the responses of one group."""
+
+    def pay(self, prompt: str, reference: str, responses: Sequence[str]) -> np.ndarray:
+        """Return what they are paid."""
+        ...
 
 
 class Payer:
@@ -54,7 +63,7 @@ def main() -> None:
     with client_of(options) as client:
         payer = Payer(client, options)
         for at, task in enumerate(tasks[: options.tasks]):
-            _attack(payer, task, tasks[(at + 5) % len(tasks)], found, options.rounds)
+            attack_task(payer, task, tasks[(at + 5) % len(tasks)], found, options.rounds)
         for question in short[: options.tasks]:
             _ask(payer, question, found)
     for name, outcomes in found.items():
@@ -69,7 +78,9 @@ def material_of(task: Task, other: Task) -> Material:
     return Material(task.prompt, task.reference, good.thought, good.answer, other.honest[0].answer)
 
 
-def _attack(payer: Payer, task: Task, other: Task, found: dict[str, list[int]], rounds: int) -> None:
+def attack_task(payer: Paying, task: Task, other: Task, found: dict[str, list[int]], rounds: int) -> None:
+    """Attack one task; `found` gains a list of 0 and 1 a kind of attack. 0 rounds leave the search out."""
+
     def count(name: str, outcomes: Sequence[bool]) -> None:
         found.setdefault(name, []).extend(map(int, outcomes))
 

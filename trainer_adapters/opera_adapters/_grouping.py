@@ -34,15 +34,19 @@ class Row:
         return json.dumps(self.question, sort_keys=True, default=str)
 
     def checked(self) -> Row:
-        """Return the row, its problem filled in when the wire would refuse it."""
+        """Return the row, its problem filled in when the wire would refuse it, or a reference it names is none."""
         try:
             group = Group.model_validate({**self.question, "trajectories": [self.trajectory]})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "row"
             return Row({}, self.trajectory, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+        if "reference" not in self.question:
+            return self
         if any(not text.strip() for text in texts_of(group.reference)):
             return Row(self.question, self.trajectory, "reference: is empty; name the place of the known answer")
+        if group.reference is None and group.reference_token_ids is None:
+            return Row({}, self.trajectory, "reference: is missing; fill it in, or leave the row out")
         return replace(self, question={**self.question, "reference": group.reference})
 
 

@@ -6,6 +6,7 @@ The dataset needs the columns `prompt` and `reference`. Knows TRL's call shape, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from opera_client.errors import InvalidRequest, Unavailable
 
 MASK_COLUMN = "response_mask"
 """What a `rollout_func` of your own calls its mask, beside TRL's `env_mask`, which TRL keeps to itself."""
+log = logging.getLogger("opera_adapters")
 T = TypeVar("T")
 Rewards = list[float | None]
 Conversation = Sequence[Mapping[str, Any]]
@@ -46,7 +48,7 @@ class OperaReward:
         num_generations: size of a group. GRPOTrainer and RLOOTrainer are asked for theirs, so it is needed only
             where the trainer cannot be seen; without it, completions of equal prompts are a group.
         reward, preset, config: which reward, as in `POST /reward`.
-        reference_column: dataset column with the known good answer.
+        reference_column: dataset column with the known good answer; None for a reward that reads no reference.
         task: `open`, or `math` for answers that are right or wrong.
         task_column: dataset column that says so row by row.
         send: `ids` scores the very tokens of the rollout, the scorer having the policy's tokenizer; `text` is for
@@ -77,7 +79,7 @@ class OperaReward:
         reward: str = "opera",
         preset: str = "hardened",
         config: Mapping[str, Any] | None = None,
-        reference_column: str = "reference",
+        reference_column: str | None = "reference",
         task: Literal["open", "math"] = "open",
         task_column: str | None = None,
         send: Literal["ids", "text"] = "ids",
@@ -95,6 +97,7 @@ class OperaReward:
         self.reference_column, self.task, self.task_column = reference_column, task, task_column
         self.send, self.follow_policy, self.run_id = send, follow_policy, run_id
         self.on_failure = on_failure
+        self._said = False
         if score_on == "rollout" and (url is not None or client is not None or follow_policy):
             raise InvalidRequest(
                 "needs no url, client or follow_policy: the policy scores itself", field="score_on"
@@ -141,6 +144,7 @@ class OperaReward:
         if self.on_failure == "raise" and None in own.rewards:
             raise Unavailable(f"{own.rewards.count(None)} of {len(rows)} completions: {scored.problem}")
         self._log(own, time.perf_counter() - start, log_metric, log_extra)
+        self._say_what_is_lost(own)
         if self.on_failure == "constant":
             return [*filled(scored, groups(asked, size), mine)]
         return own.rewards
@@ -190,7 +194,8 @@ class OperaReward:
             question: dict[str, Any] = {"prompt_token_ids": asked[at]} if asked is not None else {}
             if asked is None or as_messages:
                 question["prompt"] = prompt
-            question["reference"] = columns[self.reference_column][at]
+            if self.reference_column is not None:
+                question["reference"] = columns[self.reference_column][at]
             question["task"] = columns[self.task_column][at] if self.task_column else self.task
             rows.append(Row(question, trajectory).checked())
         return rows
@@ -211,6 +216,13 @@ class OperaReward:
         if self._on_rollout:  # those that sampled: TRL loads a step's weights right before its rollouts
             return None if step is None else str(step)
         return weight_version(self.run_id, step) if self.follow_policy and step is not None else None
+
+    def _say_what_is_lost(self, scored: Scored) -> None:
+        """Say once that these trainers take one number a completion: token weights and rewards have no seat."""
+        shapes = any(row and (row.token_weights or row.token_rewards) for row in scored.rows)
+        if shapes and not self._said:
+            self._said = True
+            log.warning("the reward shapes tokens, which this trainer cannot take: only its number is used")
 
     def _log(
         self,

@@ -49,6 +49,7 @@ def test_references_stand_where_the_dataset_puts_them() -> None:
     with pytest.raises(InvalidRequest, match="no 'gold', only"):
         OperaSettings(reference="gold").reference_of(sample)
     assert look_up(sample, "reward_model.ground_truth.more") is None
+    assert OperaSettings(reference=None).reference_of(sample) is None
 
 
 def test_an_answer_is_a_number_and_always_the_same_keys() -> None:

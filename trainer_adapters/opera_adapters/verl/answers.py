@@ -21,10 +21,13 @@ class Told:
 
     reward: float
     info: dict[str, float | str]
-    """`opera/<component>`, `opera/mean_logprob`, `opera/group_size` and `opera/flags`; `opera/scorer_lag` with
-    `max_lag`, `opera/scorer_kl` with `scorer_kl`. The same keys for every sample of a run."""
+    """`opera/<component>`, `opera/mean_logprob` (where the reward reads a reference), `opera/group_size` and
+    `opera/flags`; `opera/scorer_lag` with `max_lag`, `opera/scorer_kl` with `scorer_kl`. The same keys for every
+    sample of a run."""
     steps: list[tuple[int, float]] = field(default_factory=list)
     """For each of the policy's turns one past its last token, and what it earned."""
+    arrays: tuple[list[float], list[float]] | None = None
+    """Token weights and token rewards, one a response token, from rewards that shape tokens."""
 
 
 def told(
@@ -48,11 +51,12 @@ def told(
         Unavailable: the trajectory has no reward.
         WeightVersionMismatch: the scorer's weights are too far from the writer's, or nobody knows how far.
     """
-    if result.reward is None or result.components is None or result.mean_logprob is None:
+    if result.reward is None or result.components is None:
         why = f"{result.error.code}: {result.error.message}" if result.error else "no reason given"
         raise Unavailable(f"the trajectory has no reward: {why}")
     info: dict[str, float | str] = {f"opera/{name}": value for name, value in result.components.items()}
-    info["opera/mean_logprob"] = result.mean_logprob
+    if result.mean_logprob is not None:
+        info["opera/mean_logprob"] = result.mean_logprob
     info["opera/group_size"] = float(size)
     info["opera/flags"] = ",".join(sorted(result.flags))
     allowed = 0 if settings.max_lag is None and settings.score_on == "rollout" else settings.max_lag

@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
 from opera_adapters.rollout_engines.verl import ReplicasVllm
+from opera_adapters.shaping import arrays_of
 from opera_adapters.turns import masked, steps_of
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.drift import Drift
@@ -85,6 +86,8 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         output.reward_score = answer.reward
         output.extra_fields["reward_extra_info"] = answer.info
         output.extra_fields["opera_step_rewards"] = [list(step) for step in answer.steps]
+        if answer.arrays is not None:
+            output.extra_fields["opera_token_weights"], output.extra_fields["opera_token_rewards"] = answer.arrays
 
     async def _ask(self, sessions: Mapping[int, Session]) -> dict[int, Told | OperaError]:
         rows = [self._row(output, sample).checked() for output, sample in sessions.values()]
@@ -107,7 +110,8 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
                     settings=self._settings,
                 )
                 steps = steps_of(result, len(output.response_ids))
-                answers[session] = Told(answer.reward, {**answer.info, **more}, steps)
+                arrays = arrays_of(result, len(output.response_ids))
+                answers[session] = Told(answer.reward, {**answer.info, **more}, steps, arrays)
             except OperaError as error:
                 answers[session] = error
         return answers
@@ -126,7 +130,9 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
                 "opera_adapters.verl scores text; prompts with images, video or sound have no reward"
             )
         settings = self._settings
-        question = {"reference": settings.reference_of(sample), "task": settings.task_of(sample)}
+        question: dict[str, Any] = {"task": settings.task_of(sample)}
+        if settings.reference is not None:
+            question["reference"] = settings.reference_of(sample)
         if settings.send == "text":
             text = self.tokenizer.decode(output.response_ids, skip_special_tokens=True)
             return Row({**question, "prompt": list(sample["raw_prompt"])}, {"response": text})

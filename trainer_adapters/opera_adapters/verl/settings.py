@@ -31,8 +31,8 @@ class OperaSettings:
     preset: str = "hardened"
     config: Mapping[str, Any] = field(default_factory=dict)
     """Which reward, as in `POST /reward`."""
-    reference: str = "reward_model.ground_truth"
-    """Where a sample's known good answer stands: dataset columns, joined by dots."""
+    reference: str | None = "reward_model.ground_truth"
+    """Where a sample's known good answer stands: dataset columns, joined by dots; None for a reward without."""
     task: Literal["open", "math"] = "open"
     task_key: str | None = None
     """Where a sample says which task it is, if it does."""
@@ -74,8 +74,10 @@ class OperaSettings:
         """Return the fields of a request that are the same for the whole run."""
         return {"reward": self.reward, "preset": self.preset, "config": dict(self.config), "run_id": self.run_id}
 
-    def reference_of(self, sample: Mapping[str, Any]) -> str | list[str]:
-        """Return the sample's known good answer, or its alternatives."""
+    def reference_of(self, sample: Mapping[str, Any]) -> str | list[str] | None:
+        """Return the sample's known good answer, or its alternatives; None where the run has none."""
+        if self.reference is None:
+            return None
         found = look_up(sample, self.reference)
         if found is None:
             raise InvalidRequest(
