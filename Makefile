@@ -71,7 +71,7 @@ test-ray: .venv-ray/.installed  ## Serve and Data on a real local Ray cluster (m
 .venv-trl/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/pip install --quiet torch==2.13.0
-	.venv-trl/bin/pip install --quiet trl==1.16.0 --editable '.[trainer]' hypothesis pytest pytest-asyncio pytest-timeout
+	.venv-trl/bin/pip install --quiet trl==1.16.0 --editable '.[trainer,judges]' hypothesis pytest pytest-asyncio pytest-timeout
 	touch $@
 
 # OpenRLHF's own requirements (DeepSpeed, flash-attn, vLLM) need CUDA: its package comes alone, with what its rollout

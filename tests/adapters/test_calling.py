@@ -141,3 +141,35 @@ def test_pickles_by_address_only(service: Gate) -> None:
     assert rewards(pickle.loads(pickle.dumps(one))) == first
     with RewardClient(service.url) as client, pytest.raises(TypeError, match="give the service's url"):
         pickle.dumps(asker(client=client))
+
+
+def test_most_responses_without_a_thought_are_told_of_once(
+    service: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "opera_adapters")
+    plain = [row("What is 17 + 25?\n", "42"), row("What is 17 + 25?\n", "32")]
+    one = asker(service.url)
+    assert rewards(one, [*plain, *ROWS[:1], row("What is 17 + 25?\n", "43")]) != []
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "3 of the first 4 responses" in warning
+    assert "think.mode" in warning
+    assert "allow more new tokens" in warning
+    rewards(one, plain)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("mode", ["none", "optional"])
+def test_a_model_that_need_not_think_is_not_warned_of(
+    service: Gate, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    caplog.set_level(logging.WARNING, "opera_adapters")
+    plain = [row("What is 17 + 25?\n", "42"), row("What is 17 + 25?\n", "32")]
+    found = rewards(asker(service.url, config={"think": {"mode": mode}}), plain)
+    assert None not in found
+    assert not caplog.records
+
+
+def test_half_of_the_responses_are_not_most(service: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "opera_adapters")
+    rewards(asker(service.url), [ROWS[0], row("What is 17 + 25?\n", "42")])
+    assert not caplog.records

@@ -133,3 +133,11 @@ def test_the_base_is_measured_and_an_interruption_changes_nothing(url: str, tmp_
     assert found["accuracy_sampled"].value == pytest.approx(sum(rights) / len(rights))
     assert found["accuracy_greedy"].count == 3
     assert found["pass_at_2"].value >= found["accuracy_sampled"].value
+
+
+def test_a_search_that_keeps_nothing_ends_early_with_its_reasons(url: str, tmp_path: Path):
+    hopeless = {"filters": {"min_gain": 50.0}, "give_up_after": 3, "batch": 3, "compare": 0}
+    said: list[str] = []
+    with pytest.raises(BadInput, match=r"no trace of 3 tasks is kept: .*dropped: .*gain.*synthesis\.filters"):
+        run(config_of(url, synthesis=hopeless), tmp_path, said.append)
+    assert not any("6 of 8" in line for line in said)

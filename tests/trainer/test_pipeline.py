@@ -16,7 +16,7 @@ def names(until, **sections):
     [
         ("synthesize", ["tasks", "synthesize"]),
         ("sft", ["tasks", "synthesize", "sft"]),
-        ("grpo", ["tasks", "synthesize", "sft", "grpo"]),
+        ("grpo", ["tasks", "synthesize", "sft", "fitness", "grpo"]),
     ],
 )
 def test_a_target_needs_what_comes_before(until, expected):
@@ -24,7 +24,15 @@ def test_a_target_needs_what_comes_before(until, expected):
 
 
 def test_without_a_cold_start_grpo_starts_from_the_base():
-    assert names("grpo", synthesis=None, sft=None) == ["tasks", "grpo"]
+    assert names("grpo", synthesis=None, sft=None) == ["tasks", "fitness", "grpo"]
+
+
+def test_a_control_and_one_of_several_processes_are_not_looked_at_first(monkeypatch):
+    without = ["tasks", "grpo"]
+    assert names("grpo", synthesis=None, sft=None, fitness=None) == without
+    assert names("grpo", synthesis=None, sft=None, grpo={"scorer": {"model": "random"}}) == without
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert names("grpo", synthesis=None, sft=None) == without
 
 
 def test_every_stage_comes_after_what_it_needs():

@@ -2,7 +2,7 @@
 
     tasks/       synthesis.jsonl train.jsonl validation.jsonl test.jsonl harder.jsonl   of Task, card.json
     synthesize/  traces.jsonl of Trace (kept), candidates.jsonl, statistics.json
-    sft/ grpo/   model/ (Hugging Face folder), log.jsonl of LogEntry
+    sft/ grpo/   model/ (Hugging Face folder), log.jsonl of LogEntry; grpo/ also samples.jsonl of Shown
     evaluate-*/  evaluation.json of Evaluation, rollouts.jsonl of Rollout
 
 Every row is one line of JSON; a broken line is named by file and number. Knows no stage.
@@ -64,6 +64,15 @@ class LogEntry(Row):
     step: int
     split: Literal["train", "validation"]
     metrics: dict[str, float]
+
+
+class Shown(Row):
+    """One group as it was sampled while training, for people to read."""
+
+    step: int
+    prompt: str
+    responses: list[str]
+    rewards: list[float | None]
 
 
 class Rollout(Row):

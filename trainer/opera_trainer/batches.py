@@ -37,10 +37,25 @@ class Batches(Generic[R]):
         batch: int,
         concurrency: int,
         progress: Callable[[int, int], None],
+        look: Callable[[Sequence[R | ErrorDetail]], None] = lambda _: None,
+        patience_s: float = 20.0,
     ) -> None:
-        """Args: `begin` starts on a task; `progress` is told (done, all) tasks."""
+        """Remember what to do.
+
+        Args:
+            kind: of a result.
+            begin: starts on a task.
+            path: of the journal.
+            batch: tasks that are worked on side by side.
+            concurrency: batches in flight.
+            progress: told (done, all) tasks, after each batch and every `patience_s` seconds at most.
+            look: sees all results so far after each batch, in order; what it raises ends the run.
+            patience_s: seconds.
+        """
+        self._look, self._patience_s = look, patience_s
         self._kind, self._begin, self._path = kind, begin, path
         self._batch, self._concurrency, self._progress = batch, concurrency, progress
+        self._last = time.monotonic()
 
     async def run(
         self, client: AsyncRewardClient, tasks: Sequence[Task], run: dict[str, Any], weight_version: str
@@ -73,12 +88,20 @@ class Batches(Generic[R]):
         journal.claim()
         try:
             journal.resume(lambda at: digests[at] if at < len(digests) else None, seen)
+            over = journal.done
+
+            def ended() -> None:
+                nonlocal over
+                over += 1
+                if time.monotonic() - self._last > self._patience_s and over < len(tasks):
+                    self._told(over, len(tasks))
+
             begun = journal.done - journal.done % self._batch if journal.done < len(tasks) else len(tasks)
             starts = range(begun, len(tasks), self._batch)
             waiting = [
                 asyncio.ensure_future(coroutine)
                 for coroutine in self._limited(
-                    client, [tasks[at : at + self._batch] for at in starts], weight_version
+                    client, [tasks[at : at + self._batch] for at in starts], weight_version, ended
                 )
             ]
             try:
@@ -88,7 +111,8 @@ class Batches(Generic[R]):
                         if place >= journal.done:
                             record = {"seconds": round(took / len(found), 6), **_spelled(result)}
                             seen(journal.append(digests[place], record))
-                    self._progress(journal.done, len(tasks))
+                    self._told(journal.done, len(tasks))
+                    self._look(results)
             finally:
                 for future in waiting:
                     future.cancel()
@@ -103,13 +127,24 @@ class Batches(Generic[R]):
             journal.close()
         return results, seconds[0]
 
-    def _limited(self, client: AsyncRewardClient, parts: Sequence[Sequence[Task]], weight_version: str):  # type: ignore[no-untyped-def]
+    def _told(self, done: int, every: int) -> None:
+        self._last = time.monotonic()
+        self._progress(done, every)
+
+    def _limited(  # type: ignore[no-untyped-def]
+        self,
+        client: AsyncRewardClient,
+        parts: Sequence[Sequence[Task]],
+        weight_version: str,
+        ended: Callable[[], None],
+    ):
         gate = asyncio.Semaphore(self._concurrency)
 
         async def one(part: Sequence[Task]) -> tuple[list[R | ErrorDetail], float]:
             async with gate:
                 start = time.monotonic()
-                found = await lockstep(client, {task.id: self._begin(task) for task in part}, weight_version)
+                searches = {task.id: self._begin(task) for task in part}
+                found = await lockstep(client, searches, weight_version, ended)
                 return list(found.values()), time.monotonic() - start
 
         return [one(part) for part in parts]

@@ -17,7 +17,9 @@ from opera_client.errors import BadInput
 from opera_trainer.settings.ablation import AblationSettings
 from opera_trainer.settings.base import Settings
 from opera_trainer.settings.evaluation import EvaluationSettings
+from opera_trainer.settings.fitness import FitnessSettings
 from opera_trainer.settings.grpo import GrpoSettings
+from opera_trainer.settings.judging import JudgingSettings
 from opera_trainer.settings.sft import SftSettings
 from opera_trainer.settings.synthesis import SynthesisSettings
 from opera_trainer.settings.tasks import TasksSettings
@@ -40,16 +42,25 @@ class RunConfig(Settings):
     name: str = Field(min_length=1, description="Names the run in logs and on the model card.")
     seed: int = Field(0, ge=0)
     model: str = Field(
-        "demo", description="Hugging Face id or folder of the base model; `demo`: the embedded one."
+        "demo",
+        description="Hugging Face id, folder or GGUF file of the base model; `demo`: the embedded one; `smollm2`: "
+        "what `opera-reward fetch-model smollm2` got.",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; its own choice by default.")
     service: ServiceSettings = ServiceSettings()
     tasks: TasksSettings = TasksSettings()
     synthesis: SynthesisSettings | None = SynthesisSettings()
     sft: SftSettings | None = SftSettings()
+    fitness: FitnessSettings | None = FitnessSettings()
     grpo: GrpoSettings | None = GrpoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    judging: JudgingSettings | None = JudgingSettings()
     ablation: AblationSettings | None = None
+
+
+def judged(config: RunConfig) -> bool:
+    """Tell whether judges look at held-out answers: not in the built-in world, which has exact checks."""
+    return config.judging is not None and config.tasks.source != "world"
 
 
 def packaged(name: str) -> Path:

@@ -6,7 +6,7 @@ One search that the service refuses ends with its error, the others go on. Knows
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TypeAlias, TypeVar
 
 from opera_client import AsyncRewardClient
@@ -20,7 +20,10 @@ Running = Generator[Ask, Answer, R]
 
 
 async def lockstep(
-    client: AsyncRewardClient, searches: Mapping[str, Running[R]], weight_version: str | None = None
+    client: AsyncRewardClient,
+    searches: Mapping[str, Running[R]],
+    weight_version: str | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> dict[str, R | ErrorDetail]:
     """Run searches to their ends.
 
@@ -28,6 +31,7 @@ async def lockstep(
         client: of the service.
         searches: by name.
         weight_version: refuse answers of other weights.
+        on_end: called when a search has ended.
 
     Raises:
         OperaError: the service failed, or refused the request as a whole.
@@ -40,6 +44,7 @@ async def lockstep(
             waiting[name] = next(searches[name]) if answer is None else searches[name].send(answer)
         except StopIteration as stop:
             ended[name] = stop.value
+            on_end()
 
     for name in searches:
         resume(name, None)
@@ -48,6 +53,7 @@ async def lockstep(
         for name, answer in (await _answers(client, asked, weight_version)).items():
             if isinstance(answer, ErrorDetail):
                 ended[name] = answer
+                on_end()
             else:
                 resume(name, answer)
     return {name: ended[name] for name in searches}

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Any, Literal, cast
 
 from opera_client.errors import BadInput
-from opera_trainer.config import RunConfig
+from opera_trainer.config import RunConfig, judged
+from opera_trainer.ranks import world_size
 from opera_trainer.stage import Stage
 
 Target = Literal["synthesize", "sft", "grpo", "evaluate", "export", "report"]
@@ -38,6 +39,8 @@ def stages(config: RunConfig, until: Target = "report") -> list[Stage]:
     if measured:
         found.append(_build("evaluation", config, of="base"))
     for name in trained:
+        if name == "grpo" and _looked_at(config):
+            found.append(_build("fitness", config))
         found.append(_build(name, config))
         if measured:
             found.append(_build("evaluation", config, of=name))
@@ -46,8 +49,19 @@ def stages(config: RunConfig, until: Target = "report") -> list[Stage]:
     if until in ("export", "report"):
         found.append(_build("export", config))
     if until == "report":
+        if judged(config):
+            found.append(_build("judges", config))
         found.append(_build("report", config))
     return found
+
+
+def _looked_at(config: RunConfig) -> bool:
+    """Tell whether GRPO's start is looked at first: not as one of several processes, which start no service.
+
+    A random scorer is a control that is meant to teach nothing.
+    """
+    random = config.grpo is not None and config.grpo.scorer.model == "random"
+    return config.fitness is not None and not random and world_size() == 1
 
 
 _SECTION = {"synthesize": "synthesis"}

@@ -63,8 +63,8 @@ def last_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def write_log(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a Trainer's log history, numbers only, validation apart from training."""
+def log_entries(history: Sequence[dict[str, Any]]) -> list[LogEntry]:
+    """Return a Trainer's log history as entries, finite numbers only."""
     entries = []
     for entry in history:
         numbers = {key: float(value) for key, value in entry.items() if isinstance(value, int | float)}
@@ -76,7 +76,12 @@ def write_log(history: Sequence[dict[str, Any]], path: Path) -> None:
             if value == value and abs(value) != float("inf")
         }
         entries.append(LogEntry(step=step, split="validation" if validation else "train", metrics=metrics))
-    write_rows(path, entries)
+    return entries
+
+
+def write_log(history: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a Trainer's log history, numbers only, validation apart from training."""
+    write_rows(path, log_entries(history))
 
 
 def finish(trainer: Any, tokenizer: Tokenizer, origin: str | Path, folder: Path) -> None:

@@ -22,6 +22,13 @@ log = logging.getLogger("opera_adapters")
 
 MANY = 1_000_000
 """Retries: only the deadline ends them."""
+GATED = "format_gate"
+"""The flag of a response that is paid nothing, because its form is not the one that the reward asks for."""
+UNFORMED = (
+    "%d of the first %d responses are paid nothing (flag %s): they have no closed think block with an answer"
+    " behind it. A model that thinks may be cut off: allow more new tokens. A model that does not think: set"
+    " think.mode to optional or none in the reward's config, and the response itself is what is read"
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class RewardCaller:
         self._made: AsyncRewardClient | None = None
         self._options: ClientOptions = {"retries": MANY, **options, "timeout": timeout_s}
         self._scored_before = False
+        self._looked_at_form = False
         self._client()  # a wrong address is refused here and now
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,6 +129,7 @@ class RewardCaller:
                 elif one.error is not None:
                     problem = problem or f"{one.error.code}: {one.error.message}"
         self._scored_before |= any(row is not None for row in found)
+        self._warn_of_form([row for row in found if row is not None])
         version = answer.model.weight_version
         return self._told(Scored(found, _means(answer.groups), problem, tuple(answer.components), version))
 
@@ -130,6 +139,15 @@ class RewardCaller:
         if isinstance(client, AsyncRewardClient):
             return await client.reward(questions, **fields)
         return await _in_thread(lambda: client.reward(questions, **fields))
+
+    def _warn_of_form(self, scored: Sequence[TrajectoryResult]) -> None:
+        """Say once, of the first rows that were scored, when most of them are paid nothing for their form."""
+        if self._looked_at_form or not scored:
+            return
+        self._looked_at_form = True
+        gated = sum(GATED in row.flags for row in scored)
+        if 2 * gated > len(scored):
+            log.warning(UNFORMED, gated, len(scored), GATED)
 
     @staticmethod
     def _told(scored: Scored) -> Scored:

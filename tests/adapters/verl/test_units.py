@@ -21,6 +21,23 @@ OK = TrajectoryResult(
 )
 
 
+def test_filtering_groups_in_sync_mode_needs_the_sizes_of_batches() -> None:
+    from opera_adapters.verl import LoggingReplayBuffer
+
+    def built(**given: Any) -> Any:
+        return LoggingReplayBuffer(
+            trainer_mode="sync", trainer_config={}, max_off_policy_threshold=None, max_off_policy_strategy="drop",
+            refill_fn=lambda count: count, sampler_kwargs=given,
+        )  # fmt: skip
+
+    with pytest.raises(InvalidRequest, match="needs train_batch_size and gen_batch_size"):
+        built(filter_groups_metric="reward")
+    with pytest.raises(InvalidRequest, match="needs train_batch_size, too"):
+        built(filter_groups_metric="reward", gen_batch_size=1)
+    buffer = built(filter_groups_metric="reward", train_batch_size=8, gen_batch_size=1)
+    assert (buffer.train_batch_size, buffer.gen_batch_size, buffer.filter_groups_metric) == (8, 1, "reward")
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [

@@ -36,3 +36,18 @@ def test_a_row_shows_before_and_after_and_the_rest_is_called_missing():
     page = markdown([one], {"paper": "as released"}, ["hardened at seed 0"])
     assert "| `paper`: as released | 2 | .50 → .10 | -40 | – | 1.00 → .20 | 0.20 → 0.60 | .70 |" in page
     assert "Not run: hardened at seed 0." in page
+
+
+def test_tasks_without_exact_checks_show_what_the_judges_say():
+    def one(cell, seed, change, verdict):
+        return Outcome(
+            cell=cell, seed=seed, before={"standard/tokens": 80.0}, after={"standard/tokens": 90.0},
+            reward_first=0.4, reward_last=0.5, verdict=verdict, changes={"rewarded": 0.2, "chrf": change},
+        )  # fmt: skip
+
+    page = markdown(
+        [one("a", 0, 0.01, "learned"), one("a", 1, 0.03, "nothing"), one("b", 0, -0.02, "worse")], {}, []
+    )
+    assert "| cell | seeds | rewarded | chrf | tokens | training reward | verdicts |" in page
+    assert "| `a` | 0 1 | +0.200 ± 0.000 | +0.020 ± 0.127 | 80 → 90 | 0.40 → 0.50 | learned, nothing |" in page
+    assert "| `b` | 0 | +0.200 | -0.020 | 80 → 90 | 0.40 → 0.50 | worse |" in page

@@ -5,7 +5,7 @@ import json
 from opera_client.wire import Message
 from opera_trainer.artefacts import Task
 from opera_trainer.grpo.data import rows
-from opera_trainer.grpo.watch import watched
+from opera_trainer.grpo.watch import Watch
 
 
 class Words:
@@ -32,7 +32,7 @@ def test_no_column_holds_the_second_reference():
 def test_what_is_logged_beside_the_reward_reads_the_column():
     found, _ = rows([task(2, check="exact")], Words(), 10)
     logged = {}
-    watched(["<think>So.</think>First."], [found[0]["task"]], logged.__setitem__)
+    Watch()(["<think>So.</think>First."], [found[0]["task"]], logged.__setitem__)
     assert logged["watched/right"] == 1.0
 
 

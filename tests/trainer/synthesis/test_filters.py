@@ -85,3 +85,10 @@ def test_statistics_count_everything():
     assert found.right_before_filters.value == pytest.approx(2 / 3)
     assert found.sound.value == 0.5, "the thought ends on 9; one answer is 8"
     assert (found.reflective, found.paragraphs, found.ends) == (1.0, 2.0, {"closed": 3})
+
+
+def test_a_thought_must_explain_its_share_of_the_reference():
+    filters = FilterSettings(min_gain=None, min_explained=0.5)
+    assert reason(GOOD, filters) is None  # from -0.5 to -0.05
+    assert reason(GOOD.model_copy(update={"prices": [-0.5, -0.3, -0.26]}), filters) == "explained"
+    assert reason(GOOD.model_copy(update={"prices": [-5.0, -4.0, -2.5]}), filters) is None

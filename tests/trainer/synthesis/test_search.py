@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from opera_client.wire import ExpandItem, ExpandItemResult, RankItem
 from opera_trainer.seeds import seed_of
 from opera_trainer.settings.synthesis import FilterSettings, SynthesisSettings
-from opera_trainer.synthesis.search import Found, search
+from opera_trainer.synthesis.search import Found, search, worthwhile
 
 from .scripted import TASK, Dice, branch, run
 
@@ -182,3 +182,74 @@ def test_settings_that_cannot_be_are_refused(wrong: dict):
 def test_a_trace_survives_its_journal():
     found, _ = run(search(TASK, SynthesisSettings(), 0), Dice(3))
     assert Found.model_validate_json(found.model_dump_json()) == found
+
+
+def loosely(*rounds, **more):
+    settings = SynthesisSettings(
+        by="step", candidates=len(rounds[0]), guided=0, max_steps=2, paragraphs="loose", **more
+    )
+    return run(search(TASK, settings, 0), stepwise(*rounds))
+
+
+def test_loose_paragraphs_are_cut_behind_a_sentence_and_an_ended_turn_closes_the_thought():
+    found, _ = loosely(
+        [("Ana has 3.5 pears. Bo has", "", None, -0.1)],
+        [("So it is 9.", "", "<|im_end|>", -0.1)],
+    )
+    assert found.paragraphs == ["Ana has 3.5 pears.", "So it is 9."]
+    assert found.end == "closed"
+    assert found.response.startswith("<think>\nAna has 3.5 pears.\n\nSo it is 9.\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("她有三个梨。他还", "她有三个梨。"), ("- one\n- two\n- thr", "- one\n- two"), ("version 3.5 of", None)],
+)
+def test_where_a_loose_paragraph_is_cut(text, kept):
+    found, _ = loosely([(text, "", None, -0.1)], [("", "", "<|im_end|>", -0.1)])
+    assert found.paragraphs == ([] if kept is None else [kept])
+    if kept is None:
+        assert found.steps[0].candidates[0].unfit == "unfinished"
+
+
+WORDS = ("Wait", "However,")
+
+
+def test_a_guiding_word_must_stay_a_word():
+    settings = SynthesisSettings(
+        by="step", candidates=3, guided=3, max_steps=1, guiding_words=("Wait", "However,")
+    )
+    found, _ = run(
+        search(TASK, settings, 0),
+        stepwise(
+            [
+                ("Waiter: hello.\n\n", "Wait", "\n\n", -0.01), ("However,it is.\n\n", "However,", "\n\n", -0.2),
+                ("Wait, no.\n\n", "Wait", "\n\n", -0.3),
+            ]
+        ),
+    )  # fmt: skip
+    assert [one.unfit for one in found.steps[0].candidates] == ["word", None, None]
+    assert found.paragraphs == ["However,it is."]
+
+
+def test_the_first_answer_that_ends_is_taken():
+    settings = SynthesisSettings(by="step", candidates=1, guided=0, answers=3)
+
+    def reply(item):
+        if isinstance(item, RankItem):
+            return Dice(0)(item)
+        ways = [("</think>", "", "</think>", -0.1)]
+        if not item.stop_after:
+            assert item.n == 3
+            ways = [("cut", None, None, -0.1), ("", None, "<|im_end|>", -0.1), ("Whole.", None, "<|im_end|>", -9)]
+        return ExpandItemResult(id="0", status="ok", ranking=[], candidates=[branch(*way) for way in ways])
+
+    found, _ = run(search(TASK, settings, 0), reply)
+    assert (found.answer, found.answered) == ("Whole.", True)
+
+
+def test_a_thought_is_worth_its_share_of_the_surprise():
+    filters = FilterSettings(min_gain=None, min_explained=0.1)
+    assert worthwhile(-1.8, -2.0, filters)
+    assert not worthwhile(-1.81, -2.0, filters)
+    assert worthwhile(-0.18, -0.2, filters)

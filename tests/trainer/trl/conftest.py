@@ -69,6 +69,8 @@ def config() -> Callable[..., RunConfig]:
             "grpo": {
                 "rollouts": 4, "prompts": 4, "generations": 4, "prompts_per_update": 4, "micro_batch": 16,
                 "validate_every": 2, "max_completion_length": 48,
+                # As in demo.yaml: the toy scorer reads thoughts, not answers.
+                "reward": {"preset": "hardened-1"}, "select_by": ["opera/level", "opera/consistency"],
             },
         }  # fmt: skip
         for name, section in sections.items():

@@ -8,7 +8,7 @@ from tests.adapters import gate
 
 from opera_client.errors import BadInput, Unavailable
 from opera_trainer import models, training
-from opera_trainer.artefacts import LogEntry, read_rows
+from opera_trainer.artefacts import LogEntry, Shown, read_rows
 from opera_trainer.config import ServiceSettings
 from opera_trainer.grpo import stage as grpo
 from opera_trainer.stage import run_stages
@@ -30,7 +30,7 @@ def start(config):
 
 def test_the_best_checkpoint_on_validation_is_kept(before, start, tmp_path):
     said: list[str] = []
-    run_config = start(rollouts=6)
+    run_config = start(rollouts=6, show_every=3)
     folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, said.append)
     log = list(read_rows(folders["grpo"] / "log.jsonl", LogEntry))
     training_log = [entry for entry in log if entry.split == "train" and "reward" in entry.metrics]
@@ -47,6 +47,10 @@ def test_the_best_checkpoint_on_validation_is_kept(before, start, tmp_path):
     best = max(chosen, key=lambda step: (chosen[step], -step))
     assert any(line.endswith(f"best checkpoint on validation: step {best}") for line in said)
     assert not same(weights(folders), models.load(models.base("demo"))[0].state_dict())
+    shown = list(read_rows(folders["grpo"] / "samples.jsonl", Shown))
+    assert [one.step for one in shown] == [3, 6]
+    assert all(len(one.responses) == len(one.rewards) == 4 for one in shown)
+    assert all("How many" in one.prompt or one.prompt.endswith("?") for one in shown)
 
 
 @pytest.mark.parametrize("follow", ["frozen", "ema"])
@@ -93,9 +97,15 @@ def test_adapters_and_a_kl_term_train(before, start, tmp_path):
     assert not same(trained, base)
 
 
+def test_a_batch_without_one_closed_thought_ends_training(before, start, tmp_path):
+    run_config = start(rollouts=2, max_completion_length=4, select_by=())
+    with pytest.raises(BadInput, match=r"step 0 are paid nothing for their form .*think: \{mode: none\}"):
+        run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+
+
 def test_a_metric_that_validation_lacks_is_named(before, start, tmp_path):
-    run_config = start(rollouts=2, select_by=("opera/answr",))
-    with pytest.raises(BadInput, match=r"select_by: validation logged no opera/answr, only .*opera/answer"):
+    run_config = start(rollouts=2, select_by=("opera/levl",))
+    with pytest.raises(BadInput, match=r"select_by: validation logged no opera/levl, only .*opera/level"):
         run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
 
 

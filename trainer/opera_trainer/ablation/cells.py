@@ -64,7 +64,7 @@ def run(trial: Trial, config: RunConfig, say: Say) -> None:
     """Train and measure one trial, what is done already excepted."""
     common = config.model_copy(update={"seed": trial.seed, "grpo": None, "ablation": None})
     given = run_stages(pipeline.stages(common, "evaluate"), common, trial.common, say)
-    own = [one for one in pipeline.stages(trial.config, "evaluate") if one.name in ("grpo", "evaluate-grpo")]
+    own = [one for one in pipeline.stages(trial.config) if one.name in ("grpo", "evaluate-grpo", "judge")]
     run_stages(own, trial.config, trial.folder, say, given=given)
 
 

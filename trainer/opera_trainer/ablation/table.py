@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from pydantic import Field
+
 from opera_trainer.ablation.cells import Trial
 from opera_trainer.artefacts import Evaluation, LogEntry, Row, read_json, read_rows, write_json
+from opera_trainer.judges.findings import Judged
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t, 97.5 %, by number of seeds."""
@@ -26,6 +29,10 @@ class Outcome(Row):
     after: dict[str, float]
     reward_first: float
     reward_last: float
+    verdict: str | None = None
+    """The judges', on tasks without exact checks."""
+    changes: dict[str, float] = Field(default_factory=dict)
+    """Of what is rewarded and of each judge, at equal length where that is known."""
 
 
 KEYS = tuple(
@@ -63,6 +70,7 @@ def outcome(trial: Trial) -> Outcome:
     before = read_json(trial.common / trial.start / "evaluation.json", Evaluation)
     after = read_json(trial.folder / "evaluate-grpo" / "evaluation.json", Evaluation)
     log = read_rows(trial.folder / "grpo" / "log.jsonl", LogEntry)
+    verdict, changes = _judged(trial)
     rewards = [entry.metrics["reward"] for entry in log if entry.split == "train" and "reward" in entry.metrics]
     return Outcome(
         cell=trial.cell.name,
@@ -71,7 +79,18 @@ def outcome(trial: Trial) -> Outcome:
         after=_flat(after),
         reward_first=fmean(rewards[:ENDS]),
         reward_last=fmean(rewards[-ENDS:]),
+        verdict=verdict,
+        changes=changes,
     )
+
+
+def _judged(trial: Trial) -> tuple[str | None, dict[str, float]]:
+    path = trial.folder / "judge" / "judged.json"
+    if not path.exists():
+        return None, {}
+    found = read_json(path, Judged)
+    pairs = [one for one in found.changes if (one.start, one.end) == (found.start, found.end)]
+    return found.verdict, {one.metric: (one.equal_length or one.plain).value for one in pairs}
 
 
 def _flat(evaluation: Evaluation) -> dict[str, float]:
@@ -88,14 +107,44 @@ def markdown(found: Iterable[Outcome], notes: dict[str, str], missing: Sequence[
     cells: dict[str, list[Outcome]] = {}
     for one in found:
         cells.setdefault(one.cell, []).append(one)
+    judged = {name: ones for name, ones in cells.items() if any(one.changes for one in ones)}
+    if judged:
+        return "\n".join([*_judged_lines(judged, notes), *_not_run(missing)]) + "\n"
     lines = [
         "| cell | seeds | T = 1, start → end | gain, points | harder, T = 1 | greedy | training reward | AUC |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(name, notes.get(name, ""), ones) for name, ones in cells.items()]
-    if missing:
-        lines += ["", f"Not run: {', '.join(missing)}."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_not_run(missing)]) + "\n"
+
+
+def _not_run(missing: Sequence[str]) -> list[str]:
+    return ["", f"Not run: {', '.join(missing)}."] if missing else []
+
+
+def _judged_lines(cells: Mapping[str, Sequence[Outcome]], notes: Mapping[str, str]) -> Iterator[str]:
+    """Yield one row a cell: what it changed for the judges, and for what is rewarded."""
+    names = list(dict.fromkeys(name for ones in cells.values() for one in ones for name in one.changes))
+    yield f"| cell | seeds | {' | '.join(names)} | tokens | training reward | verdicts |"
+    yield "|---" * (len(names) + 5) + "|"
+    for name, ones in cells.items():
+        note = notes.get(name, "")
+        changes = [_signed([one.changes[judge] for one in ones if judge in one.changes]) for judge in names]
+        tokens = [fmean(getattr(one, side)["standard/tokens"] for one in ones) for side in ("before", "after")]
+        columns = [
+            f"`{name}`" + (f": {note}" if note else ""), " ".join(str(one.seed) for one in ones), *changes,
+            f"{tokens[0]:.0f} → {tokens[1]:.0f}",
+            f"{fmean(one.reward_first for one in ones):.2f} → {fmean(one.reward_last for one in ones):.2f}",
+            ", ".join(one.verdict or "–" for one in ones),
+        ]  # fmt: skip
+        yield f"| {' | '.join(columns)} |"
+
+
+def _signed(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    found = spread(values)
+    return f"{found.mean:+.3f}" + ("" if found.half is None else f" ± {found.half:.3f}")
 
 
 def _line(name: str, note: str, ones: Sequence[Outcome]) -> str:
@@ -105,8 +154,9 @@ def _line(name: str, note: str, ones: Sequence[Outcome]) -> str:
         return f"{spread([one.before[key] for one in ones])} → {spread([one.after[key] for one in ones])}"
 
     sampled = "standard/accuracy_sampled"
-    gains = spread([100 * (one.after[sampled] - one.before[sampled]) for one in ones])
-    gain = f"{gains.mean:+.0f}" + ("" if gains.half is None else f" ± {gains.half:.0f}")
+    known = [one for one in ones if sampled in one.before and sampled in one.after]
+    gains = spread([100 * (one.after[sampled] - one.before[sampled]) for one in known]) if known else None
+    gain = "–" if gains is None else f"{gains.mean:+.0f}" + ("" if gains.half is None else f" ± {gains.half:.0f}")
     aucs = [one.after["standard/reward_auc"] for one in ones if "standard/reward_auc" in one.after]
     reward = f"{fmean(one.reward_first for one in ones):.2f} → {fmean(one.reward_last for one in ones):.2f}"
     seeds = " ".join(str(one.seed) for one in ones)

@@ -56,7 +56,7 @@ def arguments(config: RunConfig, settings: GrpoSettings, folder: Path, *, valida
         save_steps=settings.validate_every,
         save_total_limit=2,
         logging_steps=1,
-        report_to="none",
+        report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         seed=config.seed,
         **chosen,

@@ -25,7 +25,9 @@ SHOWN = (
     "opera/answer",
     "opera/level",
     "opera/consistency",
+    "opera/value",
     "watched/right",
+    "watched/chrf",
     "watched/empty_thought",
     "completions/mean_length",
 )
@@ -45,6 +47,7 @@ def stage(config: RunConfig) -> Stage:
 def run(work: Work) -> None:
     """Train the policy; writes `model/` and `log.jsonl`."""
     from opera_trainer import models, training
+    from opera_trainer.grpo.ringing import Alarms
 
     settings = work.config.grpo or GrpoSettings()
     start = str(work.inputs["sft"] / "model") if "sft" in work.inputs else models.base(work.config.model)
@@ -54,6 +57,7 @@ def run(work: Work) -> None:
     with serving(work.config, _scorer(work, settings, start)) as url:
         trainer = _trainer(work, settings, url, model, tokenizer, tasks, validation)
         training.quiet(trainer, work.say, SHOWN)
+        trainer.add_callback(Alarms(work.say))
         trainer.train(resume_from_checkpoint=training.last_checkpoint(work.folder / SCRATCH))
     if trainer.state.best_global_step:
         work.say(f"  best checkpoint on validation: step {trainer.state.best_global_step}")
@@ -79,7 +83,7 @@ def _trainer(
     from opera_adapters.trl import OperaReward, PolicySync
     from opera_trainer.grpo.arguments import arguments
     from opera_trainer.grpo.trainer import SelectingTrainer
-    from opera_trainer.grpo.watch import watched
+    from opera_trainer.grpo.watch import Watch
     from opera_trainer.lora import adapters
 
     run_id = f"{work.config.name}-{uuid.uuid4().hex[:8]}"  # a version names one set of weights for ever
@@ -100,7 +104,7 @@ def _trainer(
         callbacks.append(PolicySync(url, admin_key=os.environ.get("OPERA_ADMIN_KEY"), run_id=run_id, decay=decay))
     return SelectingTrainer(
         model,
-        reward_funcs=[opera, watched],
+        reward_funcs=[opera, Watch(_seconds(work))],
         args=arguments(work.config, settings, work.folder / SCRATCH, validates=bool(validation)),
         train_dataset=Dataset.from_list(tasks),
         eval_dataset=Dataset.from_list(validation) if validation else None,
@@ -108,7 +112,16 @@ def _trainer(
         callbacks=callbacks,
         peft_config=adapters(settings.lora),
         select_by=settings.select_by,
+        shown=work.folder / "samples.jsonl",
+        show_every=settings.show_every,
     )
+
+
+def _seconds(work: Work) -> dict[str, str]:
+    """Return second references by task: to watch, never to reward."""
+    paths = [work.inputs["tasks"] / f"{split}.jsonl" for split in ("train", "validation")]
+    tasks = [task for path in paths for task in read_rows(path, Task)]
+    return {task.id: task.second_reference for task in tasks if task.second_reference is not None}
 
 
 def _rows(work: Work, split: str, tokenizer: Tokenizer, settings: GrpoSettings) -> Rows:

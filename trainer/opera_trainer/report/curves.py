@@ -8,7 +8,7 @@ from typing import Any
 
 from opera_trainer.artefacts import LogEntry
 
-COLOURS = ("#2b7fd4", "#e0670c", "#10a37a", "#cc6fa8", "#5cb8ee", "#e6a012")
+COLOURS = ("#2b7fd4", "#e0670c", "#10a37a", "#cc6fa8", "#5cb8ee", "#e6a012", "#808b99", "#a0522d")
 """After Okabe and Ito, told apart by colour-blind eyes, on white and on black."""
 INK, LINE = "#808b99", "rgba(128,139,153,.25)"
 WINDOW = 9
@@ -17,6 +17,7 @@ WINDOW = 9
 GRPO: tuple[tuple[str, dict[str, str]], ...] = (
     ("Reward", {"reward": "reward"}),
     ("Right answers, which no reward sees", {"watched/right": "right"}),
+    ("Overlap with second references, which no reward sees", {"watched/chrf": "chrF"}),
     (
         "Components of the reward",
         {
@@ -26,6 +27,7 @@ GRPO: tuple[tuple[str, dict[str, str]], ...] = (
             "opera/thought": "thought",
             "opera/consistency": "consistency",
             "opera/reflection": "reflection",
+            "opera/value": "value",
             "opera/level": "level (not paid)",
         },
     ),

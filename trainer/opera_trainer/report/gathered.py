@@ -7,12 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from opera_trainer.ablation.table import Outcome
-from opera_trainer.artefacts import Estimate, Evaluation, LogEntry, Rollout, Row, read_json, read_rows
+from opera_trainer.artefacts import Estimate, Evaluation, LogEntry, Rollout, Row, Shown, read_json, read_rows
 from opera_trainer.config import RunConfig
 from opera_trainer.evaluation.metrics import means
 from opera_trainer.export.card import versions
+from opera_trainer.grpo.alarms import alarms
 from opera_trainer.intervals import mean
+from opera_trainer.judges.findings import Judged
 from opera_trainer.stage import finished
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput
 from opera_trainer.tasks.card import DataCard
@@ -41,6 +45,27 @@ class Sample(Row):
     """By stage."""
 
 
+class FitnessFinding(Row):
+    """One number of `opera-reward check`, measured before GRPO began."""
+
+    section: str
+    name: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: str = "ok"
+    advice: str = ""
+
+
+class Fitness(Row):
+    """What was found before GRPO began."""
+
+    verdict: str
+    about: dict[str, str]
+    findings: list[FitnessFinding]
+    limit: str
+
+
 class Ablation(Row):
     """What `train ablate` measured, and what it has not."""
 
@@ -66,6 +91,10 @@ class Report(Row):
     logs: dict[str, list[LogEntry]]
     """Of `sft` and `grpo`."""
     samples: list[Sample]
+    fitness: Fitness | None = None
+    judged: Judged | None = None
+    alarms: dict[str, str] = Field(default_factory=dict, description="Alarm → sentence, at the end of GRPO.")
+    shown: list[Shown] = Field(default_factory=list, description="Groups as they were sampled in GRPO, by step.")
     ablation: Ablation | None = None
     notes: dict[str, str]
     """Ablation cell → what it is."""
@@ -100,6 +129,17 @@ def gather(config: RunConfig, folders: Mapping[str, Path], run: Path) -> Report:
     table = run / "ablation.json"
     if table.exists():
         found["ablation"] = read_json(table, Ablation)
+    fitness = run / "fitness" / "findings.json"
+    if fitness.exists() and config.fitness is not None:
+        found["fitness"] = read_json(fitness, Fitness)
+    if "judge" in folders:
+        found["judged"] = read_json(folders["judge"] / "judged.json", Judged)
+    logs = {
+        name: list(read_rows(folders[name] / "log.jsonl", LogEntry)) for name in ("sft", "grpo") if name in folders
+    }
+    if "grpo" in logs:
+        found["alarms"] = alarms(logs["grpo"])
+        found["shown"] = _shown(folders["grpo"] / "samples.jsonl")
     report = Report(
         name=config.name,
         seed=config.seed,
@@ -109,11 +149,7 @@ def gather(config: RunConfig, folders: Mapping[str, Path], run: Path) -> Report:
         data=read_json(folders["tasks"] / "card.json", DataCard),
         evaluations=[read_json(folders[f"evaluate-{name}"] / "evaluation.json", Evaluation) for name in measured],
         gains=list(_gains(rollouts)),
-        logs={
-            name: list(read_rows(folders[name] / "log.jsonl", LogEntry))
-            for name in ("sft", "grpo")
-            if name in folders
-        },
+        logs=logs,
         samples=list(_samples(rollouts)),
         notes={cell.name: cell.note for cell in config.ablation.cells} if config.ablation else {},
         not_run=[],
@@ -122,6 +158,14 @@ def gather(config: RunConfig, folders: Mapping[str, Path], run: Path) -> Report:
         **found,
     )
     return report.model_copy(update={"not_run": list(_not_run(report, config))})
+
+
+def _shown(path: Path) -> list[Shown]:
+    """Return a training's groups by step; a resumed one has written some steps twice."""
+    if not path.exists():
+        return []
+    steps = {one.step: one for one in read_rows(path, Shown)}
+    return [steps[step] for step in sorted(steps)]
 
 
 def _seconds(folders: Mapping[str, Path]) -> Iterator[tuple[str, float]]:
@@ -194,11 +238,20 @@ def _not_run(report: Report, config: RunConfig) -> Iterator[str]:
         yield "The comparison of the cold start's criteria: synthesis.compare is 0."
     if report.synthesis is not None and report.synthesis.failed:
         yield f"{report.synthesis.failed} tasks of the cold start: the service refused them, see failures.jsonl."
-    unchecked = [name for name, file in report.data.files.items() if file.checked < file.count]
+    checked = any(file.checked for file in report.data.files.values())
+    unchecked = (
+        [] if not checked else [name for name, file in report.data.files.items() if file.checked < file.count]
+    )
     if unchecked:
         yield f"Accuracy: tasks of {', '.join(unchecked)} have no exact check: no answer is right or wrong."
-    if "harder" not in report.data.files:
-        yield "The harder tier: only the built-in world has one."
+    if report.judged is not None:
+        yield from report.judged.notes
+        if not any(one.judge != "people" for one in report.judged.preferences):
+            yield "A language model as judge: judging.llm is null."
+        if not any(one.judge == "people" for one in report.judged.preferences):
+            yield "People: no file of votes from judge/blind.html is in the run's folder votes/."
+    if report.fitness is not None and not any(one.section == "farming" for one in report.fitness.findings):
+        yield "Attacks on the reward: fitness.attacked is 0; `opera-reward check fitness/groups.jsonl` makes them."
 
 
 def _together(missing: Sequence[str]) -> str:

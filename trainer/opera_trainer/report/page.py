@@ -15,6 +15,11 @@ from opera_trainer.report.strips import strip
 
 CHART = {"displayModeBar": False, "responsive": True}
 CURVES = "Thin: every step. Thick: the mean of the last nine. Diamonds: validation tasks."
+JUDGES = (
+    "Sampled answers against second references, which neither the reward nor any training has seen: chrF and"
+    " ROUGE-L (overlap), similarity of meaning by a sentence encoder; and what is rewarded, beside them. Changes"
+    " over the same tasks, 95 % bootstrap intervals; at equal length, what length alone is worth is taken off."
+)
 LEGEND = (
     "One cell a thought, its number the perplexity of the reference after it: green, 1, is certain; red is"
     " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain,"
@@ -47,11 +52,15 @@ def _parts(report: Report) -> Iterator[str]:
         f" · seed {report.seed} · {minutes:.1f} minutes in all stages</p>"
     )
     yield f'<p class="lead">{_lead(report)}</p>'
+    yield from _alarms(report)
     goals = tables.goals_table(report) if report.source == "world" else ""
     if goals:
         yield f'<h2>Goals of the project for this world</h2><div class="card">{goals}</div>'
+    yield from _judged(report)
     yield from _measured(report)
+    yield from _fitness(report)
     yield from _curves(report)
+    yield from _shown(report)
     yield from _cold_start(report)
     yield from _samples(report)
     yield from _ablation(report)
@@ -68,10 +77,56 @@ def _lead(report: Report) -> str:
         for one in report.evaluations
         if "accuracy_sampled" in one.metrics.get("standard", {})
     ]
+    if not rows and report.judged is not None:
+        one = report.judged
+        return f"{html.escape(one.words)} <small>({html.escape(one.start)} → {html.escape(one.end)})</small>"
     if not rows:
         return "No held-out task has an exact check, so the tables show prices and shapes, not accuracy."
     steps = " → ".join(f"<b>{100 * one.value:.1f} %</b> ({html.escape(stage)})" for stage, one in rows)
     return f"Right answers to held-out tasks at temperature 1: {steps}. No reward saw whether an answer was right."
+
+
+def _alarms(report: Report) -> Iterator[str]:
+    if report.alarms:
+        rings = "".join(
+            f"<li><b>{html.escape(name)}</b>: {html.escape(said)}</li>" for name, said in report.alarms.items()
+        )
+        yield f'<div class="card"><b class="bad">Alarms at the end of GRPO</b><ul>{rings}</ul></div>'
+
+
+def _judged(report: Report) -> Iterator[str]:
+    if report.judged is None:
+        return
+    one = report.judged
+    yield "<h2>Judges that the reward never sees</h2>"
+    yield (
+        f"<p><b>{html.escape(one.words)}</b></p><p class='soft'>{JUDGES} {one.tasks} held-out tasks have a second"
+        " reference.</p>"
+    )
+    yield f'<div class="card">{tables.judges(one)}</div>'
+    if one.preferences:
+        yield f'<div class="card">{tables.preferences(one)}</div>'
+
+
+def _fitness(report: Report) -> Iterator[str]:
+    if report.fitness is not None:
+        yield "<h2>Before GRPO: is this fit to train on?</h2>"
+        yield f'<div class="card">{tables.fitness(report.fitness)}</div>'
+
+
+def _shown(report: Report) -> Iterator[str]:
+    if not report.shown:
+        return
+    yield "<h2>What was sampled while it trained</h2>"
+    for one in report.shown:
+        rows = [
+            ["–" if reward is None else f"{reward:.2f}", f"<span class='said'>{html.escape(text)}</span>"]
+            for text, reward in zip(one.responses, [*one.rewards, *[None] * len(one.responses)], strict=False)
+        ]
+        yield (
+            f"<details><summary>step {one.step}: {html.escape(one.prompt[:160])}</summary>"
+            f"{tables.table(['reward', 'response'], rows)}</details>"
+        )
 
 
 def _measured(report: Report) -> Iterator[str]:
@@ -105,8 +160,7 @@ def _cold_start(report: Report) -> Iterator[str]:
     yield "<h2>Cold start</h2>"
     yield (
         f"<p>{one.tasks} tasks gave {one.kept} traces to learn from; a step was chosen among its candidates by"
-        f" <b>{html.escape(one.criterion)}</b>. Whether a trace is right was checked exactly, as a statistic:"
-        f" {'it dropped traces, too' if _checks(report) else 'no trace was dropped for it'}.</p>"
+        f" <b>{html.escape(one.criterion)}</b>.{_verified(report)}</p>"
     )
     yield f'<div class="card">{tables.dropped(report)}</div>'
     criteria = tables.criteria(report)
@@ -121,9 +175,13 @@ def _cold_start(report: Report) -> Iterator[str]:
         )
 
 
-def _checks(report: Report) -> bool:
+def _verified(report: Report) -> str:
+    """Say what exact checks did to the traces, where the tasks have any."""
+    if report.synthesis is None or report.synthesis.right is None:
+        return " These tasks have no exact check."
     filters = (report.config.get("synthesis") or {}).get("filters") or {}
-    return bool(filters.get("check"))
+    did = "it dropped traces, too" if filters.get("check") else "no trace was dropped for it"
+    return f" Whether a trace is right was checked exactly, as a statistic: {did}."
 
 
 def _samples(report: Report) -> Iterator[str]:
@@ -146,7 +204,8 @@ def _ablation(report: Report) -> Iterator[str]:
         yield f"<p>Not run: <code>opera-reward train ablate {html.escape(report.name)}</code></p>"
         return
     yield '<p class="soft">Means over seeds, ± the 95 % t interval; held-out tasks, start → end of GRPO.</p>'
-    yield f'<div class="card">{tables.ablation(report)}</div>'
+    judged = any(one.changes for one in report.ablation.outcomes)
+    yield f'<div class="card">{tables.judged_ablation(report) if judged else tables.ablation(report)}</div>'
 
 
 def _made_with(report: Report) -> Iterator[str]:

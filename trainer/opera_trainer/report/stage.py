@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opera_trainer.artefacts import write_json
-from opera_trainer.config import RunConfig
+from opera_trainer.config import RunConfig, judged
 from opera_trainer.stage import Stage, Work, shape_of
 
 
@@ -12,7 +12,10 @@ def stage(config: RunConfig) -> Stage:
     trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
     cold = ["synthesize"] if config.synthesis is not None else []
     measured = [f"evaluate-{name}" for name in ("base", *trained)]
-    return Stage("report", ("tasks", *cold, *trained, *measured), shape_of(config=config), _run, fresh=True)
+    judges = ["judge"] if judged(config) else []
+    return Stage(
+        "report", ("tasks", *cold, *trained, *measured, *judges), shape_of(config=config), _run, fresh=True
+    )
 
 
 def _run(work: Work) -> None:

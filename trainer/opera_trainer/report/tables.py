@@ -8,7 +8,9 @@ from statistics import fmean
 
 from opera_trainer.ablation.table import Outcome, spread
 from opera_trainer.artefacts import Estimate
-from opera_trainer.report.gathered import Report
+from opera_trainer.judges.findings import Judged
+from opera_trainer.judges.verdict import way
+from opera_trainer.report.gathered import Fitness, Report
 from opera_trainer.report.goals import goals
 
 NAMES = {
@@ -64,6 +66,59 @@ def goals_table(report: Report) -> str:
     return table(["goal", "this run", ""], rows)
 
 
+JUDGE_NAMES = {
+    "rewarded": "what is rewarded (not a judge)",
+    "chrf": "chrF, second reference",
+    "rouge_l": "ROUGE-L, second reference",
+    "similarity": "similarity of meaning, second reference",
+    "other_scorer": "log-prob of the second reference by another model, nats a token",
+}
+WAYS = {"up": '<b class="good">rises</b>', "down": '<b class="bad">falls</b>', "flat": "chance", None: "–"}
+
+
+def judges(judged: Judged) -> str:
+    """Return one row a pair of models and judge."""
+    rows = [
+        [
+            html.escape(f"{one.start} → {one.end}"), html.escape(JUDGE_NAMES.get(one.metric, one.metric)),
+            _change(one.plain), _change(one.equal_length), WAYS[way(one.equal_length or one.plain)],
+            str(one.plain.count),
+        ]
+        for one in judged.changes
+    ]  # fmt: skip
+    return table(["", "", "change", "at equal length", "", "tasks"], rows)
+
+
+def preferences(judged: Judged) -> str:
+    """Return what judges of pairs prefer."""
+    rows = [
+        [
+            html.escape(one.judge), html.escape(f"{one.start} → {one.end}"), _estimate(one.share, "accuracy"),
+            "–" if one.consistent is None else f"{one.consistent:.0%}", str(one.share.count),
+        ]
+        for one in judged.preferences
+    ]  # fmt: skip
+    return table(["judge", "", "the later answer wins", "agrees with itself or others", "pairs"], rows)
+
+
+def fitness(found: Fitness) -> str:
+    """Return what was measured before GRPO."""
+    rows = [
+        [
+            html.escape(one.name), "–" if one.value is None else f"{one.value:.2f}",
+            html.escape(one.level if one.level != "ok" else ""), html.escape(one.advice),
+        ]
+        for one in found.findings
+    ]  # fmt: skip
+    return table(["", "value", "", ""], rows)
+
+
+def _change(one: Estimate | None) -> str:
+    if one is None:
+        return "–"
+    return f"<b>{one.value:+.3f}</b> <small>{one.low:+.3f} to {one.high:+.3f}</small>"
+
+
 def criteria(report: Report) -> str:
     """Return the cold start's criteria beside plain sampling, on the same tasks."""
     comparison = report.comparison
@@ -100,6 +155,7 @@ def dropped(report: Report) -> str:
         "empty": "no thought or no answer",
         "answer_cut": "answer cut off",
         "gain": "the reference gained too little",
+        "explained": "the thought explains too little of the reference",
         "logprob": "the reference stayed unlikely",
         "idle": "too many idle paragraphs",
         "repetition": "repeats itself",
@@ -144,6 +200,22 @@ def ablation(report: Report) -> str:
         ],
         rows,
     )
+
+
+def judged_ablation(report: Report) -> str:
+    """Return one row a cell and seed: what it changed for the judges, on tasks without exact checks."""
+    outcomes = report.ablation.outcomes if report.ablation else []
+    names = list(dict.fromkeys(name for one in outcomes for name in one.changes))
+    rows = [
+        [
+            f"<b>{html.escape(one.cell)}</b> <small>{html.escape(report.notes.get(one.cell, ''))}</small>",
+            str(one.seed), *(f"{one.changes[name]:+.3f}" if name in one.changes else "–" for name in names),
+            html.escape(one.verdict or "–"), f"{one.reward_first:.2f} → {one.reward_last:.2f}",
+        ]
+        for one in outcomes
+    ]  # fmt: skip
+    heads = [html.escape(JUDGE_NAMES.get(name, name)) for name in names]
+    return table(["cell", "seed", *heads, "verdict", "training reward"], rows)
 
 
 def _cell(name: str, note: str, ones: Sequence[Outcome]) -> list[str]:

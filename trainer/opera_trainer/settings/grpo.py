@@ -79,6 +79,10 @@ class GrpoSettings(Settings):
         description="Logged metrics whose sum on validation tasks chooses the best checkpoint; `reward` is one. "
         "None: the last weights are kept.",
     )
+    show_every: int = Field(
+        10, ge=0, description="Steps between groups that are kept in `samples.jsonl` while training; 0: none."
+    )
+    report_to: tuple[str, ...] = Field((), description="Live curves as in TRL: tensorboard, wandb, trackio.")
     precision: Precision = "float32"
     gradient_checkpointing: bool = False
     lora: LoraSettings | None = None

@@ -36,4 +36,5 @@ class SftSettings(Settings):
     precision: Precision = "float32"
     gradient_checkpointing: bool = False
     lora: LoraSettings | None = None
+    report_to: tuple[str, ...] = Field((), description="Live curves as in TRL: tensorboard, wandb, trackio.")
     save_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")

@@ -18,8 +18,14 @@ class FilterSettings(Settings):
     min_gain: float | None = Field(
         0.02, description="Nats a token that the thought must add to the reference's mean log-prob."
     )
+    min_explained: float | None = Field(
+        None,
+        lt=1,
+        description="Least share of the reference's surprise, its negative mean log-prob before any thought, that "
+        "the thought takes away: relative to the model's own prior, so for references of any length.",
+    )
     min_logprob: float | None = Field(
-        -0.15, description="Least mean log-prob of the reference after the thought; for short references only."
+        None, description="Least mean log-prob of the reference after the thought; for short references only."
     )
     max_idle: float | None = Field(
         0.5, ge=0, le=1, description="Largest share of paragraphs that do not make the reference likelier: filler."
@@ -47,7 +53,13 @@ class SynthesisSettings(Settings):
     max_reflections: int = Field(3, ge=0, description="Then no further one can be written.")
     max_steps: int = Field(12, ge=1, description="Paragraphs; then the thought is closed.")
     step_tokens: int = Field(48, ge=1, description="Longest paragraph.")
+    paragraphs: Literal["strict", "loose"] = Field(
+        "strict",
+        description="`strict`: a paragraph ends with a blank line. `loose`, for models not taught to think: one "
+        "without an end is cut behind its last sentence, and a model that ends its turn has closed its thought.",
+    )
     answer_tokens: int = Field(32, ge=1)
+    answers: int = Field(1, ge=1, le=64, description="Sampled behind a thought; the first that ends is taken.")
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary.")
@@ -60,6 +72,11 @@ class SynthesisSettings(Settings):
         1,
         ge=1,
         description="Batches in flight; more than 1 only helps an engine that joins requests, as vLLM does.",
+    )
+    give_up_after: int | None = Field(
+        32,
+        ge=1,
+        description="Tasks without a kept trace after which the search ends with the reasons; null: never.",
     )
     compare: int = Field(
         64, ge=0, description="Tasks on which the other criteria and plain sampling are tried, for the report."

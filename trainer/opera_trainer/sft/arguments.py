@@ -33,7 +33,7 @@ def arguments(config: RunConfig, settings: SftSettings, folder: Path) -> SFTConf
         save_steps=settings.save_every,
         save_total_limit=1,
         logging_steps=1,
-        report_to="none",
+        report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         seed=config.seed,
         **training.device_arguments(settings.precision),

@@ -9,7 +9,7 @@ from opera_trainer.settings.synthesis import FilterSettings
 from opera_trainer.synthesis.search import Found
 from opera_trainer.tasks.checks import is_right
 
-Reason = Literal["empty", "answer_cut", "gain", "logprob", "idle", "repetition", "check"]
+Reason = Literal["empty", "answer_cut", "gain", "explained", "logprob", "idle", "repetition", "check"]
 NGRAM = 6
 """Words; one calculation of the little world is about as long, and may come twice."""
 
@@ -36,6 +36,8 @@ def dropped(trace: Trace, found: Found, settings: FilterSettings) -> Reason | No
         return "answer_cut"
     if settings.min_gain is not None and trace.gain < settings.min_gain:
         return "gain"
+    if settings.min_explained is not None and trace.gain < round(settings.min_explained * -found.prices[0], 4):
+        return "explained"
     if settings.min_logprob is not None and found.prices[-1] < settings.min_logprob:
         return "logprob"
     if settings.max_idle is not None and idle(found) > settings.max_idle:

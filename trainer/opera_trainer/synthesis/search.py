@@ -7,6 +7,7 @@ stop where the model itself would reflect, and then all candidates of the next s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -31,10 +32,11 @@ BRIDGE = CLOSING + BREAK
 
 End = Literal["closed", "steps", "stuck"]
 """Why a thought ended: the model closed it, `max_steps` was reached, no candidate could be used."""
-Unfit = Literal["empty", "unfinished", "ended", "same", "repeat", "early", "unscored"]
-"""Why a candidate could not be chosen: it wanted to reflect at once, its paragraph did not end in time, it ended
-the turn inside the thought, it equals an earlier candidate, repeats a paragraph, closes a thought that
-the filters would drop while others go on, or has no score."""
+Unfit = Literal["empty", "word", "unfinished", "ended", "same", "repeat", "early", "unscored"]
+"""Why a candidate could not be chosen: it wanted to reflect at once, it made another word of its guiding word
+(`Waiter`), its paragraph did not end in time, it ended the turn inside the thought, it equals an earlier
+candidate, repeats a paragraph, closes a thought that the filters would drop while others go on, or has no score.
+"""
 
 
 class Candidate(Row):
@@ -151,8 +153,9 @@ def search(task: Task, settings: SynthesisSettings, seed: int, by: Criterion | N
                 initial = now
             for way, score in zip(ways, found, strict=True):
                 scores[way.index] = score
-            ways, early = _patient(ways, scores, initial, settings.filters)
-            unfit.update(early)
+            if len(paragraphs) + 1 < settings.max_steps:  # the last step ends the thought, whatever is chosen
+                ways, early = _patient(ways, scores, initial, settings.filters)
+                unfit.update(early)
         unfit.update({way.index: "unscored" for way in ways if scores[way.index] is None})
         chosen = _best(ways, scores)
         steps.append(
@@ -189,12 +192,12 @@ def search(task: Task, settings: SynthesisSettings, seed: int, by: Criterion | N
     prefixes = [paragraphs[:count] for count in range(len(paragraphs) + 1)]
     priced = yield _priced(task, task.prompt, OPENING, [BREAK.join(some) for some in prefixes])
     thought = "".join(f"{paragraph}{BREAK}" for paragraph in paragraphs)
-    written = _expanded(
+    answers = _expanded(
         (
             yield ExpandItem(
                 prompt=task.prompt,
                 prefix=f"{OPENING}{thought}{BRIDGE}",
-                n=1,
+                n=settings.answers,
                 max_tokens=settings.answer_tokens,
                 temperature=settings.temperature,
                 top_p=settings.top_p,
@@ -202,7 +205,8 @@ def search(task: Task, settings: SynthesisSettings, seed: int, by: Criterion | N
                 seed=seed_of(seed, task.id, -1),
             )
         )
-    )[0]
+    )
+    written = next((one for one in answers if one.finish_reason == "stop" and one.text.strip()), answers[0])
     return Found(
         task_id=task.id,
         paragraphs=paragraphs,
@@ -216,6 +220,7 @@ def search(task: Task, settings: SynthesisSettings, seed: int, by: Criterion | N
 
 
 _RANK_BY: dict[Criterion, RankBy] = {"step": "branch", "paper": "sequence", "reference": "branch"}
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]|\n")
 _DIGITS = 4
 """Of log-probs that are kept: rounding of the engine is not a result."""
 
@@ -245,12 +250,19 @@ def _ways(
     for index, branch in enumerate(branches):
         closes, braked = branch.stopped_by == CLOSING, branch.stopped_by in settings.brakes
         paragraph = branch.text.removesuffix(CLOSING).strip()
+        cut = branch.finish_reason == "length"
+        ended = not cut and not closes and not braked and branch.stopped_by != BREAK
+        if settings.paragraphs == "loose" and (cut or ended):
+            paragraph = _sentences(paragraph) if cut else paragraph
+            closes, cut, ended = ended, not paragraph, False
         if branch.status != "ok":
             unfit[index] = "unscored"
-        elif branch.finish_reason == "length":
+        elif cut:
             unfit[index] = "unfinished"
-        elif not closes and not braked and branch.stopped_by != BREAK:
+        elif ended:
             unfit[index] = "ended"
+        elif _another_word(branch):
+            unfit[index] = "word"
         elif not paragraph and not closes:
             unfit[index] = "empty"
         elif (_plain(paragraph), closes) in seen:
@@ -261,6 +273,19 @@ def _ways(
             seen.add((_plain(paragraph), closes))
             ways.append(_Way(index, paragraph, closes, braked, bool(branch.guiding_word)))
     return ways, unfit
+
+
+def _sentences(text: str) -> str:
+    """Return a text up to the end of its last whole sentence or line; nothing when there is none."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]].strip() if ends else ""
+
+
+def _another_word(branch: BranchResult) -> bool:
+    """Tell whether a guiding word has become the beginning of another word."""
+    word = (branch.guiding_word or "").rstrip()
+    behind = branch.text.lstrip()[len(word) : len(word) + 1]
+    return bool(word) and word[-1:].isalnum() and behind.isalnum()
 
 
 def _best(ways: Sequence[_Way], scores: Sequence[float | None]) -> _Way | None:
@@ -293,7 +318,10 @@ def _patient(
 
 def worthwhile(price: float, initial: float, filters: FilterSettings) -> bool:
     """Tell whether a thought has made the reference likely enough to be kept. Prices are nats a token."""
-    gained = filters.min_gain is None or round(price - initial, _DIGITS) >= filters.min_gain
+    gain = round(price - initial, _DIGITS)
+    gained = filters.min_gain is None or gain >= filters.min_gain
+    if filters.min_explained is not None:
+        gained = gained and gain >= round(filters.min_explained * -initial, _DIGITS)
     return gained and (filters.min_logprob is None or price >= filters.min_logprob)
 
 

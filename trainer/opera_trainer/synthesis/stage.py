@@ -96,14 +96,39 @@ class _Job:
 
     async def searches(self, by: Criterion, tasks: Sequence[Task]) -> tuple[list[Found | ErrorDetail], float]:
         seed = self.work.config.seed
-        return await self._all(Found, by, tasks, lambda task: search(task, self.settings, seed, by))
+
+        def look(found: Sequence[Found | ErrorDetail]) -> None:
+            if by == self.settings.by:
+                self._hopeful(found, tasks)
+
+        return await self._all(Found, by, tasks, lambda task: search(task, self.settings, seed, by), look)
+
+    def _hopeful(self, found: Sequence[Found | ErrorDetail], tasks: Sequence[Task]) -> None:
+        """Raise BadInput when so many tasks have not left one trace that the rest will not, either."""
+        settings = self.settings
+        if settings.give_up_after is None or len(found) < min(settings.give_up_after, len(tasks)):
+            return
+        kept, statistics = sift(tasks[: len(found)], found, settings.filters, settings.by)
+        if not kept:
+            unfit = ", ".join(f"{name} {count}" for name, count in sorted(statistics.unfit.items()))
+            raise BadInput(
+                f"synthesize: no trace of {len(found)} tasks is kept: {_said(statistics).strip()}; candidates that"
+                f" could not be chosen: {unfit or 'none'}. Raise synthesis.step_tokens or answer_tokens, set"
+                " synthesis.paragraphs=loose, relax synthesis.filters, or set sft and synthesis to null and"
+                " grpo.reward.config to {think: {mode: none}}"
+            )
 
     async def samples(self, tasks: Sequence[Task]) -> list[Sampled | ErrorDetail]:
         seed = self.work.config.seed
         return (await self._all(Sampled, "plain", tasks, lambda task: sample(task, self.settings, seed)))[0]
 
     async def _all(
-        self, kind: type[R], name: str, tasks: Sequence[Task], begin: Callable[[Task], Running[R]]
+        self,
+        kind: type[R],
+        name: str,
+        tasks: Sequence[Task],
+        begin: Callable[[Task], Running[R]],
+        look: Callable[[Sequence[R | ErrorDetail]], None] = lambda _: None,
     ) -> tuple[list[R | ErrorDetail], float]:
         run = {
             "search": name,
@@ -117,6 +142,7 @@ class _Job:
             batch=self.settings.batch,
             concurrency=self.settings.concurrency,
             progress=lambda done, every: self.work.say(f"  {name}: {done} of {every}"),
+            look=look,
         )
         return await batches.run(self.client, tasks, run, self.model.weight_version)
 
@@ -156,7 +182,11 @@ def _failures(tasks: Sequence[Task], results: Sequence[Found | ErrorDetail]) -> 
 
 def _said(one: Statistics) -> str:
     right = "" if one.right is None else f", {one.right.value:.0%} of them right"
-    return f"  by {one.criterion}: {one.kept} of {one.tasks} kept{right}, {one.reflective:.0%} with a reflection"
+    why = ", ".join(f"{reason} {count}" for reason, count in sorted(one.dropped.items()))
+    return (
+        f"  by {one.criterion}: {one.kept} of {one.tasks} kept{right}, {one.reflective:.0%} with a reflection"
+        + (f"; dropped: {why}" if why else "")
+    )
 
 
 def _parquet(jsonl: Path, kind: type[Row]) -> None:

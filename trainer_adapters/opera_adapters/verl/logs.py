@@ -13,6 +13,8 @@ from typing import Any
 import transfer_queue
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from opera_client.errors import InvalidRequest
+
 PREFIX = "opera/"
 
 
@@ -40,7 +42,23 @@ class _Logging:
 
 
 class LoggingReplayBuffer(_Logging, ReplayBuffer):  # type: ignore[misc]
-    """For `trainer.v1.sampler.custom_sampler` with `trainer_mode: sync`."""
+    """For `trainer.v1.sampler.custom_sampler` with `trainer_mode: sync`.
+
+    Raises:
+        InvalidRequest: groups are to be filtered, and it is not said how many prompts a batch has; verl 0.9.1
+            would end in the middle of the first step with a TypeError.
+    """
+
+    def __init__(self, *args: Any, sampler_kwargs: Any = None, **kwargs: Any) -> None:
+        given = {**kwargs, **dict(sampler_kwargs or {})}
+        missing = [name for name in ("train_batch_size", "gen_batch_size") if not given.get(name)]
+        if given.get("filter_groups_metric") and missing:
+            raise InvalidRequest(
+                f"filter_groups_metric needs {' and '.join(missing)}, too: a custom sampler is not given them;"
+                " repeat data.train_batch_size, and gen_batch_size=1, which verl uses for its own sampler",
+                field="trainer.v1.sampler.sampler_kwargs",
+            )
+        super().__init__(*args, sampler_kwargs=sampler_kwargs, **kwargs)
 
 
 class LoggingReplayBufferAsync(_Logging, ReplayBufferAsync):  # type: ignore[misc]
