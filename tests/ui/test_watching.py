@@ -51,6 +51,7 @@ def test_a_bar_of_the_histogram_leads_to_its_groups(service, open_page):
     page.locator(".histogram .bar:not([disabled])").last.click()
     page.get_by_text("with a reward from").wait_for()
     assert "reward_min=" in page.url
+    page.locator(".group-row").nth(2).wait_for()
     assert page.locator(".group-row").count() == 3
     page.get_by_role("button", name="show all").click()
     page.get_by_text("3 groups", exact=True).wait_for()
@@ -72,6 +73,7 @@ def test_two_runs_side_by_side(service, open_page):
     page = open_page(service, "#/run/left")
     page.get_by_role("link", name="Put right beside left").click()
     page.get_by_role("heading", name="right").wait_for()
+    page.locator(".tall path.line").nth(1).wait_for()
     assert page.locator(".tall path.line").count() == 2
     assert page.url.endswith("#/run/left?with=right")
 
