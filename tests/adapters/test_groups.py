@@ -26,7 +26,8 @@ TRIED = [
     {"response": "<think>\nI would say 32.\n\n</think>\n\n32"},
     {"response": "<think>\nWait, 7 + 5 carries.\n\n</think>\n\n42"},
 ]
-KEYS = {"relative", "reflection", "answer", "precision", "thought", "value", "group_size_seen", "opera_failed"}
+COMPONENTS = {"relative", "reflection", "answer", "precision", "relevance", "thought", "value"}
+KEYS = COMPONENTS | {"group_size_seen", "opera_failed"}
 
 
 def ask(reward: GroupReward, trajectories: Any = TRIED, question: Any = QUESTION) -> list[GroupMember]:

@@ -25,7 +25,7 @@ REWARD_RESULT = {
     "reward": "opera",
     "preset": "hardened",
     "config_hash": "506a4accecfb42dc3da8e340e1eaca8f4878d7bc6a62fb266a6ecb55a70d858c",
-    "components": ["relative", "reflection", "answer", "precision", "thought", "value"],
+    "components": ["relative", "reflection", "answer", "precision", "relevance", "thought", "value"],
     "groups": [
         {
             "group_id": "q1",
@@ -45,6 +45,7 @@ REWARD_RESULT = {
                         "reflection": 0.0,
                         "answer": 0.0,
                         "precision": 0.0,
+                        "relevance": 0.0,
                         "thought": 0.0,
                         "value": 0.0,
                     },
@@ -90,6 +91,7 @@ REWARD_RESULT = {
                         "reflection": 0.0,
                         "answer": 0.0,
                         "precision": 0.0,
+                        "relevance": 0.0,
                         "thought": 0.0,
                         "value": 0.0,
                     },

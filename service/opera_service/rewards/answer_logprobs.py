@@ -1,7 +1,8 @@
 """The contexts that pay an answer, planned on the tree and read back. Says nothing about what they are worth.
 
 The reference is priced after the member's own answer in a thought's place, and after its own thought; the answer
-after an empty thought, and after the reference in a thought's place. Boundaries only when they are asked for.
+after an empty thought, after the reference in a thought's place, and without the prompt. Boundaries only when they
+are asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Reads:
 
     answer: bool
     precision: bool
+    relevance: bool
     thought: bool
     boundaries: bool
     """After every segment, and after the reflective ones without their markers."""
@@ -39,6 +41,8 @@ class MemberQueries:
     """The answer after an empty thought."""
     given: int | None = None
     """The answer after the reference."""
+    unasked: int | None = None
+    """The answer without the prompt."""
     boundaries: tuple[int, ...] = ()
     """The reference after 0 … S segments."""
     unmarked: tuple[int | None, ...] = ()
@@ -62,6 +66,7 @@ class MemberLogprobs:
     thought: Logprobs | None
     alone: Logprobs | None
     given: Logprobs | None
+    unasked: Logprobs | None
     boundaries: tuple[Logprobs, ...]
     unmarked: tuple[Logprobs | None, ...]
 
@@ -86,6 +91,7 @@ def read_member(scores: TreeScores, queries: MemberQueries) -> MemberLogprobs:
         thought=maybe(queries.thought),
         alone=maybe(queries.alone),
         given=maybe(queries.given),
+        unasked=maybe(queries.unasked),
         boundaries=tuple(read(scores, query) for query in queries.boundaries),
         unmarked=tuple(maybe(query) for query in queries.unmarked),
     )
@@ -97,14 +103,17 @@ class _Planner:
         self._tree, self._reads = tree, reads
         self._alone = np.concatenate([group.initial, group.close])
         self._given = np.concatenate([group.reference_thought, group.close])
+        self._unasked = group.frame
 
     def member(self, member: EncodedTrajectory, *, whole: bool) -> MemberQueries:
         reads, answers = self._reads, len(member.plain_answer) > 0
+        priced = whole and answers
         return MemberQueries(
-            answer=self.ask.after(member.answer_thought) if whole and answers and reads.answer else None,
+            answer=self.ask.after(member.answer_thought) if priced and reads.answer else None,
             thought=self.ask.after(member.contexts[-1]) if whole and reads.thought and _thinks(member) else None,
-            alone=self._answer(self._alone, member) if whole and answers and reads.precision else None,
-            given=self._answer(self._given, member) if whole and answers and reads.precision else None,
+            alone=self._answer(self._alone, member) if priced and (reads.precision or reads.relevance) else None,
+            given=self._answer(self._given, member) if priced and reads.precision else None,
+            unasked=self._answer(self._unasked, member) if priced and reads.relevance else None,
             boundaries=tuple(map(self.ask.after, member.contexts)) if reads.boundaries else (),
             unmarked=tuple(None if ids is None else self.ask.after(ids) for ids in member.unmarked)
             if reads.boundaries

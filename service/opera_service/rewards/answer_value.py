@@ -18,21 +18,29 @@ def surprise(initial: Values, cap: float) -> Values:
     """Return each reference token's weight: its surprise without any response, in nats, at most `cap`.
 
     Tokens that the model expects anyway say nothing about a response (grammar, the prompt's own words), and one
-    that it can hardly ever expect must not outweigh all others. Never all zero.
+    that it can hardly ever expect must not outweigh all others. The first token of a reference that goes on says
+    how its writer opens an answer, and weighs nothing. Never all zero.
     """
-    return np.clip(-initial, _LEAST, cap)
+    weights = np.clip(-initial, _LEAST, cap)
+    if len(weights) > _BRIEF:
+        weights[0] = _LEAST
+    return weights
 
 
 _LEAST = 1e-3
 """Nats: keeps the weights of a reference that is certain beforehand positive."""
+_BRIEF = 12
+"""Tokens of a reference whose first one may be all that it says."""
 
 
-def gain(logprobs: Values, initial: Values, weights: Values, clip: float) -> float:
+def gain(logprobs: Values, initial: Values, weights: Values, clip: float, losses: float) -> float:
     """Return the weighted mean over the reference's tokens of how much more likely they became, in nats.
 
-    Clipped by token, so that one token neither makes nor ruins a response.
+    Clipped by token, so that one token neither makes nor ruins a response. A token that became less likely counts
+    `losses` times: it tells less of an answer than one that became likelier.
     """
-    return float(weights @ np.clip(logprobs - initial, -clip, clip) / weights.sum())
+    change = np.clip(logprobs - initial, -clip, clip)
+    return float(weights @ np.where(change < 0, losses * change, change) / weights.sum())
 
 
 def lift(given: Values, alone: Values, clip: float, padding: float) -> float:
@@ -41,6 +49,25 @@ def lift(given: Values, alone: Values, clip: float, padding: float) -> float:
     `padding` tokens without any lift are added: a word or two can have a high one by chance.
     """
     return float(np.clip(given - alone, -clip, clip).sum() / (len(given) + padding))
+
+
+def relevance(asked: Values, unasked: Values, own: NDArray[np.bool_], clip: float, padding: float) -> float:
+    """Return how much more likely the prompt made the answer, in nats per answer token; 0 for no tokens.
+
+    `own` are the tokens that are neither the prompt's nor said before; the others count at most twice what those
+    do, so that neither the prompt echoed nor a loop is relevant. `padding` tokens without any are added.
+    """
+    change = np.clip(asked - unasked, -clip, clip)
+    new, known = float(change[own].sum()), float(change[~own].sum())
+    return (new + min(known, 2 * max(new, 0.0))) / (len(asked) + padding)
+
+
+def shortfall(relevance: float, answer: float, least: float) -> float:
+    """Return what an answer lacks to be one to this prompt, in nats per token, in [0, least].
+
+    Half of what it explains of the reference is evidence of relevance, too.
+    """
+    return max(0.0, least - max(relevance, 0.0) - max(answer, 0.0) / 2)
 
 
 def confirmed(main: float, confirmations: Sequence[tuple[float, float]]) -> float:

@@ -1,7 +1,9 @@
 """Does a response copy the reference? One normalised text for every comparison of words.
 
-Overlap cannot tell a copy from a very good answer, so little follows from it: a flagged member is paid like the
-best member that is not flagged. Works on words of any script and on code; knows no tokens and no log-probs.
+Three measures, each for what the others miss: words in any order, words in the reference's order, and whether the
+response is made of stretches of the reference. Overlap cannot tell a copy from a very good answer, so little
+follows from it: a flagged member is paid like the best member that is not flagged. Works on words of any script,
+and on code; knows no tokens and no log-probs.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 from pydantic import Field
 
+from opera_service.rewards.guards import words
 from opera_service.trajectories.encoding_config import ConfigModel
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -32,11 +36,29 @@ class CopyConfig(ConfigModel):
         gt=0,
         le=1,
         description="Share of the reference's content words, in any order, from which an answer is a copy; null: "
-        "off. Real answers reach .6 in about two cases in a hundred.",
+        "off.",
+    )
+    aligned: float | None = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Share of all words of the reference, in its order, from which an answer is a copy: one with "
+        "words exchanged keeps the order. What the prompt holds in that order does not count; null: off.",
+    )
+    quoted: float | None = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of an answer's runs of four words that stand in the reference and not in the prompt, "
+        "from which it is a copy of a part; null: off.",
     )
     min_words: int = Field(
         8, ge=1, description="References with fewer content words that the prompt does not hold are not guarded."
     )
+
+
+UNGUARDED = CopyConfig(coverage=None, aligned=None, quoted=None)
+"""Nothing is called a copy."""
 
 
 def normalised(text: str) -> str:
@@ -62,23 +84,68 @@ def content_words(text: str) -> Counter[str]:
 
 
 class CopyGuard:
-    """Measures how much of one reference's content a text holds; words of the prompt do not count."""
+    """Measures how much of one reference a text holds, and how much of a text is the reference's.
+
+    What the prompt holds does not count.
+    """
 
     def __init__(self, reference: str, prompt: str, rules: CopyConfig) -> None:
         known = content_words(prompt)
-        self._words = Counter({word: n for word, n in content_words(reference).items() if word not in known})
+        self._content = Counter({word: n for word, n in content_words(reference).items() if word not in known})
+        self._words, asked = words(normalised(reference)), words(normalised(prompt))
+        self._asked = longest_common(asked, self._words)
+        self._runs = set(_runs(self._words)) - set(_runs(asked))
         self._rules = rules
 
     @property
     def active(self) -> bool:
         """Whether the reference is long enough to tell a copy from an answer."""
-        return self._rules.coverage is not None and self._words.total() >= self._rules.min_words
+        return self._content.total() >= self._rules.min_words
 
     def coverage(self, text: str) -> float:
         """Return the share of the reference's content words that `text` holds, in any order; 0 without any."""
-        total = self._words.total()
-        return (self._words & content_words(text)).total() / total if total else 0.0
+        total = self._content.total()
+        return (self._content & content_words(text)).total() / total if total else 0.0
+
+    def alignment(self, text: str) -> float:
+        """Return the share of the reference's words that `text` holds in its order, the prompt's left out."""
+        rest = len(self._words) - self._asked
+        found = longest_common(words(normalised(text)), self._words) - self._asked
+        return max(0, found) / rest if rest >= _LEAST_WORDS else 0.0
+
+    def quotation(self, text: str) -> float:
+        """Return the share of the runs of four words in `text` that are the reference's; 0 for a short text."""
+        runs = _runs(words(normalised(text)))
+        return sum(run in self._runs for run in runs) / len(runs) if len(runs) >= _LEAST_RUNS else 0.0
 
     def copied(self, text: str) -> bool:
         """Say whether `text` holds so much of the reference that its closeness proves nothing."""
-        return self.active and self.coverage(text) >= (self._rules.coverage or 1.0)
+        rules = self._rules
+        return self.active and (
+            (rules.coverage is not None and self.coverage(text) >= rules.coverage)
+            or (rules.aligned is not None and self.alignment(text) >= rules.aligned)
+            or (rules.quoted is not None and self.quotation(text) >= rules.quoted)
+        )
+
+
+_LEAST_WORDS, _LEAST_RUNS = 16, 8
+"""Below these a share is chance: of words beside the prompt's, and of runs in a text."""
+
+
+def longest_common(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence of two word lists.
+
+    Bit-parallel (Hyyrö, 2004): one addition of |right| bits per word of `left`.
+    """
+    places: dict[str, int] = {}
+    for at, word in enumerate(right):
+        places[word] = places.get(word, 0) | 1 << at
+    every = unmatched = (1 << len(right)) - 1
+    for word in left:
+        hits = unmatched & places.get(word, 0)
+        unmatched = ((unmatched + hits) | (unmatched - hits)) & every
+    return len(right) - unmatched.bit_count()
+
+
+def _runs(listed: Sequence[str]) -> list[tuple[str, ...]]:
+    return [tuple(listed[at : at + 4]) for at in range(len(listed) - 3)]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
 from opera_service.rewards.config import RewardConfig
-from opera_service.rewards.copying import CopyConfig, CopyGuard
+from opera_service.rewards.copying import UNGUARDED, CopyConfig, CopyGuard
 from opera_service.rewards.guards import OFF, GuardConfig, malformed
 from opera_service.rewards.reference_logprobs import Logprobs, ReferencePlan, plan_reference, read
 from opera_service.scoring.scores import TreeScores
@@ -42,13 +42,13 @@ def as_published(bridge: str, *, prefix: str = "", suffix: str = "") -> dict[str
         score_end=False,
         controls=False,
     )
-    return {"context": context, "guards": OFF, "copying": CopyConfig(coverage=None)}
+    return {"context": context, "guards": OFF, "copying": UNGUARDED}
 
 
 BEFORE_ANSWERS: dict[str, Any] = {
     "context": ContextConfig(controls=False),
     "guards": GuardConfig(),
-    "copying": CopyConfig(coverage=None),
+    "copying": UNGUARDED,
 }
 """What the presets `hardened-1` keep: end token priced, no label, long copied runs priced as they stood before."""
 

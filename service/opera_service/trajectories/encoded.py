@@ -167,3 +167,9 @@ class EncodedGroup:
     def reference_thought(self) -> Ids:
         """`initial` + the reference + a line end: the reference in a thought's place."""
         return np.concatenate([self.initial, self.reference_ids, self.line_end])
+
+    @property
+    def frame(self) -> Ids:
+        """What stands between prompt and answer: an empty thought; where that is nothing, the prompt's last id."""
+        between = np.concatenate([self.initial[len(self.prompt_ids) :], self.close])
+        return between if len(between) else self.initial[-1:]

@@ -18,7 +18,8 @@ from opera_client.errors import InvalidRequest, NotSupported, Unavailable
 
 PROMPT = "<|im_start|>user\nThe kitchen has {} coins. How many?<|im_end|>\n<|im_start|>assistant\n"
 LABEL = "The kitchen now has 16 coins."
-KEYS = {"relative", "reflection", "answer", "precision", "thought", "value", "group_size_seen", "opera_failed"}
+COMPONENTS = {"relative", "reflection", "answer", "precision", "relevance", "thought", "value"}
+KEYS = COMPONENTS | {"group_size_seen", "opera_failed"}
 
 
 def direct(url: str, samples: list[dict[str, Any]]) -> list[float | None]:

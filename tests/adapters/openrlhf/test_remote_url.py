@@ -15,7 +15,7 @@ from opera_client import RewardClient
 
 PROMPT = "<|im_start|>user\nThe kitchen has {} coins. How many?<|im_end|>\n<|im_start|>assistant\n"
 LABEL = "The kitchen now has 16 coins."
-COMPONENTS = {"relative", "reflection", "answer", "precision", "thought", "value"}
+COMPONENTS = {"relative", "reflection", "answer", "precision", "relevance", "thought", "value"}
 KEYS = COMPONENTS | {"group_size_seen", "opera_failed", "opera_partial", "opera_late"}
 
 

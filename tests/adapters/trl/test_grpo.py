@@ -14,7 +14,7 @@ from opera_client import RewardClient
 from opera_demo.corpus import prompt
 from opera_demo.world import tasks
 
-COMPONENTS = ("relative", "reflection", "answer", "precision", "thought", "value")
+COMPONENTS = ("relative", "reflection", "answer", "precision", "relevance", "thought", "value")
 
 
 class Noted(OperaReward):

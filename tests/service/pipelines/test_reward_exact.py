@@ -136,9 +136,12 @@ async def test_hardened(tiny_qwen: Path, hf_tokenizer, oracle):
     assert group["reference_tokens"] == len(target)
     assert group["initial_mean_logprob"] == pytest.approx(mean(initial), abs=NATS)
     weights = [min(max(-one, 1e-3), 5.0) for one in initial]
+    if len(weights) > 12:
+        weights[0] = 1e-3
 
     def gain(tokens: list[float]) -> float:
         clipped = [min(max(after - before, -5.0), 5.0) for after, before in zip(tokens, initial, strict=True)]
+        clipped = [one if one > 0 else 0.7 * one for one in clipped]
         return sum(u * one for u, one in zip(weights, clipped, strict=True)) / sum(weights)
 
     values: list[float] = []
@@ -151,6 +154,8 @@ async def test_hardened(tiny_qwen: Path, hf_tokenizer, oracle):
         after_answer = price(start + own + line + close + label, target)
         alone = price(start + close, own)
         given = price(start + target + line + close, own)
+        unasked = price(encode("<think>\n") + close, own)
+        helped = [min(max(with_ - without, -5.0), 5.0) for with_, without in zip(alone, unasked, strict=True)]
         lifted = [min(max(with_ - without, -5.0), 5.0) for with_, without in zip(given, alone, strict=True)]
         for segment in found["segments"]:
             tokens = price(prompt + response[: segment["end"]] + close + label, target)
@@ -158,12 +163,14 @@ async def test_hardened(tiny_qwen: Path, hf_tokenizer, oracle):
         expected = {
             "answer": gain(after_answer),
             "precision": sum(lifted) / (len(own) + 40),
+            "relevance": sum(helped) / (len(own) + 20),  # nothing of the prompt and nothing twice in these answers
             "thought": gain(found["segments"][-1]["token_logprobs"]),
         }
         values.append(
             expected["answer"]
             + min(expected["precision"], max(expected["answer"], 0) / 2)
             + min(expected["thought"], max(expected["answer"], 0) / 4)
+            - 6 * max(0, 0.2 - max(expected["relevance"], 0) - max(expected["answer"], 0) / 2)
         )
         parts = {key: found["components"][key] for key in expected}
         assert parts == pytest.approx(expected, abs=1e-4)

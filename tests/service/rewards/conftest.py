@@ -51,6 +51,8 @@ class Response:
     """The answer after an empty thought."""
     given: float = -2.0
     """The answer after the reference."""
+    unasked: float = -12.0
+    """The answer without the prompt: so much less likely that no answer is irrelevant by chance."""
     unmarked: Mapping[int, float] = field(default_factory=dict)
     """The reference after a reflective paragraph without its markers; -9 where not given."""
     flags: tuple[str, ...] = ()
@@ -129,6 +131,7 @@ class Bench:
             if answer:
                 answers[(*initial, CLOSE, *answer)] = response.alone
                 answers[(*told, CLOSE, *answer)] = response.given
+                answers[(THINK, CLOSE, *answer)] = response.unasked
             unmarked: list[Ids | None] = []
             for index, segment in enumerate(segments):
                 other = (*contexts[index], next(fresh)) if segment.reflective else None

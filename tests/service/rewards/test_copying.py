@@ -1,9 +1,20 @@
 """The copy guard sees through disguises, and leaves answers alone, in English, Chinese and code."""
 
+from functools import cache
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opera_service.check import edits
-from opera_service.rewards.copying import CopyConfig, CopyGuard, content_words, normalised
+from opera_service.rewards.copying import (
+    UNGUARDED,
+    CopyConfig,
+    CopyGuard,
+    content_words,
+    longest_common,
+    normalised,
+)
 
 CASES = {
     "english": (
@@ -57,6 +68,51 @@ def test_an_honest_answer_is_no_copy(case):
 def test_what_the_prompt_says_is_no_leak():
     reference = CASES["english"][1]
     assert not CopyGuard(reference, reference, CopyConfig()).active
+
+
+def test_each_measure_finds_what_the_others_miss():
+    prompt, reference, _ = CASES["english"]
+    guard = CopyGuard(reference, prompt, CopyConfig())
+    half, changed, mixed = edits.half(reference), edits.changed(reference, 4), edits.shuffled(reference)
+    assert [guard.coverage(one) >= 0.6 for one in (half, changed, mixed)] == [False, True, True]
+    assert [guard.alignment(one) >= 0.7 for one in (half, changed, mixed)] == [False, True, False]
+    assert [guard.quotation(one) >= 0.5 for one in (half, changed, mixed)] == [True, False, False]
+
+
+def test_a_text_that_follows_the_prompt_is_no_copy_of_the_reference():
+    wrong = "she go to school every day by bus and meet there the friends of her since long time ago"
+    right = wrong.replace("go ", "goes ").replace("since", "for a").replace("friends of her", "friends she likes")
+    guard = CopyGuard(right, f"Correct this: {wrong}", CopyConfig(min_words=1))
+    assert not guard.copied(wrong)
+    assert (guard.alignment(wrong), guard.quotation(wrong)) == (0, 0)
+
+
+@pytest.mark.parametrize("measure", ["coverage", "aligned", "quoted"])
+def test_each_measure_can_be_switched_off(measure):
+    prompt, reference, _ = CASES["english"]
+    others = dict.fromkeys({"coverage", "aligned", "quoted"} - {measure}, None)
+    assert CopyGuard(reference, prompt, CopyConfig(**others)).copied(reference)
+    assert not CopyGuard(reference, prompt, UNGUARDED).copied(reference)
+
+
+def test_a_few_quoted_words_are_no_copy():
+    prompt, reference, _ = CASES["english"]
+    guard = CopyGuard(reference, prompt, CopyConfig())
+    assert guard.quotation("Kneading stretches the gluten until it is tight.") == 0
+    assert not guard.copied("Kneading stretches the gluten until it is tight.")
+
+
+@given(st.text("ab中", max_size=9), st.text("ab中", max_size=9))
+def test_the_longest_common_subsequence_by_definition(left, right):
+    @cache
+    def longest(at, other):
+        if at == len(left) or other == len(right):
+            return 0
+        if left[at] == right[other]:
+            return 1 + longest(at + 1, other + 1)
+        return max(longest(at + 1, other), longest(at, other + 1))
+
+    assert longest_common(left, right) == longest(0, 0)
 
 
 def test_short_references_are_not_guarded():

@@ -24,6 +24,7 @@ GRPO: tuple[tuple[str, dict[str, str]], ...] = (
             "opera/relative": "relative",
             "opera/answer": "answer",
             "opera/precision": "precision",
+            "opera/relevance": "relevance",
             "opera/thought": "thought",
             "opera/consistency": "consistency",
             "opera/reflection": "reflection",

@@ -8,92 +8,37 @@ docs/rewards.md has the formulas, docs/validity.md what they were chosen on. Kno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from opera_client.errors import OutcomeUnavailable
 from opera_client.wire import Formula
 from opera_service.rewards.answer_logprobs import GroupQueries, MemberLogprobs, Reads, plan_members, read_member
-from opera_service.rewards.answer_value import Values, bounded_rank, confirmed, gain, lift, reflected, surprise
+from opera_service.rewards.answer_value import (
+    Values,
+    bounded_rank,
+    confirmed,
+    gain,
+    lift,
+    reflected,
+    relevance,
+    shortfall,
+    surprise,
+)
 from opera_service.rewards.base import GroupOutcome, Outcome, Reward, SegmentOutcome
-from opera_service.rewards.config import Judge, RewardConfig
-from opera_service.rewards.copying import CopyConfig, CopyGuard
+from opera_service.rewards.config import RewardConfig
+from opera_service.rewards.copying import CopyGuard
 from opera_service.rewards.formulas import times_outcome, weighted_sum
 from opera_service.rewards.gains import step_gains
 from opera_service.rewards.guards import malformed
-from opera_service.rewards.published_opera import HARDENED_1, PAPER, MathRules, PublishedConfig, PublishedOpera
+from opera_service.rewards.novelty import own_tokens
+from opera_service.rewards.opera_config import OperaConfig
+from opera_service.rewards.published_opera import HARDENED_1, PAPER, PublishedConfig, PublishedOpera
 from opera_service.rewards.reference_logprobs import Logprobs, read
 from opera_service.scoring.scores import TreeScores
-from opera_service.scoring.tree import TreeBuilder
+from opera_service.scoring.tree import Ids, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
-from opera_service.trajectories.encoding_config import AFTER_ANSWERS, ConfigModel, ContextConfig
 from opera_service.trajectories.reference import says_something
-
-
-class ValueConfig(ConfigModel):
-    """What one response is worth, in nats per token; an empty response is worth 0."""
-
-    priced: Literal["answer", "thought"] = Field(
-        "answer",
-        description="After what the reference is priced: the answer in a thought's place, confirmed by precision "
-        "and thought; or the thought alone, for scorers that were never shown an answer as a thought.",
-    )
-    surprise_cap: float = Field(
-        5.0, gt=0, description="Nats. A reference token weighs its surprise without any response, at most this."
-    )
-    clip: float = Field(5.0, gt=0, description="Nats. No token counts for a larger change than this.")
-    precision_share: float = Field(
-        0.5, ge=0, le=1, description="Most that the answer's own lift by the reference adds, as a share."
-    )
-    precision_padding: float = Field(
-        40.0, ge=0, description="Tokens without lift added to every answer: one word has a high lift by chance."
-    )
-    thought_share: float = Field(
-        0.25, ge=0, le=1, description="Most that the thought adds, as a share of what the answer is worth."
-    )
-
-
-class ComparisonConfig(ConfigModel):
-    """A response against its peers and an empty response."""
-
-    temperature: float = Field(
-        0.5, gt=0, description="Nats per token. Fixed, as one member could inflate any that adapts."
-    )
-    margin: float = Field(
-        0.05,
-        ge=0,
-        description="Nats per token. A group that spreads less says nothing: everybody gets the group's mean. At "
-        "least four times the engine's measured error.",
-    )
-
-
-class TotalConfig(ConfigModel):
-    """Weights of the components in the reward of an open task."""
-
-    relative: float = Field(1.0, ge=0, description="The comparison with peers and an empty response.")
-    reflection: float = Field(
-        0.0,
-        ge=0,
-        description="What reflective paragraphs reach beyond themselves without their markers and beyond "
-        "peers that do not reflect. Not shown to be safe to pay; gains are reported either way.",
-    )
-
-
-class OperaConfig(RewardConfig):
-    """Everything that can be chosen about `hardened`."""
-
-    context: ContextConfig = AFTER_ANSWERS
-    value: ValueConfig = Field(default_factory=ValueConfig)
-    copying: CopyConfig = Field(default_factory=CopyConfig)
-    comparison: ComparisonConfig = Field(default_factory=ComparisonConfig)
-    total: TotalConfig = Field(default_factory=TotalConfig)
-    math: MathRules = Field(default_factory=MathRules)
-
-    def judge_of(self, task: str) -> Judge | None:
-        """Return the judge of `math` tasks; open tasks have none."""
-        return self.math.judge if task == "math" else None
 
 
 @dataclass(frozen=True)
@@ -106,6 +51,7 @@ class _Member:
     copied: bool
     answer: float
     precision: float
+    relevance: float
     thought: float
 
 
@@ -124,7 +70,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         "nothing by itself; the thoughts of all turns are read where they stand. Rewards compare members: the "
         "last turn gets all of it, the others 0. `paper` reads one response only."
     )
-    components = ("relative", "reflection", "answer", "precision", "thought", "value")
+    components = ("relative", "reflection", "answer", "precision", "relevance", "thought", "value")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
         "hardened": OperaConfig(),
         "hardened-1": HARDENED_1,
@@ -156,6 +102,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         reads = Reads(
             answer=by_answer,
             precision=by_answer and value.precision_share > 0,
+            relevance=value.reads_relevance,
             thought=not by_answer or value.thought_share > 0,
             boundaries=group.explained or total.reflection > 0,
         )
@@ -167,7 +114,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         weights = surprise(empty, self.config.value.surprise_cap)
         guard = CopyGuard(group.reference, group.prompt, self.config.copying)
         members = [
-            self._measured(one, read_member(scores, queries), empty, weights, guard)
+            self._measured(one, read_member(scores, queries), empty, weights, guard, group.prompt_ids)
             for one, queries in zip(group.trajectories, plan.members, strict=True)
         ]
         values = self._values(members)
@@ -194,15 +141,19 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         empty: Logprobs,
         weights: Values,
         guard: CopyGuard,
+        prompt: Ids,
     ) -> _Member:
         rules = self.config.value
 
         def explained(after: Logprobs | None) -> float:
-            return 0.0 if after is None else gain(after, empty, weights, rules.clip)
+            return 0.0 if after is None else gain(after, empty, weights, rules.clip, rules.losses)
 
-        precision = 0.0
+        precision = relevant = 0.0
         if logprobs.given is not None and logprobs.alone is not None:
             precision = lift(logprobs.given, logprobs.alone, rules.clip, rules.precision_padding)
+        if logprobs.unasked is not None and logprobs.alone is not None:
+            own = own_tokens(trajectory.plain_answer, prompt)
+            relevant = relevance(logprobs.alone, logprobs.unasked, own, rules.clip, rules.relevance_padding)
         shown = trajectory.outside if rules.priced == "answer" else trajectory.text
         return _Member(
             trajectory=trajectory,
@@ -211,6 +162,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
             copied=guard.copied(shown),
             answer=explained(logprobs.answer),
             precision=precision,
+            relevance=relevant,
             thought=explained(logprobs.thought),
         )
 
@@ -234,8 +186,15 @@ class Opera(Reward[OperaConfig, GroupQueries]):
             confirmations = [(part(one, "precision"), rules.precision_share)]
             if one.logprobs.thought is not None:
                 confirmations.append((one.thought, rules.thought_share))
-            found.append(confirmed(part(one, "answer"), confirmations))
+            answer = part(one, "answer")
+            found.append(confirmed(answer, confirmations) - self._irrelevant(one, answer))
         return np.array(found)
+
+    def _irrelevant(self, member: _Member, answer: float) -> float:
+        rules = self.config.value
+        if member.logprobs.unasked is None:
+            return 0.0
+        return rules.irrelevance_slope * shortfall(member.relevance, answer, rules.least_relevance)
 
     def _margin(self, error: float) -> float:
         return max(self.config.comparison.margin, 4 * error)
@@ -253,10 +212,10 @@ class Opera(Reward[OperaConfig, GroupQueries]):
 
     def _reflection(self, members: list[_Member], empty: Logprobs, weights: Values) -> list[Values]:
         """Return what each segment of each member earned by reflecting; empty where boundaries were not priced."""
-        clip = self.config.value.clip
+        rules = self.config.value
 
         def level(after: Logprobs | None) -> float:
-            return -np.inf if after is None else gain(after, empty, weights, clip)
+            return -np.inf if after is None else gain(after, empty, weights, rules.clip, rules.losses)
 
         plain = [
             one.thought for one in members if one.valid and not any(s.reflective for s in one.trajectory.segments)
@@ -307,6 +266,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
                 "reflection": bonus,
                 "answer": member.answer,
                 "precision": member.precision,
+                "relevance": member.relevance,
                 "thought": member.thought,
                 "value": value,
             },

@@ -49,6 +49,7 @@ def test_the_formula_by_hand(hand):
             "reflection": 0.0,
             "answer": 0.8,
             "precision": 2 / 41,
+            "relevance": 5 / 21,
             "thought": 0.1,
             "value": first,
         }
@@ -70,6 +71,23 @@ def test_a_confirmation_earns_nothing_by_itself(hand):
     empty = answered(hand, -2.0, alone=-5.0, given=-0.1)
     thoughtful = answered(hand, -2.0, -0.1)
     assert values(bench.price(HARDENED, [empty, thoughtful])) == pytest.approx([0, 0])
+
+
+def test_an_answer_that_fits_every_prompt_is_worth_less_than_nothing(hand):
+    fits = answered(hand, -2.0, unasked=-2.0)
+    half = answered(hand, -2.0, alone=-2.0, unasked=-4.1)  # 2.1 nats over 1 + 20 tokens: .1 a token
+    outcome = hand.Bench().price(HARDENED, [fits, half, answered(hand, -2.0)])
+    assert values(outcome) == pytest.approx([-6 * 0.2, -6 * 0.1, 0.0])
+    assert [one.components["relevance"] for one in outcome.trajectories] == pytest.approx([0, 0.1, 5 / 21])
+    off = resolve("opera", "hardened", {"value": {"least_relevance": 0}})
+    assert values(hand.Bench().price(off, [fits, half])) == pytest.approx([0, 0])
+
+
+def test_what_explains_the_reference_needs_no_other_relevance(hand):
+    outcome = hand.Bench().price(
+        HARDENED, [answered(hand, -1.6, unasked=-2.0), answered(hand, -1.8, unasked=-2.0)]
+    )
+    assert values(outcome) == pytest.approx([0.4 + 0.0, 0.2 - 6 * 0.1])
 
 
 def test_a_group_that_spreads_less_than_the_noise_says_nothing(hand):
