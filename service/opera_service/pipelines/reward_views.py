@@ -19,6 +19,7 @@ from opera_service.trajectories.encode import GroupEncoding, encode_group
 from opera_service.trajectories.encoded import EncodedGroup
 from opera_service.trajectories.field_tokenizer import FieldTokenizer
 from opera_service.trajectories.group_path import GroupPath
+from opera_service.trajectories.judge_prompts import JudgeRules, judging_of
 
 
 def require_reference(chosen: AnyReward, asked: Group | MemberRequest, field: str) -> None:
@@ -46,9 +47,10 @@ def encode_for(
     found: list[GroupEncoding] = []
     for part in chosen.parts:
         rules, needs = part.config, _reads_reference(part, group.task)
-        key = (rules.think, rules.segment, rules.reflection_words, rules.context, needs)
+        key = (rules.think, rules.segment, rules.reflection_words, rules.context, rules.judge_rules(), needs)
         if key not in known:
-            known[key] = encode_group(group, index, fields, rules, path, needs_reference=needs)
+            encoded = encode_group(group, index, fields, rules, path, needs_reference=needs)
+            known[key] = _judged_by(rules.judge_rules(), group, encoded, fields)
         found.append(known[key])
     if chosen.parts == (chosen,):
         return found[0]
@@ -59,6 +61,20 @@ def encode_for(
     if len(views) < len(found):
         return GroupEncoding(None, errors)
     return GroupEncoding(replace(views[chosen.lead], views=views), errors)
+
+
+def _judged_by(
+    rules: JudgeRules | None, asked: Group, encoding: GroupEncoding, fields: FieldTokenizer
+) -> GroupEncoding:
+    """Return the encoding with a judge's prompts, where one is asked."""
+    if rules is None or encoding.group is None:
+        return encoding
+    try:
+        return replace(
+            encoding, group=replace(encoding.group, judging=judging_of(asked, encoding.group, fields, rules))
+        )
+    except OperaError as error:
+        return GroupEncoding(None, dict.fromkeys(range(len(asked.trajectories)), error))
 
 
 def _without(encoding: GroupEncoding, errors: Mapping[int, OperaError]) -> EncodedGroup | None:

@@ -13,6 +13,7 @@ from opera_service.trajectories.encoding_config import (
     SegmentConfig,
     ThinkConfig,
 )
+from opera_service.trajectories.judge_prompts import JudgeRules
 
 Combination = Literal["mean", "max", "min", "logmeanexp"]
 Judge = Literal["boxed_exact", "math_verify"]
@@ -43,6 +44,10 @@ class RewardConfig(ConfigModel):
 
     def judge_of(self, task: str) -> Judge | None:  # noqa: ARG002 (rewards that judge override it)
         """Return how right and wrong are told apart for `task`; None where the reward needs no outcome."""
+        return None
+
+    def judge_rules(self) -> JudgeRules | None:
+        """Return what the model is asked as a judge; None where it is not."""
         return None
 
     def classes_of(self, task: str) -> Equality | None:  # noqa: ARG002 (rewards that compare answers override it)

@@ -5,7 +5,7 @@ Pure data. Encoders (which know tokenizers) make it, rewards (which know none) r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,6 +117,16 @@ class EncodedTrajectory:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """What the model is asked as a judge of a group's answers."""
+
+    prompts: Mapping[tuple[str, ...], Ids]
+    """By the ids of the trajectories that are shown, in their order: all up to where a label is said."""
+    labels: tuple[Ids, ...]
+    """One token each."""
+
+
+@dataclass(frozen=True)
 class EncodedGroup:
     """Trajectories of one prompt, ready to be planned on a token tree."""
 
@@ -145,6 +155,8 @@ class EncodedGroup:
     """Measured error of one token's log-prob on this engine, in nats; differences below it say nothing."""
     prompt: str = ""
     """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""
+    judging: Judging | None = None
+    """None where no judge is asked."""
     classes: tuple[int | None, ...] = ()
     """Equal numbers for answers that say the same, None for no answer, one a trajectory; empty where not asked."""
     views: tuple[EncodedGroup, ...] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +16,7 @@ from opera_service.rewards.registry import AnyReward, resolve
 from opera_service.rewards.verifier import Verifier
 from opera_service.scoring.scores import NO_SCORES, TreeScores
 from opera_service.scoring.tree import Ids, TreeBuilder, as_ids
-from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, PolicyTokens, Segment
+from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Judging, PolicyTokens, Segment
 
 VERIFIER = Verifier()
 PROMPT, THINK, CLOSE, END = 1, 2, 3, 4
@@ -180,11 +180,26 @@ class Bench:
             trajectories=tuple(trajectories),
             controls=tuple(controls),
             prompt=self.prompt,
+            judging=Judging(
+                {
+                    shown: as_ids((PROMPT, *(900 + int(name) for name in shown)))
+                    for count in (1, 2)
+                    for shown in permutations([one.id for one in trajectories], count)
+                },
+                (as_ids([7]), as_ids([8])),
+            ),
         )
+        assert group.judging is not None
+        prices.update({tuple(ids.tolist()): -1.0 for ids in group.judging.prompts.values()})
         return group, PriceList(prices, answers)
 
     def price(self, reward: AnyReward, responses: Sequence[Response]) -> GroupOutcome:
         group, prices = self.group(responses)
+        rules = reward.leading.config.judge_rules()
+        if rules is not None and group.judging is not None:
+            shown = 2 if rules.form == "pairs" else 1
+            prompts = {names: ids for names, ids in group.judging.prompts.items() if len(names) == shown}
+            group = replace(group, judging=replace(group.judging, prompts=prompts))
         if responses[0].outcome is None:  # else it was said
             group = replace(group, views=(group,) * len(reward.parts) if reward.parts != (reward,) else ())
             verdicts = {one: VERIFIER.equal(one) for one in questions_for(reward, group)}

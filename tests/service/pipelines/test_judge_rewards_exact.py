@@ -1,0 +1,97 @@
+"""The model as a judge, against float64 transformers: prompts, both orders, labels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import permutations
+from math import exp
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from opera_client import AsyncRewardClient
+from opera_service.trajectories.judge_prompts import PAIR, SINGLE
+
+QUESTION = "What is 17 + 25?"
+ANSWERS = ["The answer is 42.", "Seven.", "It is 42, since 7 + 5 carries."]
+NATS = 1e-4
+
+
+def group(**changes):
+    trajectories = [{"response": f"<think>so\n\n</think>{one}"} for one in ANSWERS]
+    return {"prompt": [{"role": "user", "content": QUESTION}], "trajectories": trajectories, **changes}
+
+
+@pytest.fixture
+async def client(tiny_qwen: Path) -> AsyncIterator[AsyncRewardClient]:
+    settings = {"engine": "torch", "model": str(tiny_qwen), "dtype": "float32", "device": "cpu", "cache_mb": 0}
+    async with AsyncRewardClient.in_process(**settings) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def verdict(oracle, hf_tokenizer):
+    """Log-probs of the labels after what the judge is shown."""
+
+    def of(instruction: str, shown: dict[str, str], lead: str, labels: str) -> list[float]:
+        parts = "\n\n".join([instruction, f"Question:\n{QUESTION}", *(f"{k}:\n{v}" for k, v in shown.items())])
+        text = f"<|im_start|>user\n{parts}<|im_end|>\n<|im_start|>assistant\n"
+        context = hf_tokenizer(text, add_special_tokens=False).input_ids
+        context += hf_tokenizer(lead, add_special_tokens=False).input_ids
+        return [oracle(context, hf_tokenizer(one, add_special_tokens=False).input_ids)[0] for one in labels]
+
+    return of
+
+
+def chance(logprobs: list[float]) -> float:
+    first, second = map(exp, logprobs)
+    return first / (first + second)
+
+
+async def test_scope_asks_in_both_orders(client, verdict):
+    answer = await client.reward([group()], reward="scope", preset="paper")
+    ahead = {
+        (a, b): chance(verdict(PAIR, {"Response A": ANSWERS[a], "Response B": ANSWERS[b]}, "Verdict:\n", "AB"))
+        for a, b in permutations(range(3), 2)
+    }
+    for at, one in enumerate(answer.groups[0].trajectories):
+        expected = fmean((ahead[at, k] + 1 - ahead[k, at]) / 2 for k in range(3) if k != at)
+        assert one.reward == pytest.approx(expected, abs=NATS)
+        assert one.components["order_bias"] == pytest.approx(
+            fmean(abs(ahead[at, k] + ahead[k, at] - 1) for k in range(3) if k != at), abs=NATS
+        )
+    assert answer.usage.tokens_computed < answer.usage.tokens_naive / 3  # a question and a first answer once
+
+
+async def test_trustjudge_rates_one_at_a_time(client, verdict):
+    answer = await client.reward([group()], reward="trustjudge")
+    for text, one in zip(ANSWERS, answer.groups[0].trajectories, strict=True):
+        chances = [exp(each) for each in verdict(SINGLE, {"Response": text}, "Rating:\n", "12345")]
+        expected = sum(s * p for s, p in enumerate(chances)) / sum(chances) / 4
+        assert one.reward == pytest.approx(expected, abs=NATS)
+        assert one.components["said"] == pytest.approx(sum(chances), abs=NATS)
+
+
+async def test_a_ring_asks_less_and_a_lone_answer_has_no_peer(client):
+    config = {"judging": {"opponents": 1}}
+    trajectories = [{"response": f"<think>so\n\n</think>{n} apples and a pear"} for n in range(5)]
+    ring = await client.reward([group(trajectories=trajectories)], reward="scope", config=config)
+    every = await client.reward([group(trajectories=trajectories)], reward="scope")
+    assert ring.usage.scored_tokens == 2 * 2 * 5
+    assert every.usage.scored_tokens == 2 * 2 * 10
+    (lone,) = (await client.reward([group(trajectories=trajectories[:1])], reward="scope")).groups[0].trajectories
+    assert (lone.reward, lone.flags) == (0.5, ["uninformative"])
+
+
+async def test_judges_join_a_sum_and_refuse_labels_of_two_tokens(client):
+    terms = [{"name": "scope"}, {"name": "trustjudge", "weight": 0.5}, {"name": "opera"}]
+    asked = group(reference="It is 42.")
+    together = (await client.reward([asked], rewards=terms)).groups[0].trajectories
+    for name in ("scope", "trustjudge", "opera"):
+        alone = (await client.reward([asked], reward=name)).groups[0].trajectories
+        assert [one.components[name] for one in together] == pytest.approx([one.reward for one in alone], abs=NATS)
+    config = {"judging": {"labels": ["first one", "other one"]}}
+    refused = (await client.reward([group()], reward="scope", config=config)).groups[0].trajectories
+    assert {one.error.field for one in refused} == {"config.judging.labels"}
+    assert "take labels of one" in refused[0].error.message
