@@ -134,6 +134,16 @@ class Member:
     """Those of the encoding, then why it is not valid."""
 
 
+def member_of(guards: PolicyGuards, trajectory: EncodedTrajectory, numbers: PolicyNumbers) -> Member:
+    """Return a trajectory with its numbers and what the guards say of it."""
+    reasons = {
+        "format_gate": guards.format_gate and malformed(trajectory),
+        "loop": guards.loops and repetition(trajectory.text) > LOOP,
+    }
+    flags = tuple(name for name, is_so in reasons.items() if is_so)
+    return Member(trajectory, numbers, not flags, trajectory.flags + flags)
+
+
 class PolicyReward(Reward[Config, Queries]):
     """Base of rewards that read the policy's own tokens and no reference."""
 
@@ -144,19 +154,10 @@ class PolicyReward(Reward[Config, Queries]):
     def read(self, group: EncodedGroup, plan: Queries, scores: TreeScores) -> GroupOutcome:
         """Turn the numbers into outcomes."""
         members = [
-            self._member(one, read_policy(one, queries, scores, entropy="entropy" in self.needs))
+            member_of(self.config.guards, one, read_policy(one, queries, scores, entropy="entropy" in self.needs))
             for one, queries in zip(group.trajectories, plan, strict=True)
         ]
         return self.rewarded(group, members)
-
-    def _member(self, trajectory: EncodedTrajectory, numbers: PolicyNumbers) -> Member:
-        guards: PolicyGuards = self.config.guards
-        reasons = {
-            "format_gate": guards.format_gate and malformed(trajectory),
-            "loop": guards.loops and repetition(trajectory.text) > LOOP,
-        }
-        flags = tuple(name for name, is_so in reasons.items() if is_so)
-        return Member(trajectory, numbers, not flags, trajectory.flags + flags)
 
     @abstractmethod
     def rewarded(self, group: EncodedGroup, members: list[Member]) -> GroupOutcome:

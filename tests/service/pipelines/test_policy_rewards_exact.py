@@ -190,6 +190,17 @@ async def test_five_rewards_cost_what_the_dearest_costs_policy_tokens_included(c
     assert five.usage.tokens_computed <= 1.1 * max(alone)
 
 
+async def test_sar_compares_the_response_with_and_without_its_question(client, policy, rows):
+    answer = await client.reward([group()], reward="sar", preset="paper")
+    for text, one in zip(RESPONSES, answer.groups[0].trajectories, strict=True):
+        ids, logprobs, _ = policy(text)
+        itself = rows(ids)[torch.arange(len(ids) - 1), torch.tensor(ids[1:])]
+        asked, alone = -logprobs[1:].mean(), -itself.mean().item()
+        assert one.components["with_prompt"] == pytest.approx(asked, abs=NATS)
+        assert one.components["alone"] == pytest.approx(alone, abs=NATS)
+        assert one.reward == pytest.approx(max((alone - asked) / alone, -1), abs=NATS)
+
+
 async def test_text_mode_keeps_no_sampled_tokens(client):
     with pytest.raises(Exception, match="must be `ids`") as caught:
         await client.reward([group()], reward="rent", config={"context": {"mode": "text"}})

@@ -124,6 +124,7 @@ class Bench:
             prices[answer_context] = response.own
             prices[full] = last if response.hybrid is None else response.hybrid
             answers[full] = response.own
+            answers[full[1:]] = 2 * response.own  # without any question
             begun = len(initial) - 1
             answer = answer_ids[:1]
             answer_thought = (*initial, *answer, 6)
