@@ -22,7 +22,7 @@ Score = Callable[[Sequence[TokenTree]], Awaitable[Sequence[TreeScores]]]
 
 
 class EngineNoise:
-    """The error of one engine's log-probs, measured when it is first asked for."""
+    """The error of one engine's log-probs, measured once: at start-up, or when it is first asked for."""
 
     def __init__(self, score: Score, dtype: str, *, vocab_size: int, max_context: int) -> None:
         self._score, self._size = score, (vocab_size, max_context)

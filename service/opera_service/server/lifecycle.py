@@ -30,6 +30,7 @@ class Lifecycle:
         self._build, self._drain_timeout_s = build, drain_timeout_s
         self._runtime: Runtime | None = None
         self._failure: OperaError | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
         self._draining = self._stuck = False
         self._drain_until: float | None = None
@@ -60,9 +61,19 @@ class Lifecycle:
     def _finish(self, built: Runtime | OperaError) -> None:
         if isinstance(built, OperaError):
             self._failure = built
-        else:
-            self._runtime = built
-        self._loaded.set()
+            self._loaded.set()
+            return
+        self._runtime = built
+        self._warming = asyncio.get_running_loop().create_task(self._warm_up(built))
+
+    async def _warm_up(self, runtime: Runtime) -> None:
+        """Measure what the first request would have to wait for; where that fails, it is that request's to say."""
+        try:
+            await runtime.noise.logprob_error()
+        except OperaError as error:
+            logger.warning("the engine's noise could not be measured at start-up: %s", error.message)
+        finally:
+            self._loaded.set()
 
     @property
     def runtime(self) -> Runtime:
@@ -122,6 +133,8 @@ class Lifecycle:
         self.drain()
         if self._runtime is None:
             return
+        if self._warming is not None:
+            self._warming.cancel()
         try:
             assert self._drain_until is not None
             async with asyncio.timeout(max(1.0, self._drain_until - time.monotonic())):
