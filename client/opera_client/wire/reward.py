@@ -209,6 +209,9 @@ class GroupResult(Answer):
     trajectories: list[TrajectoryResult]
     diagnostics: dict[str, float] = Field(default_factory=dict)
     """Group-level numbers behind the rewards: for OPERA the calibrated margin, temperature and spread."""
+    message: str | None = None
+    """Why the group says nothing and what to do about it, where its members are flagged `uninformative` or
+    `no_spread`."""
 
 
 class RewardResult(Answer):

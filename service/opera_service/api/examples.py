@@ -140,6 +140,8 @@ REWARD_RESULT = {
                 },
             ],
             "diagnostics": {"margin": 0.05, "spread": 0.0, "informative": 0.0, "copies": 0.0},
+            "message": "the members cannot be told apart by more than this scorer's noise, so all get the same "
+            "reward; if most groups are like this, sample at a higher temperature or take a larger scorer",
         }
     ],
     "usage": {

@@ -24,6 +24,7 @@ from opera_client.wire import (
     TrajectoryResult,
 )
 from opera_service.observability.rewarded import Rewarded, RewardedGroup, announce, telling_refusals
+from opera_service.pipelines.group_message import message_of
 from opera_service.pipelines.request_context import RequestContext, or_raise, perplexity, total_and_mean
 from opera_service.pipelines.reward_flags import flag_drift, flags_of
 from opera_service.pipelines.reward_segments import segments_of, steps_of
@@ -228,6 +229,7 @@ def _group(
         reference_token_texts=_texts(context.runtime, encoded) if encoded and tokens else None,
         trajectories=results,
         diagnostics=dict(outcome.diagnostics) if outcome else {},
+        message=message_of(results),
     )
     return RewardedGroup(group, result, encoded, outcome)
 
