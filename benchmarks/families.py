@@ -3,9 +3,9 @@
     python benchmarks/families.py FILE.jsonl --model smollm2 [--limit 8] [--tasks 2] [--json OUT]
 
 FILE as in `validity.py`, with a judge's preferences. All rewards are terms of one request, so that each response
-goes through the model once; the cost of a reward alone is asked for on the first prompt. The judged answers have
-no thought (`think.mode: none`), the red team's have one. What needs right and wrong, or only shapes tokens, is
-not in the table.
+goes through the model once; the cost of a reward alone is asked for on four short answers to the first prompt. The
+judged answers have no thought (`think.mode: none`), the red team's have one. What needs right and wrong, or only
+shapes tokens, is not in the table.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from validity import Values, interval, measures
 NO_THOUGHT = {"think": {"mode": "none"}}
 TERMS: dict[str, dict[str, Any]] = {
     **{name: {"name": name} for name in ("opera", "logprob", "verifree", "rlpr", "jepo", "nover", "igpo", "dro")},
-    **{name: {"name": name} for name in ("rent", "pear", "empo", "ttrl", "ttrv")},
+    **{name: {"name": name} for name in ("rent", "pear", "sar", "empo", "ttrl", "trustjudge")},
     "rent, logprob": {"name": "rent", "config": {"measure": "logprob"}},
 }
+SHORT = 400
+"""Characters of four answers and a reference, on which costs are compared."""
 MORE = ": paid more than good"
 FIGURES = ("agreement", "agreement, like length", "rank correlation with length")
 
@@ -126,7 +128,8 @@ def measured(client: RewardClient, rows: Sequence[Mapping[str, Any]], tasks: int
         pooled = [one for name, some in outcomes.items() if name.endswith(MORE) for one in some]
         table[label]["attacks paid more"] = f"{sum(pooled)}/{len(pooled)}"
         first, config = rows[0], {**NO_THOUGHT, **TERMS[label].get("config", {})}
-        group = group_of(first["prompt"], first["reference"], list(first["responses"].values()))
+        short = [text[:SHORT] for text in list(first["responses"].values())[:4]]
+        group = group_of(first["prompt"], first["reference"][:SHORT], short)
         alone = client.reward([group], reward=TERMS[label]["name"], config=config, detail="reward")
         table[label]["tokens"] = alone.usage.tokens_computed
     return table

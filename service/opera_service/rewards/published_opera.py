@@ -2,7 +2,7 @@
 
 `paper` is the released code number for number; `hardened-1` closes the holes found before real language was
 measured (docs/validity.md says what that showed). Which defect (D1 … D23) a setting
-closes is in its description; docs/rewards.md has the formulas. Knows log-probs and words, no model.
+closes is in its description; docs/rewards/opera.md has the formulas. Knows log-probs and words, no model.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class PublishedOpera(Reward[PublishedConfig, OperaPlan]):
 
     name = "opera"
     summary = "Perplexity of the reference after the thought, against the group, plus productive reflection."
-    source = "OPERA, arXiv 2606.25757, and its released code; docs/rewards.md says what `hardened-1` changes"
+    source = "OPERA, arXiv 2606.25757, and its released code; docs/rewards/opera.md says what `hardened-1` changes"
     needs = ("reference", "group", "outcome")
     presets = {"hardened": HARDENED_1, "paper": PAPER}  # noqa: RUF012 (declared ClassVar by the base)
 

@@ -2,7 +2,7 @@
 
 `hardened` pays the answer, and lets its precision and the thought only confirm it. `paper` is the released code
 number for number and `hardened-1` the first hardening of it; both live in `published_opera`.
-docs/rewards.md has the formulas, docs/validity.md what they were chosen on. Knows log-probs and words, no model.
+docs/rewards/opera.md has the formulas, docs/validity.md what they were chosen on. Knows log-probs, no model.
 """
 
 from __future__ import annotations
