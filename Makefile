@@ -178,7 +178,7 @@ bench: $(VENV)/.installed
 LABELLED ?=
 validity: real-model  ## How far rewards on real language can be trusted and farmed (hours on two cores; LABELLED=FILE.jsonl)
 	$(BIN)/python benchmarks/red_team.py --model smollm2 --json red_team.json
-	$(if $(LABELLED),$(BIN)/python benchmarks/validity.py $(LABELLED) --model smollm2 --json validity.json,)
+	$(if $(LABELLED),$(BIN)/python benchmarks/validity.py $(LABELLED) --model smollm2 --unhelpful --json validity.json,)
 
 MINUTES ?= 10
 soak: $(VENV)/.installed  ## Mixed traffic and weight pushes; memory and descriptors must stay flat

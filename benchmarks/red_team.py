@@ -3,7 +3,8 @@
     python benchmarks/red_team.py --model smollm2 [--tasks 4] [--reward opera] [--preset hardened] [--json OUT]
 
 Per family: attacks paid more than the good honest response, and families beside which it loses half of its reward.
-Then false twins, second references, grades, right phrases over wrong ones, and the attacker that searches.
+Then attacks written by hand that nothing was tuned on, false twins, second references, grades, right phrases over
+wrong ones, and the attacker that searches.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from opera_client import RewardClient
 from opera_client.wire import Group
 from opera_service.check.attacks import FAMILIES, Material, attacks, markers
 from red_team_search import search
-from red_team_tasks import Question, Task, open_tasks, questions
+from red_team_tasks import HeldOut, Question, Task, held_out, open_tasks, questions
 from validity import add_service, client_of
 
 
@@ -64,6 +65,8 @@ def main() -> None:
         payer = Payer(client, options)
         for at, task in enumerate(tasks[: options.tasks]):
             attack_task(payer, task, tasks[(at + 5) % len(tasks)], found, options.rounds)
+        for case in held_out()[: options.tasks]:
+            _hold_out(payer, case, found)
         for question in short[: options.tasks]:
             _ask(payer, question, found)
     for name, outcomes in found.items():
@@ -107,6 +110,18 @@ def attack_task(payer: Paying, task: Task, other: Task, found: dict[str, list[in
 
         _, best = search(material, beside, rounds)
         count("search: paid more than good", [bool(best > alone[0])])
+
+
+def _hold_out(payer: Payer, case: HeldOut, found: dict[str, list[int]]) -> None:
+    """Ask each attack in a group with the good response alone, as a policy would come upon it."""
+
+    def written(thought: str, answer: str) -> str:
+        return f"<think>\n{thought}\n</think>\n\n{answer}"
+
+    good = written(case.good.thought, case.good.answer)
+    for _, thought, answer in case.attacks:
+        own, paid = payer.pay(case.prompt, case.reference, [good, written(thought, answer)])
+        found.setdefault("written by hand: paid more than good", []).append(int(paid > own + 1e-9))
 
 
 def _ask(payer: Payer, question: Question, found: dict[str, list[int]]) -> None:

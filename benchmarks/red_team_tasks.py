@@ -47,6 +47,32 @@ class Question:
     wrong: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """A prompt with attacks that were written by hand after the reward's form was chosen."""
+
+    id: str
+    prompt: str
+    reference: str
+    good: Honest
+    attacks: tuple[tuple[str, str, str], ...]
+    """Kind, thought and answer of each; the thought is the good response's where the attack has none."""
+
+
+def held_out() -> list[HeldOut]:
+    """Return the attacks that nothing was tuned on."""
+    return [_held_out(one) for one in _read("held_out")]
+
+
+def _held_out(one: dict[str, Any]) -> HeldOut:
+    good = Honest("good", one["good"]["thought"].strip(), one["good"]["answer"].strip())
+    made = tuple(
+        (attack["kind"], attack.get("thought", good.thought).strip(), attack["answer"].strip())
+        for attack in one["attacks"]
+    )
+    return HeldOut(one["id"], one["prompt"], one["reference"].strip(), good, made)
+
+
 def open_tasks() -> list[Task]:
     """Return the open-ended tasks: English, Chinese, code."""
     return [_task(one) for name in ("open_english", "open_chinese_and_code") for one in _read(name)]

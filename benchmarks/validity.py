@@ -7,7 +7,8 @@ A line of the file is one prompt with a `reference`, `responses: {name: text}`, 
     judge:  {name: preference}              a judge's preference, pairs at least .1 apart are compared
     scores: {name: {aspect: number}}        human scores, correlated inside a prompt
 With 95 % bootstrap intervals over prompts. Length is reported beside everything: what agrees only by
-being longer is no validity. Closeness to a reference is not truth.
+being longer is no validity. With --unhelpful also the share of real answers that are paid less than answers which
+help nobody. Closeness to a reference is not truth.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scipy.stats import rankdata
 
 from opera_client import RewardClient
 from opera_client.wire import Group
+from opera_service.check.attacks import JUNK, UNHELPFUL
 
 Values = NDArray[np.float64]
 FAR, LIKE = 0.1, 1.35
@@ -35,12 +37,16 @@ def main() -> None:
     options = _parser().parse_args()
     rows = [json.loads(line) for line in options.file.read_text().splitlines() if line.strip()][: options.limit]
     with client_of(options) as client:
-        found = [ask(client, row, options) for row in rows]
+        found = [ask(client, row, list(row["responses"].values()), options) for row in rows]
+        beaten = unhelpful(client, rows, options) if options.unhelpful else {}
     figures = {name: interval(rows, found, measure) for name, measure in measures(rows).items()}
     for name, (value, low, high) in figures.items():
         print(f"{name:32s} {value:+.3f}  [{low:+.3f}, {high:+.3f}]")
+    for name, share in beaten.items():
+        print(f"real answers paid less than {name:24s} {share:.2f}")
     if options.json:
-        options.json.write_text(json.dumps({"prompts": len(rows), "figures": figures}, indent=1))
+        told = {"prompts": len(rows), "figures": figures, "unhelpful": beaten}
+        options.json.write_text(json.dumps(told, indent=1))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path)
     parser.add_argument("--as", dest="form", choices=("response", "thought"), default="response")
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--unhelpful", action="store_true", help="once more, beside answers that help nobody")
     parser.add_argument("--json", type=Path)
     add_service(parser)
     return parser
@@ -69,8 +76,10 @@ def client_of(options: argparse.Namespace) -> RewardClient:
     return RewardClient.in_process(engine="torch", **({"model": options.model} if options.model else {}))
 
 
-def ask(client: RewardClient, row: Mapping[str, Any], options: argparse.Namespace) -> Values:
-    """Return the rewards of one prompt's responses, in their order; NaN where one was not scored."""
+def ask(
+    client: RewardClient, row: Mapping[str, Any], answers: Sequence[str], options: argparse.Namespace
+) -> Values:
+    """Return the rewards of answers to one prompt, in their order; NaN where one was not scored."""
     config = dict(options.config)
     if options.form == "response":
         config = {"think": {"mode": "none"}, **config}
@@ -78,10 +87,33 @@ def ask(client: RewardClient, row: Mapping[str, Any], options: argparse.Namespac
     group = Group(
         prompt=[{"role": "user", "content": row["prompt"]}],
         reference=row["reference"],
-        trajectories=[{"response": wrap.format(text)} for text in row["responses"].values()],
+        trajectories=[{"response": wrap.format(text)} for text in answers],
     )
     result = client.reward([group], reward=options.reward, preset=options.preset, config=config, detail="reward")
     return np.array([np.nan if one is None else one for one in result.rewards[0]], dtype=np.float64)
+
+
+def unhelpful(
+    client: RewardClient, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace
+) -> dict[str, float]:
+    """Return, per kind of answer that helps nobody, the mean share of real answers that are paid less."""
+    beaten: dict[str, list[float]] = {}
+    for at, row in enumerate(rows):
+        real = list(row["responses"].values())
+        other = next(iter(rows[(at + 1) % len(rows)]["responses"].values()))
+        useless = {
+            "a count": JUNK["count"],
+            "a loop": JUNK["loop"],
+            "praise": UNHELPFUL["praise"],
+            "a refusal": UNHELPFUL["refusal"],
+            "boilerplate": UNHELPFUL["boilerplate"],
+            "the prompt echoed": row["prompt"],
+            "another prompt's answer": other,
+        }
+        paid = np.nan_to_num(ask(client, row, [*real, *useless.values()], options), nan=-np.inf)
+        for name, value in zip(useless, paid[len(real) :], strict=True):
+            beaten.setdefault(name, []).append(float((paid[: len(real)] < value).mean()))
+    return {name: float(np.mean(shares)) for name, shares in beaten.items()}
 
 
 Row = Mapping[str, Any]

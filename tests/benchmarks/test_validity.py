@@ -1,12 +1,15 @@
 """The figures of the validity benchmark, by hand, and the red team's tasks."""
 
+from argparse import Namespace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from opera_service.check.attacks import Material
 from red_team_search import search
-from red_team_tasks import open_tasks, questions
-from validity import agreement, measures, partial, rho
+from red_team_tasks import held_out, open_tasks, questions
+from validity import agreement, measures, partial, rho, unhelpful
 
 TRUTH = np.array([0.9, 0.5, 0.45, 0.1])
 LENGTH = np.array([100.0, 120.0, 300.0, 110.0])
@@ -51,6 +54,28 @@ def test_the_tasks_are_whole_and_told_apart():
         assert task.twin != task.reference
     assert sum("\u4e00" <= task.prompt[0] <= "\u9fff" for task in tasks) >= 3
     assert all(question.right[0] == question.reference for question in questions())
+
+
+def test_attacks_that_nothing_was_tuned_on_are_whole():
+    cases = held_out()
+    assert sum(len(case.attacks) for case in cases) >= 20
+    for case in cases:
+        assert len({kind for kind, _, _ in case.attacks}) == len(case.attacks)
+        assert all(thought and answer not in (case.good.answer, "") for _, thought, answer in case.attacks)
+
+
+def test_the_share_of_real_answers_that_help_nobody_more():
+    class Longest:
+        def reward(self, groups, **_):
+            lengths = [float(len(one.response)) for one in groups[0].trajectories]
+            return SimpleNamespace(rewards=[lengths])
+
+    rows = [{"prompt": "Why?", "reference": "Because.", "responses": {"a": "No.", "b": "word " * 500}}] * 2
+    options = Namespace(form="response", config={}, reward="opera", preset="hardened")
+    shares = unhelpful(Longest(), rows, options)
+    assert len(shares) == 7
+    assert shares["a count"] == shares["the prompt echoed"] == 0.5
+    assert shares["another prompt's answer"] == 0
 
 
 def test_the_attacker_keeps_what_is_paid():
