@@ -66,7 +66,7 @@ def test_a_group_that_cannot_be_scored_gets_zero_for_all_also_at_first(service: 
 
 
 def test_a_service_that_went_away_is_a_constant_with_the_same_keys(service: Gate) -> None:
-    reward = GroupReward(service.url, timeout_s=0.5)
+    reward = GroupReward(service.url, timeout_s=3)
     before = ask(reward)
     service.refuse = lambda: True
     found = ask(reward)

@@ -120,21 +120,21 @@ async def test_a_retry_after_beyond_the_deadline_raises_at_once(service):
 
 
 async def test_one_deadline_covers_all_attempts(service):
-    service.delay = lambda: 0.15
+    service.delay = lambda: 0.3
     service.script = [refusal(503, "unavailable", {"Retry-After": "0"})] * 1000
-    async with client_of(service, timeout=1.0) as client:
+    async with client_of(service, timeout=3.0) as client:
         error = await error_of(client)
     assert isinstance(error, (DeadlineExceeded, Unavailable))
-    assert 2 <= len(service.seen) <= 8, "each attempt takes 0.15 s of the one second"
+    assert 2 <= len(service.seen) <= 11, "each attempt takes 0.3 s of the three"
 
 
 async def test_a_slow_answer_is_too_late_and_says_what_to_do(service):
     service.delay = lambda: 5.0
-    async with client_of(service, timeout=0.2) as client:
+    async with client_of(service, timeout=1.0) as client:
         error = await error_of(client)
     assert isinstance(error, DeadlineExceeded)
     assert "larger timeout" in error.message
-    assert service.seen[0]["timeout_s"] <= 0.2
+    assert service.seen[0]["timeout_s"] <= 1.0
 
 
 async def test_without_a_timeout_none_is_sent(service):

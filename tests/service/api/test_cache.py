@@ -14,6 +14,7 @@ from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from ..app import on, opened
+from ..until import until
 from .conftest import group
 
 REQUESTS = [
@@ -162,10 +163,15 @@ async def test_weights_pushed_under_load_never_yield_a_stale_number():
                 await asked(client)
 
         workers = [asyncio.create_task(hammer()) for _ in range(8)]
-        for version, salt in list(versions.items())[1:]:
-            await asyncio.sleep(0.05)
-            await load(client, salted(salt), version)
-        await asyncio.sleep(0.05)
+
+        async def until_served(version: str) -> None:
+            await until(lambda: any(answer["model"]["weight_version"] == version for answer in answers))
+
+        first, *others = versions
+        await until_served(first)
+        for version in others:
+            await load(client, salted(versions[version]), version)
+            await until_served(version)
         done.set()
         await asyncio.gather(*workers)
     for answer in answers:

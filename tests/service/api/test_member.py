@@ -11,6 +11,7 @@ from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from ..app import on, opened
+from ..until import until
 from .conftest import FussyEngine, group
 
 RESPONSES = {
@@ -48,10 +49,7 @@ async def parked(client: httpx.AsyncClient, body: dict) -> asyncio.Task[httpx.Re
     book = client.runtime.gatherer.state
     before = book.waiting_groups
     task = asyncio.create_task(client.post("/reward/member", json=body))
-    for _ in range(1000):
-        if book.waiting_groups > before:
-            break
-        await asyncio.sleep(0.001)
+    await until(lambda: book.waiting_groups > before or task.done())
     assert not task.done()
     return task
 
@@ -198,7 +196,7 @@ async def test_error_answers_408_and_the_retry_finds_its_place(client):
 
 
 async def test_a_deadline_ends_the_wait_and_the_retry_finds_its_place(client):
-    error = await bad(client, member("a", 2, timeout_s=0.05), 504, "deadline_exceeded")
+    error = await bad(client, member("a", 2, timeout_s=0.5), 504, "deadline_exceeded")
     assert error["retryable"]
     again, _ = await good(client, member("a", 2), member("b", 2))
     assert again["group_size_seen"] == 2

@@ -11,6 +11,7 @@ from opera_service.engines.dummy import DummyEngine
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from ..app import on, opened
+from ..until import until
 from .conftest import FussyEngine, group
 
 PROMPT, LABEL = "What is 17 + 25?\n", "42"
@@ -46,10 +47,7 @@ async def parked(client: httpx.AsyncClient, text: str, **query) -> asyncio.Task[
     book = client.runtime.gatherer.state
     before = book.waiting_groups
     task = asyncio.create_task(ask(client, text, **query))
-    for _ in range(1000):
-        if book.waiting_groups > before:
-            break
-        await asyncio.sleep(0.001)
+    await until(lambda: book.waiting_groups > before or task.done())
     assert not task.done()
     return task
 
@@ -171,11 +169,7 @@ async def test_lack_of_room_is_waited_out():
         first = await parked(client, THOUGHTS[0], group_size=2)
         second = asyncio.create_task(ask(client, "b", group_size=1, label="43"))
         counts = client.runtime.gatherer.state.counts
-        for _ in range(1000):
-            if counts.refused:
-                break
-            await asyncio.sleep(0.001)
-        assert counts.refused
+        await until(lambda: counts.refused > 0)
         assert not second.done()
         one, other, _ = await good(first, ask(client, THOUGHTS[1], group_size=2), second)
         assert [one["rewards"], other["rewards"]] == await direct(client, *THOUGHTS[:2])

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -21,6 +21,7 @@ from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 from opera_service.trajectories.tokenizer import Tokenizer
 
 from ..app import AppClient, opened
+from ..until import until
 from .conftest import group
 
 
@@ -55,20 +56,13 @@ class House:
         body = {"groups": [group()], **fields} if body is None else body
         return asyncio.create_task(self.client.post(path, json=body))
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        for _ in range(2000):
-            if holds():
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("it did not come to that")
-
     async def fill(self, waiting: int = 1, **fields) -> list[asyncio.Task[httpx.Response]]:
         """One request on the engine, and so many behind it."""
         before = len(self.engine.batches)
         tasks = [self.ask(**fields)]
-        await self.until(lambda: len(self.engine.batches) > before)
+        await until(lambda: len(self.engine.batches) > before)
         tasks += [self.ask(**fields) for _ in range(waiting)]
-        await self.until(lambda: self.runtime.tree_dispatcher.queued_items == waiting)
+        await until(lambda: self.runtime.tree_dispatcher.queued_items == waiting)
         return tasks
 
     def groups_failed(self) -> int:
@@ -134,7 +128,7 @@ async def test_past_the_limit_of_tokens():
         assert refused.status_code == 429
         assert await home.metric('opera_rejected_total{reason="queue_tokens"}') == 1
         small = home.ask("/score", {"items": [{"context": "a", "target": "b"}]})
-        await home.until(lambda: home.runtime.tree_dispatcher.queued_items == 2)
+        await until(lambda: home.runtime.tree_dispatcher.queued_items == 2)
         home.engine.let()
         assert (await small).status_code == 200
 
@@ -170,10 +164,10 @@ async def test_one_run_s_backlog_does_not_keep_another_one_out():
         await home.fill(waiting=4, run_id="greedy")
         assert (await home.ask(run_id="modest")).status_code == 429
         home.engine.let(1)
-        await home.until(lambda: home.runtime.tree_dispatcher.queued_requests == 3)
+        await until(lambda: home.runtime.tree_dispatcher.queued_requests == 3)
         assert (await home.ask(run_id="greedy")).status_code == 429
         modest = home.ask(run_id="modest")
-        await home.until(lambda: home.runtime.tree_dispatcher.queued_requests == 4)
+        await until(lambda: home.runtime.tree_dispatcher.queued_requests == 4)
         assert await home.metric('opera_rejected_total{reason="fair_share"}') == 1
         home.engine.let()
         assert (await modest).status_code == 200
@@ -186,11 +180,11 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
         assert (await home.ask()).status_code == 200  # now the rate is known: a tenth of a second a request
         home.engine.stop()
         await home.fill(waiting=8)
-        refused = await home.ask(timeout_s=0.2)
+        refused = await home.ask(timeout_s=0.5)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
         assert await home.metric('opera_rejected_total{reason="deadline"}') == 1
         late = await home.client.post(
-            "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() + 0.2)}
+            "/reward", json={"groups": [group()]}, headers={"X-Request-Deadline": str(time.time() + 0.5)}
         )
         assert late.status_code == 429
 
@@ -221,7 +215,7 @@ async def test_openrlhf_waits_a_full_queue_out():
         let_in = await home.fill()
         body = {"query": ["2+2=4"], "prompts": ["2+2="], "labels": ["4"]}
         asked = home.ask("/openrlhf/reward?group_size=1&wait_s=5", body)
-        await home.until(lambda: home.groups_failed() == 1)
+        await until(lambda: home.groups_failed() == 1)
         assert not asked.done()
         home.engine.let()
         answer = await asked

@@ -11,6 +11,7 @@ from opera_service.groups.gatherer import GroupGatherer
 from opera_service.groups.group import GroupBatch
 from opera_service.groups.limits import GroupLimits
 
+from ..until import until
 from .conftest import by_name, submission
 
 
@@ -141,8 +142,5 @@ async def test_groups_expire_without_anybody_asking():
     desk = GroupGatherer(Scorer(), GroupLimits(idle_s=0.01))
     with pytest.raises(GroupIncomplete):
         await desk.join(submission("a", wait_s=0, on_timeout="error"))
-    for _ in range(1000):
-        if desk.state.waiting_groups == 0:
-            break
-        await asyncio.sleep(0.005)
+    await until(lambda: desk.state.waiting_groups == 0)
     assert desk.state.counts.expired == 1

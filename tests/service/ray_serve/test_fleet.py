@@ -26,6 +26,7 @@ from opera_service.server.backends import load_backend
 from opera_service.server.settings import Settings
 
 from ..app import runtime_on
+from ..until import until
 
 LINE = "dummy"
 LEASE_S = 2.0
@@ -100,8 +101,13 @@ async def once_counted(fleet: Fleet, source: Path, version: str):
 
 
 async def until_serving(*replicas: Replica) -> None:
-    while not all(replica.member.may_serve for replica in replicas):  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+    await until(lambda: all(replica.member.may_serve for replica in replicas), every_s=0.05)
+
+
+async def until_version(version: str, *replicas: Replica) -> None:
+    async with asyncio.timeout(60):
+        while {await replica.version() for replica in replicas} != {version}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -131,8 +137,8 @@ async def test_all_switch_and_nobody_scores_while_some_have_and_some_have_not(cl
         result = await once_counted(first.fleet, cluster.pushed(salt), str(salt))
         assert (result.weight_version, result.previous_version, result.changed) == (str(salt), str(salt - 1), True)
         after = clock()
-        await asyncio.sleep(0.1)
-        assert {version for asked, version, _ in seen if asked > after} == {str(salt)}
+        assert {await replica.version() for replica in cluster.replicas} == {str(salt)}
+        assert {version for asked, version, _ in seen if asked > after} <= {str(salt)}
     ended.set()
     await asyncio.gather(*loads)
     assert {version for _, version, _ in seen} == set("0123")
@@ -220,14 +226,10 @@ async def test_two_coordinators_on_one_disk_follow_one_another(cluster, tmp_path
     newcomer = await other.start("x")
     assert await newcomer.version() == "2"
     await once_counted(newcomer.fleet, cluster.pushed(3), "3")
-    await asyncio.sleep(0.5)
-    await until_serving(*cluster.replicas)
-    assert {await replica.version() for replica in cluster.replicas} == {"3"}
+    await until_version("3", *cluster.replicas)
     result = await once_counted(cluster.replicas[1].fleet, cluster.pushed(4), "4")
     assert result.previous_version == "3"
-    await asyncio.sleep(0.5)
-    await until_serving(newcomer)
-    assert await newcomer.version() == "4"
+    await until_version("4", newcomer)
     await newcomer.member.aclose()
     await newcomer.runtime.aclose()
 
