@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from opera_client import AsyncRewardClient, ClientOptions
-from opera_client._async import DEFAULT_TIMEOUT
+from opera_client import DEFAULT_TIMEOUT, AsyncRewardClient, ClientOptions
 from opera_client.errors import BadInput, Unavailable
 
 _PROBE_TIMEOUT = 15.0

@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opera_client._async import DEFAULT_TIMEOUT, AsyncRewardClient, ClientOptions
+    from opera_client._async import AsyncRewardClient
     from opera_client._client import RewardClient
+    from opera_client._options import DEFAULT_TIMEOUT, ClientOptions
     from opera_client.errors import ClientError, ItemError, OperaError, RequestError, ServiceError
     from opera_client.wire import (
         Candidate,
@@ -57,7 +58,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for home in ("errors", "wire", "_async", "_client"):
+        for home in ("errors", "wire", "_options", "_async", "_client"):
             module = import_module(f"opera_client.{home}")
             if hasattr(module, name):
                 return getattr(module, name)

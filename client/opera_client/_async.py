@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import accumulate
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -19,13 +19,14 @@ from opera_client._chunks import cut, in_order, merge, shift, shift_field
 from opera_client._connection import Connection
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
+from opera_client._options import DEFAULT_TIMEOUT, DEFAULT_URL, ClientOptions, request_headers
 from opera_client._parse import Item, Request, item_of, items_of, plain_json, request_of
 from opera_client._policy import PolicyCalls
 from opera_client._progress import progress_bar
 from opera_client._retry import Backoff, Deadline
 from opera_client._routing import GROUP_HEADER, group_route
 from opera_client.errors import InvalidRequest, OperaError
-from opera_client.network import address, header_value, http_client
+from opera_client.network import address, http_client
 from opera_client.wire import (
     Detail,
     ExpandItem,
@@ -48,27 +49,9 @@ from opera_client.wire import (
     WeightedReward,
 )
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-DEFAULT_TIMEOUT = 3600.0
-"""Seconds for one call with all its chunks and retries: an hour, so that no long trajectory is cut off
-unnoticed. Pass `timeout=None` to wait for ever."""
-
 Result = TypeVar("Result", RewardResult, RankResult, ExpandResult, ScoreResult)
 
 Info = TypeVar("Info", RewardsInfo, ServedModel, Health)
-
-
-class ClientOptions(TypedDict, total=False):
-    """The keyword arguments that both clients take; their meaning is at `AsyncRewardClient`."""
-
-    api_key: str | None
-    headers: Mapping[str, str] | None
-    timeout: float | None
-    retries: int
-    max_items: int
-    max_bytes: int
-    concurrency: int
-    transport: httpx.AsyncBaseTransport | None
 
 
 class AsyncRewardClient(PolicyCalls):
@@ -112,13 +95,7 @@ class AsyncRewardClient(PolicyCalls):
         if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise InvalidRequest(f"must be more than 0 seconds, not {timeout!r}", field="timeout")
         self.url = address(url or os.environ.get("OPERA_REWARD_URL") or DEFAULT_URL)
-        self._headers = {
-            header_value(name, "headers"): header_value(value, "headers")
-            for name, value in (headers or {}).items()
-        }
-        if key := api_key or os.environ.get("OPERA_API_KEY"):
-            key = header_value(key, "api_key" if api_key else "OPERA_API_KEY")
-            self._headers.setdefault("Authorization", f"Bearer {key}")
+        self._headers = request_headers(headers, api_key)
         self._timeout, self._backoff = timeout, Backoff(retries=retries)
         self._max_items, self._max_bytes, self._concurrency = max_items, max_bytes, concurrency
         self._connection = Connection(lambda: self._connected(transport, concurrency + 1), movable=True)

@@ -7,8 +7,9 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
-from opera_client._async import AsyncRewardClient, ClientOptions
+from opera_client._async import AsyncRewardClient
 from opera_client._in_process import App
+from opera_client._options import ClientOptions
 from opera_client._portal import Portal
 
 P = ParamSpec("P")

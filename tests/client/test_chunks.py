@@ -102,7 +102,6 @@ async def test_the_first_failure_cancels_what_is_in_flight(service: Service):
         ([group("a"), "text"], "groups.1"),
         ([{**group("a"), "trajectories": [{"response_token_ids": [1, -1]}]}],
          "groups.0.trajectories.0.response_token_ids.1"),
-        ([{"prompt": "p", "trajectories": [{"response": "a"}]}], "groups.0"),
     ],
 )  # fmt: skip
 async def test_a_bad_batch_is_refused_by_field_before_anything_is_sent(service: Service, groups, field):

@@ -5,7 +5,6 @@ It knows trees and threads; not what is encoded or read.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from opera_client.errors import (
@@ -341,17 +339,3 @@ def or_raise(value: T | OperaError) -> T:
     if isinstance(value, OperaError):
         raise value
     return value
-
-
-def total_and_mean(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the sum and the mean of a non-empty array, added up in float64."""
-    total = float(values.sum(dtype=np.float64))
-    return total, total / len(values)
-
-
-def perplexity(mean_logprob: float) -> float | None:
-    """Return exp(-mean_logprob); None when that is beyond a float, as JSON has no infinity."""
-    try:
-        return math.exp(-mean_logprob)
-    except OverflowError:
-        return None

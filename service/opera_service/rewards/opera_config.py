@@ -8,7 +8,7 @@ from pydantic import Field
 
 from opera_service.rewards.config import Judge, RewardConfig
 from opera_service.rewards.copying import CopyConfig
-from opera_service.rewards.published_opera import MathRules
+from opera_service.rewards.published_config import MathRules
 from opera_service.trajectories.encoding_config import AFTER_ANSWERS, ConfigModel, ContextConfig
 
 

@@ -1,4 +1,4 @@
-"""The door of the queue: a fake clock, no asyncio, no engine."""
+"""Who may join the queue: a fake clock, no asyncio, no engine."""
 
 from contextlib import suppress
 
@@ -7,42 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_client.errors import Overloaded, TooManyTokens
-from opera_service.scoring.admission import Admission, QueueLimits, Reservation
-from opera_service.scoring.batching import BatchQueue, Work
+from opera_service.scoring.admission import QueueLimits, Reservation
+from opera_service.scoring.batching import Work
 
-
-class House:
-    """A queue with its door, and an engine that computes `rate` tokens a second on a hand-set clock."""
-
-    def __init__(self, *, requests: int = 1000, tokens: int = 1000, budget: int = 100, rate: float = 10.0) -> None:
-        self.now = 0.0
-        self.rate = rate
-        self.queue: BatchQueue[Work] = BatchQueue(budget, lambda: self.now)
-        self.door = Admission(self.queue, QueueLimits(requests, tokens), lambda: self.now)
-
-    def ask(self, tokens: int, run: str = "", deadline: float | None = None) -> Reservation:
-        """A request of one tree, estimated rightly."""
-        reservation = self.door.enter(run, tokens, deadline)
-        self.bring(reservation, tokens, deadline)
-        return reservation
-
-    def bring(self, reservation: Reservation, tokens: int, deadline: float | None = None) -> None:
-        self.door.weigh(reservation, tokens, deadline)
-        self.queue.push(Work(tokens, deadline, reservation.run, owner=reservation))
-
-    def compute(self) -> list[Work]:
-        """One batch, from start to end."""
-        batch = self.queue.take().batch
-        self.door.started(batch)
-        self.now += sum(work.tokens for work in batch) / self.rate
-        self.door.finished(well=True)
-        return batch
-
-
-def refused(house: House, tokens: int, run: str = "", deadline: float | None = None) -> Overloaded:
-    with pytest.raises(Overloaded) as raised:
-        house.ask(tokens, run, deadline)
-    return raised.value
+from .house import House, refused
 
 
 def test_requests_up_to_the_limit():
@@ -94,41 +62,41 @@ def test_what_can_never_fit_is_told_so_for_good():
     with pytest.raises(TooManyTokens, match="--max-queue-tokens") as raised:
         house.ask(101)
     assert not raised.value.retryable
-    assert house.door.held == (0, 0)
+    assert house.admission.held == (0, 0)
 
 
 def test_a_place_counts_from_before_its_trees_are_known():
     house = House(requests=2, tokens=100)
-    reservation = house.door.enter("", 60, None)
-    assert house.door.held == (1, 60)
+    reservation = house.admission.enter("", 60, None)
+    assert house.admission.held == (1, 60)
     assert refused(house, 50).reason == "queue_tokens"
-    house.door.leave(reservation)
-    assert house.door.held == (0, 0)
+    house.admission.leave(reservation)
+    assert house.admission.held == (0, 0)
     house.ask(50)
 
 
 def test_the_estimate_gives_way_to_the_count():
     house = House(tokens=100)
-    reservation = house.door.enter("", 10, None)
+    reservation = house.admission.enter("", 10, None)
     house.bring(reservation, 90)
-    assert house.door.held == (1, 90)
-    other = house.door.enter("", 5, None)
+    assert house.admission.held == (1, 90)
+    other = house.admission.enter("", 5, None)
     with pytest.raises(Overloaded):
         house.bring(other, 20)
-    assert house.door.held == (1, 90), "a refused request leaves nothing behind"
+    assert house.admission.held == (1, 90), "a refused request leaves nothing behind"
 
 
 def test_an_estimate_beyond_the_limit_is_no_reason_to_refuse():
     """Only the trees say how many distinct tokens there are."""
     house = House(tokens=10)
-    house.bring(house.door.enter("", 1000, None), 10)
+    house.bring(house.admission.enter("", 1000, None), 10)
 
 
 def test_what_is_known_already_needs_no_room():
     house = House(requests=2, tokens=10)
     house.ask(5)
-    reservation = house.door.enter("", 5, None)
-    house.door.weigh(reservation, 0, None)
+    reservation = house.admission.enter("", 5, None)
+    house.admission.weigh(reservation, 0, None)
 
 
 # --- when to come back ------------------------------------------------------------------------------------
@@ -138,7 +106,7 @@ def test_the_wait_is_what_must_drain_over_the_measured_rate():
     house = House(tokens=1000, budget=100, rate=10.0)
     house.ask(100)
     house.compute()
-    assert house.door.rate == pytest.approx(10.0)
+    assert house.admission.rate == pytest.approx(10.0)
     house.ask(900)
     assert refused(house, 400).retry_after == 30.0  # 300 tokens too many, 10 a second
 
@@ -150,34 +118,34 @@ def test_the_rate_follows_the_engine():
         for _ in range(200):
             house.ask(10)
             house.compute()
-        assert house.door.rate == pytest.approx(expected, rel=0.05)
+        assert house.admission.rate == pytest.approx(expected, rel=0.05)
 
 
 def test_failed_batches_say_nothing_about_the_rate():
     house = House(rate=10.0)
     house.ask(10)
     house.compute()
-    house.door.started([Work(1000)])
+    house.admission.started([Work(1000)])
     house.now += 0.001
-    house.door.finished(well=False)
-    assert house.door.rate == pytest.approx(10.0)
+    house.admission.finished(well=False)
+    assert house.admission.rate == pytest.approx(10.0)
 
 
 def test_a_batch_that_takes_long_counts_before_it_ends():
     house = House(rate=10.0)
     house.ask(10)
     house.compute()
-    house.door.started([Work(10)])
+    house.admission.started([Work(10)])
     house.now += 1.0
-    assert house.door.rate == pytest.approx(10.0), "in time so far"
+    assert house.admission.rate == pytest.approx(10.0), "in time so far"
     house.now += 100.0
-    assert house.door.rate < 1.0
+    assert house.admission.rate < 1.0
 
 
 def test_without_a_measurement_callers_are_asked_to_wait_a_second():
     house = House(tokens=10)
     house.ask(10)
-    assert house.door.rate is None
+    assert house.admission.rate is None
     assert refused(house, 10).retry_after == 1.0
 
 
@@ -248,105 +216,10 @@ def test_callers_that_wait_as_told_are_let_in_the_first_time():
     assert refusals == 10, "10 did not fit at first"
 
 
-# --- room for those who hold little -----------------------------------------------------------------------
-
-
-def test_a_run_that_was_refused_gets_the_next_room():
-    house = House(tokens=100, budget=10, rate=10.0)
-    for _ in range(10):
-        house.ask(10, "greedy")
-    assert refused(house, 10, "late").reason == "queue_tokens"
-    house.compute()
-    assert refused(house, 10, "greedy").reason == "fair_share"
-    house.ask(10, "late")
-    house.compute()
-    house.ask(10, "greedy")
-
-
-def test_room_is_kept_by_requests_too():
-    house = House(requests=3, budget=1)
-    for _ in range(3):
-        house.ask(1, "greedy")
-    assert refused(house, 1, "late").reason == "queue_requests"
-    house.compute()
-    assert refused(house, 1, "greedy").reason == "fair_share"
-    house.ask(1, "late")
-
-
-def test_room_is_not_kept_for_those_who_do_not_come():
-    house = House(tokens=100, budget=10, rate=10.0)
-    for _ in range(10):
-        house.ask(10, "greedy")
-    wait = refused(house, 10, "gone").retry_after
-    house.compute()
-    refused(house, 10, "greedy")
-    house.now += 2 * wait + 1.0
-    house.ask(10, "greedy")
-
-
-def test_a_run_that_holds_nothing_yields_to_nobody():
-    house = House(tokens=100, budget=100)
-    for _ in range(10):
-        house.ask(10, "greedy")
-    for number in range(50):
-        refused(house, 10, f"stranger-{number}")
-    house.compute()
-    house.ask(10, "greedy")
-
-
-def test_a_run_at_the_door_is_let_in_however_greedy_the_other():
-    """One run sends as fast as it can; the other one comes now and then and waits as told."""
-    house = House(tokens=100, budget=10, rate=10.0)
-    house.ask(10, "greedy")
-    house.compute()
-    done, next_try, tries = 0, 0.0, 0
-    for _ in range(300):
-        try:
-            while True:
-                house.ask(10, "greedy")
-        except Overloaded:
-            pass
-        if house.now >= next_try:
-            tries += 1
-            try:
-                house.ask(10, "modest")
-            except Overloaded as error:
-                next_try = house.now + error.retry_after
-        done += sum(work.run == "modest" for work in house.compute())
-    assert tries >= 30
-    assert done >= tries // 2 - 1, "refused at most once each time"
-
-
-def test_even_a_queue_of_one_has_room_for_a_run_at_the_door():
-    """What a run has on the engine counts, too: else it would refill an empty queue before the other is back."""
-    house = House(requests=1, budget=1, rate=10.0)
-    house.ask(10, "greedy")
-    house.compute()
-    waited, next_try = [], 0.0
-    asked_at = house.now
-    for _ in range(200):
-        batch = house.queue.take().batch
-        house.door.started(batch)
-        for _ in range(4):  # while the batch is computed
-            house.now += 0.25
-            with suppress(Overloaded):
-                house.ask(10, "greedy")
-            if house.now >= next_try:
-                try:
-                    house.ask(10, "modest")
-                    waited.append(house.now - asked_at)
-                    asked_at = next_try = house.now + 3.0
-                except Overloaded as error:
-                    next_try = house.now + error.retry_after
-        house.door.finished(well=True)
-    assert len(waited) >= 20
-    assert max(waited) <= 6.0
-
-
 # --- deadlines --------------------------------------------------------------------------------------------
 
 
-def test_work_that_would_be_late_is_refused_at_the_door():
+def test_work_that_would_be_late_is_refused_at_once():
     house = House(rate=10.0, budget=10)
     house.ask(10)
     house.compute()
@@ -405,26 +278,26 @@ def test_the_limits_hold_and_an_empty_house_lets_everybody_in(
     for kind, run, number, real in script:
         if kind == "ask":
             try:
-                house.bring(house.door.enter(run, number, None), real)
+                house.bring(house.admission.enter(run, number, None), real)
             except TooManyTokens:
                 assert real > tokens
             except Overloaded as error:
                 waits.append(error.retry_after)
         elif kind == "enter":
             with suppress(Overloaded):
-                entered.append(house.door.enter(run, number, None))
+                entered.append(house.admission.enter(run, number, None))
         elif kind == "leave" and entered:
-            house.door.leave(entered.pop(number % len(entered)))
+            house.admission.leave(entered.pop(number % len(entered)))
         elif kind == "compute":
             house.compute()
         elif kind == "wait":
             house.now += number
-        assert house.queue.requests <= house.door.held.requests <= requests
-        assert house.queue.tokens <= house.door.held.tokens <= tokens
+        assert house.queue.requests <= house.admission.held.requests <= requests
+        assert house.queue.tokens <= house.admission.held.tokens <= tokens
     assert all(1 <= wait <= 60 and wait == int(wait) for wait in waits)
     for reservation in entered:
-        house.door.leave(reservation)
+        house.admission.leave(reservation)
     while house.compute():
         pass
-    assert house.door.held == (0, 0)
+    assert house.admission.held == (0, 0)
     house.ask(tokens, "newcomer")

@@ -33,7 +33,8 @@ from opera_service.rewards.gains import step_gains
 from opera_service.rewards.guards import malformed
 from opera_service.rewards.novelty import own_tokens
 from opera_service.rewards.opera_config import OperaConfig
-from opera_service.rewards.published_opera import HARDENED_1, PAPER, PublishedConfig, PublishedOpera
+from opera_service.rewards.published_config import HARDENED_1, PAPER, PublishedConfig
+from opera_service.rewards.published_opera import PublishedOpera
 from opera_service.rewards.reference_logprobs import Logprobs, read
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids, TreeBuilder
