@@ -70,6 +70,7 @@ def _signal(measured: Measured, thresholds: Thresholds) -> list[Finding]:
         _shared("signal", "groups with information", informative, thresholds.informative, at_least=True,
                 advice="sample at a higher temperature, take larger groups, or a larger scorer"),
         Finding("signal", "median spread of a group's rewards", float(np.median(spreads))),
+        *_temperature(groups),
     ]  # fmt: skip
     names = sorted({name for group in groups for one in group.trajectories for name in one.components or {}})
     found += [
@@ -108,7 +109,16 @@ def _format(measured: Measured, thresholds: Thresholds) -> list[Finding]:
     def share(flag: str) -> list[float]:
         return [float(flag in one.flags) for one in members]
 
+    thinkless = share("think_missing")
+    share_of_thinkless, interval = float(np.mean(thinkless)), _bootstrap(np.array(thinkless))
+    written = [_texts(sample) for sample in measured.samples]
     found = [
+        Finding("format", "responses without a think block", share_of_thinkless, *interval,
+                advice=_THINKLESS if share_of_thinkless > 0.5 else ""),
+        _part("references that hold a thought", ["</think>" in reference for _, reference in written],
+              "only what follows the thought is priced; context.reference_part=full prices all of it"),
+        _part("prompts in another script than Latin", [_foreign(prompt) for prompt, _ in written],
+              "check that this scorer knows the language: compare its agreement there with that on the rest"),
         _shared("format", "responses that fail the format", share("format_gate"), thresholds.gated, at_least=False,
                 advice="let the policy think in a closed block, or set think.mode to optional or none"),
         _shared("format", "responses that were cut off", share("truncated"), (0.1, 1.0), at_least=False,
@@ -143,6 +153,38 @@ def _cost(measured: Measured) -> list[Finding]:
             advice=f"--max-batch-tokens of at least {int(largest)} lets one fit",
         ),
     ]
+
+
+def _temperature(groups: Sequence[GroupResult]) -> list[Finding]:
+    """Return how far members are apart in worth, where the reward says so, and the temperature that fits it."""
+    worths = [[one.components["value"] for one in group.trajectories if "value" in (one.components or {})]
+              for group in groups]  # fmt: skip
+    spreads = [max(one) - min(one) for one in worths if len(one) > 1]
+    if not spreads:
+        return []
+    median = float(np.median(spreads))
+    advice = f"a comparison.temperature of {max(median / 4, 0.01):.2f} to {max(median, 0.04):.2f} tells them apart"
+    return [Finding("signal", "median spread of `value` in a group, nats a token", median, advice=advice)]
+
+
+def _part(name: str, hits: Sequence[bool], advice: str) -> Finding:
+    return Finding("format", name, float(np.mean(hits)), advice=advice if any(hits) else "")
+
+
+def _texts(sample: Sample) -> tuple[str, str]:
+    """Return prompt and references as text; empty where they came as ids."""
+    prompt, reference = sample.group.prompt, sample.group.reference
+    asked = prompt if isinstance(prompt, str) else " ".join(str(one.content) for one in prompt or ())
+    return asked, reference if isinstance(reference, str) else " ".join(reference or ())
+
+
+def _foreign(text: str) -> bool:
+    letters = [char for char in text if char.isalpha()]
+    return sum(ord(char) > _LAST_LATIN for char in letters) > len(letters) / 2
+
+
+_LAST_LATIN = 0x24F
+_THINKLESS = "the policy does not think: --config think.mode=none"
 
 
 def _informative(group: GroupResult) -> bool:

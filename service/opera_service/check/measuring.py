@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from opera_client import AsyncRewardClient
+from opera_client.errors import BadInput, InvalidRequest
 from opera_client.wire import Group, GroupResult, RewardResult, Trajectory
 from opera_service.check.attacks import Attack, Material, attacks
+from opera_service.check.edits import shuffled
 from opera_service.check.samples import Sample
 
 Beat = Mapping[str, Mapping[str, list[bool]]]
@@ -79,7 +81,12 @@ async def measure(
     naive = computed = 0
     engine_ms = 0.0
     for sample in samples:
-        answer = await journal.ask(client, model, sample.group, **settings)
+        try:
+            answer = await journal.ask(client, model, sample.group, **settings)
+        except InvalidRequest as error:
+            if not sample.where:
+                raise
+            raise BadInput(f"{sample.where}: {error.message}") from None
         honest.append(answer.groups[0])
         naive += answer.usage.tokens_naive
         computed += answer.usage.tokens_computed
@@ -135,7 +142,12 @@ def _attacks(sample: Sample, scored: GroupResult, other: Sample) -> list[Attack]
     thought, answer = _parts(own)
     material = Material(prompt, reference, thought or "I should answer this.", answer, _parts(others)[1])
     made = list(attacks(material))
-    made += [Attack("control", "empty response", ""), Attack("control", "prompt echoed", prompt)]
+    made += [
+        Attack("control", "empty response", ""),
+        Attack("control", "prompt echoed", prompt),
+        Attack("control", "another prompt's response", others),
+        Attack("control", "reference shuffled", material.response(material.thought, shuffled(reference))),
+    ]
     if not thought:  # a policy that does not think is attacked without thoughts
         made = [Attack(one.family, one.name, _parts(one.response)[1]) for one in made]
     random.Random(0).shuffle(made)

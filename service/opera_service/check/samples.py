@@ -27,6 +27,8 @@ class Sample:
     """Pairs of positions, the better response first; empty where nothing is known."""
     best: int | None
     """The response with the highest grade, or the one that most pairs prefer."""
+    where: str = ""
+    """File and line, for errors that only scoring finds."""
 
 
 def read(path: Path, limit: int) -> list[Sample]:
@@ -60,4 +62,4 @@ def _sample(path: Path, number: int, line: dict[str, Any]) -> Sample:
             raise BadInput(f"{where}: preferences: {json.dumps(pair)[:80]}: a pair of positions, the better first")
         better.append((pair[0], pair[1]))
     wins = [sum(high == at for high, _ in better) - sum(low == at for _, low in better) for at in places]
-    return Sample(group, better, max(places, key=wins.__getitem__) if better else None)
+    return Sample(group, better, max(places, key=wins.__getitem__) if better else None, where)

@@ -1,0 +1,60 @@
+"""What a check makes of measured groups, by hand."""
+
+import pytest
+
+from opera_client.wire import Group, GroupResult, TrajectoryResult
+from opera_service.check.findings import Thresholds, findings
+from opera_service.check.measuring import Measured
+from opera_service.check.samples import Sample
+
+
+def measured(prompts=("Why is it so?",), values=(0.0, 1.0), flags=(), reference="Because it is."):
+    samples, honest = [], []
+    for at, prompt in enumerate(prompts):
+        responses = [{"response": f"word {number}"} for number in range(len(values))]
+        samples.append(Sample(Group(prompt=prompt, reference=reference, trajectories=responses), (), None))
+        honest.append(
+            GroupResult(
+                group_id=str(at),
+                size=len(values),
+                scored=len(values),
+                initial_mean_logprob=-1.0,
+                reference_tokens=4,
+                trajectories=[
+                    TrajectoryResult(
+                        id=str(number),
+                        status="ok",
+                        reward=value / 2,
+                        components={"value": value},
+                        flags=list(flags),
+                    )
+                    for number, value in enumerate(values)
+                ],
+            )
+        )
+    return Measured(samples, honest, None, {}, 100, 50, 1.0)
+
+
+def found(**given):
+    return {one.name: one for one in findings(measured(**given), Thresholds())}
+
+
+def test_the_advised_temperature_follows_the_spread():
+    spread = found(values=(0.0, 0.4, 1.0))["median spread of `value` in a group, nats a token"]
+    assert spread.value == pytest.approx(1.0)
+    assert "0.25 to 1.00" in spread.advice
+
+
+def test_a_policy_that_does_not_think_is_advised_to_say_so():
+    told = found(flags=("think_missing", "format_gate"))["responses without a think block"]
+    assert told.value == 1
+    assert "think.mode=none" in told.advice
+    assert found()["responses without a think block"].advice == ""
+
+
+def test_references_with_thoughts_and_other_scripts_are_counted():
+    told = found(prompts=("为什么会下雨？", "Why?"), reference="<think>hm</think>Rain.")
+    assert told["prompts in another script than Latin"].value == 0.5
+    assert told["references that hold a thought"].value == 1
+    assert "reference_part" in told["references that hold a thought"].advice
+    assert found()["references that hold a thought"].advice == ""
