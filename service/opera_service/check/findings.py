@@ -157,8 +157,8 @@ def _cost(measured: Measured) -> list[Finding]:
 
 def _temperature(groups: Sequence[GroupResult]) -> list[Finding]:
     """Return how far members are apart in worth, where the reward says so, and the temperature that fits it."""
-    worths = [[one.components["value"] for one in group.trajectories if "value" in (one.components or {})]
-              for group in groups]  # fmt: skip
+    told = [[one.components or {} for one in group.trajectories] for group in groups]
+    worths = [[components["value"] for components in one if "value" in components] for one in told]
     spreads = [max(one) - min(one) for one in worths if len(one) > 1]
     if not spreads:
         return []
