@@ -99,7 +99,7 @@ def test_adapters_and_a_kl_term_train(before, start, tmp_path):
 
 def test_a_batch_without_one_closed_thought_ends_training(before, start, tmp_path):
     run_config = start(rollouts=2, max_completion_length=4, select_by=())
-    with pytest.raises(BadInput, match=r"step 0 are paid nothing for their form .*think: \{mode: none\}"):
+    with pytest.raises(BadInput, match=r"step 1 are paid nothing for their form .*think: \{mode: none\}"):
         run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
 
 
