@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from opera_trainer.ablation.table import Outcome
 from opera_trainer.artefacts import Estimate, Evaluation, LogEntry, Rollout, Row, Shown, read_json, read_rows
@@ -46,7 +46,9 @@ class Sample(Row):
 
 
 class FitnessFinding(Row):
-    """One number of `opera-reward check`, measured before GRPO began."""
+    """One number of `opera-reward check`, measured before GRPO began; what else a check says is not read here."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     section: str
     name: str
@@ -59,6 +61,8 @@ class FitnessFinding(Row):
 
 class Fitness(Row):
     """What was found before GRPO began."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     verdict: str
     about: dict[str, str]
