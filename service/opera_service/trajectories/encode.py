@@ -90,6 +90,7 @@ def encode_group(
             trajectories=tuple(encoded),
             controls=common.controls,
             prompt=common.prompt,
+            start=common.start,
         ),
         errors,
     )
@@ -164,6 +165,12 @@ class _Common:
             controls=tuple(ids for ids in controls if fixed + len(ids) <= fields.max_context),
             chat=isinstance(group.prompt, list),
         )
+
+    @property
+    def start(self) -> Ids:
+        """What this tokenizer puts before every text, where the prompt has it."""
+        start = as_ids(self.fields.tokenizer.start_ids)
+        return start if np.array_equal(self.prompt_ids[: len(start)], start) else start[:0]
 
     @property
     def reference(self) -> Reference:

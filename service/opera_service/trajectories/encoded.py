@@ -153,6 +153,8 @@ class EncodedGroup:
     """Whether the segments' gains were asked for, also where the reward does not read them."""
     logprob_error: float = 0.0
     """Measured error of one token's log-prob on this engine, in nats; differences below it say nothing."""
+    start: Ids = field(default_factory=lambda: np.zeros(0, np.int32))
+    """What the tokenizer puts before every text, if the prompt begins with it; some models need it."""
     prompt: str = ""
     """The prompt's text, for guards that compare words; words of the prompt are not a leaked reference."""
     judging: Judging | None = None
@@ -182,6 +184,9 @@ class EncodedGroup:
 
     @property
     def frame(self) -> Ids:
-        """What stands between prompt and answer: an empty thought; where that is nothing, the prompt's last id."""
-        between = np.concatenate([self.initial[len(self.prompt_ids) :], self.close])
-        return between if len(between) else self.initial[-1:]
+        """What an answer stands behind where nothing was asked: the start of texts, then an empty thought.
+
+        The prompt's last id where that is nothing.
+        """
+        found = np.concatenate([self.start, self.initial[len(self.prompt_ids) :], self.close])
+        return found if len(found) else self.initial[-1:]

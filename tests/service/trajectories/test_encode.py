@@ -188,3 +188,20 @@ def test_in_text_mode_a_segments_context_may_be_the_longest():
     group = group_of("<think>a</think>")  # whole: 2 + 3 tokens; after the segment: 2 + 2 and two newlines
     assert errors(group, FieldTokenizer(ByteTokenizer(), 259, 8), rules) == {}
     assert isinstance(errors(group, FieldTokenizer(ByteTokenizer(), 259, 7), rules)[0], ContextTooLong)
+
+
+def test_what_an_answer_stands_behind_where_nothing_was_asked(byte_reader, llama_like):
+    decode = byte_reader.tokenizer.decode
+    assert decode(encoded(group_of("a"), byte_reader).frame) == "<think>\n</think>\n\n"
+    opened = encoded(group_of("a", prompt="Q:<think>\n"), byte_reader)
+    assert decode(opened.frame) == "</think>\n\n"
+    closed = encoded(group_of("a", prompt="Q:<think>\n</think>\n\n"), byte_reader)
+    assert closed.frame.tolist() == closed.prompt_ids[-1:].tolist()
+
+    fields = FieldTokenizer(llama_like, 500, 1000)
+    started, bare = (
+        encoded(group_of("a."), fields),
+        encoded(group_of("a.", prompt_token_ids=[9], prompt=None), fields),
+    )
+    assert started.frame[0] == llama_like.start_ids[0]
+    assert bare.frame.tolist() == started.frame[1:].tolist()
