@@ -17,6 +17,7 @@ import httpx
 from opera_client._checks import check_expand, check_rank, check_reward, check_score
 from opera_client._chunks import cut, in_order, merge, shift, shift_field
 from opera_client._connection import Connection
+from opera_client._hints import HintCalls
 from opera_client._http import ask
 from opera_client._in_process import App, running, service_app
 from opera_client._options import DEFAULT_TIMEOUT, DEFAULT_URL, ClientOptions, request_headers
@@ -54,7 +55,7 @@ Result = TypeVar("Result", RewardResult, RankResult, ExpandResult, ScoreResult)
 Info = TypeVar("Info", RewardsInfo, ServedModel, Health)
 
 
-class AsyncRewardClient(PolicyCalls):
+class AsyncRewardClient(PolicyCalls, HintCalls):
     """Ask an opera-reward service for rewards, rankings and log-probabilities.
 
     Groups and items are wire models or plain dicts of the same form. A call is cut into requests of at most

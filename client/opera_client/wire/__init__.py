@@ -27,6 +27,7 @@ from opera_client.wire.expand import (
     ExpandTiming,
     ExpandUsage,
 )
+from opera_client.wire.hint import HintPart, HintRequest, HintResult
 from opera_client.wire.member import MemberRequest, MemberResult, Name
 from opera_client.wire.operations import Formula, Health, PresetInfo, RewardInfo, RewardsInfo, ServedModel, Term
 from opera_client.wire.policy import Canary, PolicyInfo, PolicyLoadRequest, PolicyLoadResult
@@ -85,6 +86,9 @@ __all__ = [
     "Group",
     "GroupResult",
     "Health",
+    "HintPart",
+    "HintRequest",
+    "HintResult",
     "MemberRequest",
     "MemberResult",
     "Message",

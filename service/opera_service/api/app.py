@@ -20,6 +20,7 @@ from opera_service.api.routes import (
     completions,
     expand,
     health,
+    hint,
     lora,
     member,
     model,
@@ -83,6 +84,7 @@ def create_api(
     for family in (
         reward,
         member,
+        hint,
         openrlhf,
         verify,
         rank,

@@ -320,6 +320,15 @@ MEMBER_REQUEST = {
     "reference": "42",
     "response": "<think>\n17 + 25 is 32.\n\nWait, 7 + 5 carries: 42.\n\n</think>\n\n42",
 }
+HINT_REQUEST = {
+    "run_id": "my-run",
+    "group_id": "q1",
+    "member_id": "q1-0",
+    "seq": 0,
+    "append": {"token_ids": [55, 32, 43]},
+    "prompt": "What is 17 + 25?\n",
+    "reference": "42",
+}
 VERIFY_REQUEST = {
     "responses_create_params": {"input": [{"role": "user", "content": "What is 17 + 25?"}]},
     "response": {

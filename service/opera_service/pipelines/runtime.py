@@ -24,6 +24,7 @@ from opera_service.observability.rewarded import RefusedSubscriber, Subscriber
 from opera_service.observability.run_health import RunHealth
 from opera_service.observability.tracing import Tracing
 from opera_service.pipelines.baselines import Baselines
+from opera_service.pipelines.hints import Hints
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member_reward import MemberReward
 from opera_service.rewards.verifier_pool import VerifierPool
@@ -69,6 +70,8 @@ class Runtime:
     noise: EngineNoise
     gatherer: GroupGatherer[Trajectory, MemberReward]
     """Groups whose members come one by one."""
+    hints: Hints
+    """Trajectories that are still being written."""
     verifiers: VerifierPool
     """Where answers to mathematical tasks are verified."""
     weights: WeightManager
@@ -184,6 +187,7 @@ class Runtime:
 
     async def aclose(self) -> None:
         """Finish the groups and the queued work that are there, then free engine and threads."""
+        await self.hints.aclose()
         await self.gatherer.aclose()
         await self.sampling_dispatcher.aclose()
         await self.tree_dispatcher.aclose()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from opera_client.wire import Trajectory
+from opera_client.wire import RewardRequest, Trajectory
 from opera_service.audit.metrics import AuditMetrics
 from opera_service.audit.store import NotAnAuditLog
 from opera_service.audit.target import Target
@@ -27,8 +27,10 @@ from opera_service.observability.run_metrics import RunMetrics
 from opera_service.observability.tracing import NoTracing, Tracing
 from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.group_batch import Gathered, score_batch
+from opera_service.pipelines.hints import Hints
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member_reward import MemberReward, weight
+from opera_service.pipelines.prefill import prefill
 from opera_service.pipelines.reward_audit import recorder
 from opera_service.pipelines.runtime import Runtime, Sampled, Sampling
 from opera_service.rewards.registry import rewards
@@ -98,6 +100,10 @@ def build_runtime(
     gatherer: GroupGatherer[Trajectory, MemberReward] = GroupGatherer(
         score, _group_limits(settings), clock=clock, weigh=weight
     )
+
+    async def work_ahead(request: RewardRequest) -> None:
+        await prefill(runtime, request)
+
     baselines, run_health = Baselines(), RunHealth(clock)
     spool = WeightSpool(settings.spool_dir, settings.max_weights_bytes)
     runtime = Runtime(
@@ -119,6 +125,7 @@ def build_runtime(
             max_context=engine.info.max_context,
         ),
         gatherer=gatherer,
+        hints=Hints(work_ahead, of_use=partial(_keeps, engine)),
         verifiers=VerifierPool(),
         weights=manager,
         updates=WeightUpdates(
@@ -201,6 +208,7 @@ def _show(runtime: Runtime) -> None:
     metrics.registry.register(RunMetrics(runtime.run_health.snapshot))
     metrics.watch_counted(runtime.cache.gauges, runtime.cache.counters)
     metrics.watch_counted(runtime.gatherer.gauges, runtime.gatherer.counters)
+    metrics.watch_counted(runtime.hints.gauges, runtime.hints.counters)
     metrics.watch(runtime.gauges, lambda: runtime.model().model_dump(mode="json"))
 
 
@@ -223,6 +231,11 @@ def _group_limits(settings: Settings) -> GroupLimits:
         keep_s=settings.keep_answers_s,
         idle_s=settings.keep_members_s,
     )
+
+
+def _keeps(engine: Engine) -> bool:
+    """Whether the engine keeps of a context what the next call can use."""
+    return engine.info.route == "kept_trunks" or engine.info.engine.startswith("vllm")
 
 
 async def _sample(engine: Engine, items: Sequence[Sampling]) -> list[Sampled]:

@@ -86,7 +86,7 @@ class Model(BaseModel):
         description="The number format of the weights. `auto`: float32 on a CPU, the checkpoint's on a GPU.",
     )
     device: str = Field("auto", description="The torch engine's device: `auto`, `cpu`, `cuda`, `cuda:1`, …")
-    route: Literal["auto", "tree_sdpa", "flex", "kv_fork", "naive"] = Field(
+    route: Literal["auto", "tree_sdpa", "flex", "kv_fork", "kept_trunks", "naive"] = Field(
         "auto",
         description="How the torch engine computes token trees. `auto` takes what fits the model and device.",
     )

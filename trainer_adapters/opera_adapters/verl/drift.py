@@ -57,8 +57,9 @@ class Drift:
         ]
 
 
-def apart(policy: Sequence[float] | None, scorer: Sequence[float] | None, mask: Sequence[int]) -> float:
+def apart(policy: Sequence[float] | None, scorer: Sequence[float | None] | None, mask: Sequence[int]) -> float:
     """Return the mean of policy - scorer where `mask` is not 0 (a tool's tokens were not sampled); nan without."""
     if policy is None or scorer is None or not any(mask):
         return math.nan
-    return fmean(own - theirs for own, theirs, kept in zip(policy, scorer, mask, strict=True) if kept)
+    pairs = zip(policy, scorer, mask, strict=True)
+    return fmean(own - theirs for own, theirs, kept in pairs if kept and theirs is not None)

@@ -170,11 +170,13 @@ class TorchEngine:
     ) -> None:
         """On the device thread: put the new weights in, try them, name them; or put the old ones back."""
         undo = put()
+        self._scorer.forget()
         try:
             if probe is not None:
                 probe.judge(self._tried(probe.tree))
         except BaseException:  # a judge may raise anything; the old weights must serve on
             undo()
+            self._scorer.forget()
             raise
         self._scorer.loaded = replace(self._scorer.loaded, revision=revision)
         self._scorer.weight_version = version

@@ -70,8 +70,10 @@ class Readout:
     def __init__(self, tree: TokenTree, head: Head, dtype: torch.dtype) -> None:
         self.tree = tree
         self.tokens_computed = 0
+        self.query_tokens: NDArray[np.int64] | None = None
+        """int64[Q]: tokens computed for each query, of a route that can tell; None where the tree says it."""
         self.pairs_read = 0
-        self._head = head
+        self.head = head
         self._dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._order = np.argsort(tree.rows, kind="stable")
         self._rows = tree.rows[self._order]
@@ -99,10 +101,10 @@ class Readout:
         """Read every scored row among tokens [start, start + n) off their hidden states [n, H]."""
         first, last = np.searchsorted(self._rows, [start, start + len(hidden)])
         rows, index = np.unique(self._rows[first:last] - start, return_inverse=True)
-        for low in range(0, len(rows), self._head.chunk_rows):
-            chunk = rows[low : low + self._head.chunk_rows]
+        for low in range(0, len(rows), self.head.chunk_rows):
+            chunk = rows[low : low + self.head.chunk_rows]
             begin, end = np.searchsorted(index, [low, low + len(chunk)])
-            logits = self._head(hidden[torch.as_tensor(chunk, device=hidden.device)])
+            logits = self.head(hidden[torch.as_tensor(chunk, device=hidden.device)])
             self.take_logits(self._order[first + begin : first + end], logits, index[begin:end] - low)
 
     def take_logits(self, pairs: NDArray[Any], logits: Tensor, index: NDArray[Any]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from opera_client.errors import EngineFailed, NotSupported
 from opera_service.engines.torch.flex import FlexRoute
+from opera_service.engines.torch.kept_trunks import KeptTrunksRoute
 from opera_service.engines.torch.kv_fork import KvForkRoute
 from opera_service.engines.torch.loading import LoadedModel
 from opera_service.engines.torch.naive import NaiveRoute
@@ -37,7 +38,7 @@ from opera_service.scoring.tree import TokenTree
 
 _log = logging.getLogger(__name__)
 
-ROUTES = {route.name: route for route in (TreeSdpaRoute, FlexRoute, KvForkRoute, NaiveRoute)}
+ROUTES = {route.name: route for route in (TreeSdpaRoute, FlexRoute, KvForkRoute, KeptTrunksRoute, NaiveRoute)}
 _PACKED = {"tree_sdpa", "flex"}
 _PACKABLE = {"full_attention", "sliding_attention"}
 _TOLERANCE, _HALF_TOLERANCE = 5e-4, 0.1

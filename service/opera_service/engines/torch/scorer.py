@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
+from opera_service.engines.torch.kept_trunks import KeptTrunksRoute
 from opera_service.engines.torch.loading import LoadedModel
 from opera_service.engines.torch.naive import NaiveRoute
 from opera_service.engines.torch.packed_batch import join
@@ -65,6 +66,11 @@ class TreeScorer:
             scores.update(zip(bundle, self._forest([trees[index] for index in bundle]), strict=True))
         return [scores[index] for index in range(len(trees))]
 
+    def forget(self) -> None:
+        """Drop what the route keeps between calls: the weights are others now."""
+        if isinstance(self.route, KeptTrunksRoute):
+            self.route.forget()
+
     def _check(self, number: int, tree: TokenTree) -> None:
         low = min(int(tree.tokens.min()), int(tree.targets.min()))
         high = max(int(tree.tokens.max()), int(tree.targets.max()))
@@ -117,13 +123,16 @@ class TreeScorer:
             NaiveRoute(self.loaded.model).run_some(readout, max_tokens, spoilt)
 
     def _split(self, trees: Sequence[TokenTree], readout: Readout) -> list[TreeScores]:
-        answers, low = [], 0
+        answers, low, first = [], 0, 0
         for tree in trees:
             pairs = slice(low, low + tree.num_scored)
             low = pairs.stop
             computed = tree.num_tokens
             if self.route.name == "naive":
                 computed = tree.naive_tokens - tree.num_queries
+            if readout.query_tokens is not None:
+                computed = int(readout.query_tokens[first : first + tree.num_queries].sum())
+            first += tree.num_queries
             answers.append(
                 TreeScores(
                     logprobs=readout.logprobs[pairs],

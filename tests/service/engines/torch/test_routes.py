@@ -109,9 +109,9 @@ def test_the_probe_refuses_a_route_that_disagrees_with_plain_forwards(lab):
 
 
 def test_unknown_routes_are_refused(lab):
-    with pytest.raises(NotSupported, match="tree_sdpa, flex, kv_fork, naive"):
+    with pytest.raises(NotSupported, match="tree_sdpa, flex, kv_fork, kept_trunks, naive"):
         TreeScorer(lab.load("qwen3"), route="fast")
-    assert list(ROUTES) == ["tree_sdpa", "flex", "kv_fork", "naive"]
+    assert list(ROUTES) == ["tree_sdpa", "flex", "kv_fork", "kept_trunks", "naive"]
 
 
 def test_the_attention_of_the_model_is_given_back(lab):

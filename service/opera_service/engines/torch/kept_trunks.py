@@ -1,0 +1,189 @@
+"""The `kept_trunks` route: what was computed of a context is kept and continued, also by a later call.
+
+A path is computed in blocks of fixed length from its start, and what is left of it behind the last whole block
+together with its target. So a number depends on its context and target only, not on what else is asked for or was
+asked before: with and without kept trunks it is the same in every bit. That makes hints safe. It re-reads up to
+`BLOCK` tokens a query, and feeds one query at a time: for trajectories that grow, not for large batches.
+
+Knows a model's cache; no tree layout, no request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from opera_client.errors import NotSupported
+from opera_service.engines.torch.readout import Readout
+from opera_service.scoring.tree import Ids
+
+BLOCK = 64
+"""Tokens. Longer ones are computed faster, and more is read again behind the last whole one."""
+_PIECE = 512
+"""Tokens of what follows the last whole block that go through the model at a time."""
+KEPT_TOKENS = 65_536
+"""Tokens of trunks in memory, by default; as many log-probs of targets."""
+
+
+class _Block(NamedTuple):
+    """Keys and values [1, H, BLOCK, D] of one block, layer by layer."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+class _Kept:
+    """Values by digest, `size` each, at most `most` in all; the longest unused leave first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+        self._values: OrderedDict[bytes, tuple[int, object]] = OrderedDict()
+
+    def get(self, key: bytes) -> object | None:
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self._values.move_to_end(key)
+        return found[1]
+
+    def put(self, key: bytes, value: object, size: int) -> None:
+        """Take a value; `trim` makes room."""
+        self.held += size - self._values.pop(key, (0, None))[0]
+        self._values[key] = (size, value)
+
+    def trim(self) -> None:
+        """Let the longest unused go until the rest fits."""
+        while self.held > self.most:
+            _, (gone, _) = self._values.popitem(last=False)
+            self.held -= gone
+
+    def clear(self) -> None:
+        self._values.clear()
+        self.held = 0
+
+
+class KeptTrunksRoute:
+    """One query after another, each on the longest trunk that is kept."""
+
+    name: ClassVar[str] = "kept_trunks"
+
+    def __init__(self, model: PreTrainedModel, kept_tokens: int = KEPT_TOKENS) -> None:
+        """Keep at most `kept_tokens` tokens of trunks, and as many log-probs. 0 keeps nothing.
+
+        Raises `NotSupported` for a model that is not full attention in every layer.
+        """
+        kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"} or getattr(model, "_is_stateful", False):
+            raise NotSupported("route kept_trunks needs full attention in every layer; use --route auto")
+        self._model = model
+        self._trunks, self._answers = _Kept(kept_tokens), _Kept(kept_tokens)
+        self.hits = self.misses = 0
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens of trunks in memory now."""
+        return self._trunks.held
+
+    def forget(self) -> None:
+        """Drop everything: other weights serve from here on."""
+        self._trunks.clear()
+        self._answers.clear()
+
+    def run(self, readout: Readout, max_tokens: int) -> None:  # noqa: ARG002  pieces must not depend on the budget
+        """Answer query by query; what a forward takes is bounded by `_PIECE`, not by the budget."""
+        tree = readout.tree
+        readout.query_tokens = np.zeros(tree.num_queries, dtype=np.int64)
+        plain = not (tree.want_entropy or tree.want_top)
+        for query in range(tree.num_queries):
+            ids, context = tree.query_context(query)
+            path, pairs = ids[:-1], np.arange(tree.num_scored)[tree.query_slice(query)]
+            key = _digest(ids.tobytes(), str(context).encode())
+            known = self._answers.get(key) if plain else None
+            if isinstance(known, np.ndarray):
+                self.hits += 1
+                readout.logprobs[pairs] = known
+                readout.pairs_read += len(pairs)
+                continue
+            self.misses += 1
+            computed = readout.tokens_computed
+            self._compute(readout, path, context, pairs)
+            readout.query_tokens[query] = readout.tokens_computed - computed
+            if plain:
+                self._answers.put(key, readout.logprobs[pairs].copy(), len(pairs))
+                self._answers.trim()
+
+    def _compute(self, readout: Readout, path: Ids, context: int, pairs: NDArray[np.int64]) -> None:
+        whole = (context - 1) // BLOCK  # the context's last token predicts the first target: never in a trunk
+        cache = self._trunk(readout, path[: whole * BLOCK])
+        rows: list[Tensor] = []
+        for start in range(whole * BLOCK, len(path), _PIECE):
+            ids = path[start : start + _PIECE]
+            hidden = self._forward(readout, ids, cache)
+            rows.append(hidden[max(0, context - 1 - start) :])
+        read = torch.cat(rows)
+        step = readout.head.chunk_rows
+        for low in range(0, len(pairs), step):
+            logits = readout.head(read[low : low + step])
+            readout.take_logits(pairs[low : low + step], logits, np.arange(len(logits)))
+
+    def _trunk(self, readout: Readout, path: Ids) -> DynamicCache:
+        """Return a cache of `path`, whole blocks: those that are kept, and the rest computed and kept."""
+        keys = _chain(path)
+        found: list[_Block] = []
+        for key in keys:
+            block = self._trunks.get(key)
+            if not isinstance(block, _Block):
+                break
+            found.append(block)
+        cache = _joined(found)
+        for number in range(len(found), len(keys)):
+            self._forward(readout, path[number * BLOCK : (number + 1) * BLOCK], cache)
+            self._trunks.put(keys[number], _Block(tuple(map(_last, cache.layers))), BLOCK)
+        for key in reversed(keys):  # a trunk's start is the last to leave: without it the rest is of no use
+            self._trunks.get(key)
+        self._trunks.trim()
+        return cache
+
+    def _forward(self, readout: Readout, ids: Ids, cache: DynamicCache) -> Tensor:
+        """Return hidden states [n, H] of `ids` behind `cache`, which then holds them, too."""
+        fed = torch.as_tensor(ids[None], device=self._model.device).long()
+        hidden: Tensor = self._model.base_model(input_ids=fed, past_key_values=cache, use_cache=True)[0][0]
+        readout.tokens_computed += len(ids)
+        return hidden
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.digest()
+
+
+def _chain(path: Ids) -> list[bytes]:
+    """Return a name for every whole block of `path` that says all that comes before it, too."""
+    names: list[bytes] = []
+    for start in range(0, len(path), BLOCK):
+        names.append(_digest(names[-1] if names else b"", path[start : start + BLOCK].tobytes()))
+    return names
+
+
+def _joined(blocks: Sequence[_Block]) -> DynamicCache:
+    """Return a new cache that holds `blocks`; theirs stay as they are."""
+    cache = DynamicCache()
+    for layer in range(len(blocks[0].layers) if blocks else 0):
+        keys, values = zip(*(block.layers[layer] for block in blocks), strict=True)
+        cache.update(torch.cat(keys, dim=2), torch.cat(values, dim=2), layer)
+    return cache
+
+
+def _last(layer: Any) -> tuple[Tensor, Tensor]:
+    """Return a layer's newest keys and values."""
+    return layer.keys[:, :, -BLOCK:].clone(), layer.values[:, :, -BLOCK:].clone()
