@@ -46,8 +46,9 @@ def group_table(group: GroupResult, *, more: Mapping[str, Sequence[Text | str]] 
 
 
 def remarks(group: GroupResult) -> list[Text]:
-    """Return one line for every trajectory with an error or a flag."""
-    return [
+    """Return one line for every trajectory with an error or a flag, and one for a group that says nothing."""
+    silent = [Text.assemble("remark: ", (group.message, "yellow"))] if group.message else []
+    return silent + [
         Text.assemble(
             f"remark on {t.id}: ",
             (f"{t.error.code}: {t.error.message}", "red") if t.error else (", ".join(t.flags), "yellow"),
