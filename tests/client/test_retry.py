@@ -79,3 +79,10 @@ def test_a_deadline_counts_down_and_refuses_waits_beyond_it():
 def test_no_deadline_allows_everything():
     assert Deadline(None).remaining is None
     assert Deadline(None).allows(1e9)
+
+
+def test_callers_that_are_told_the_same_come_back_one_after_the_other():
+    waits = [Backoff(dice=random.Random(seed)).wait(0, 7.0) for seed in range(200)]
+    assert all(wait is not None and 7.0 <= wait <= 7.5 for wait in waits)
+    assert len(set(waits)) == 200
+    assert max(waits) - min(waits) > 0.4

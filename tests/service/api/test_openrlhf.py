@@ -8,6 +8,7 @@ import pytest
 
 from opera_client.errors import EngineFailed, NotSupported, Unavailable
 from opera_service.engines.dummy import DummyEngine
+from opera_service.pipelines.openrlhf import ANSWER_WITHIN_S, MAX_WAIT_S
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 
 from ..app import on, opened
@@ -234,3 +235,12 @@ async def test_a_deadline_in_the_header_is_kept_and_the_sample_keeps_its_place(c
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
     answers = await good(*(ask(client, text) for text in THOUGHTS))
     assert [answer["rewards"] for answer in answers] == pytest.approx(await direct(client, *THOUGHTS))
+
+
+async def test_the_answer_comes_before_the_trainer_hangs_up(monkeypatch: pytest.MonkeyPatch):
+    """Its client waits 180 s. What ends the wait is that limit, whatever `wait_s` says."""
+    assert MAX_WAIT_S < ANSWER_WITHIN_S <= 178
+    monkeypatch.setattr("opera_service.api.routes.openrlhf.ANSWER_WITHIN_S", 0.5)
+    async with opened() as client, asyncio.timeout(25):
+        alone = await ask(client, THOUGHTS[0], wait_s=30)
+    assert (alone.status_code, alone.json()["error"]["code"]) == (504, "deadline_exceeded")
