@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo docs demo-real check-demo test test-all coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile clean
+.PHONY: demo docs demo-real check-demo test test-all coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile mutation clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -195,6 +195,17 @@ fuzz: $(VENV)/.installed  ## Six readers of strangers' bytes (atheris) and the O
 	$(BIN)/pip install --quiet atheris==3.0.0
 	$(BIN)/python -m tests.fuzz.fuzz --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m pytest -q tests/fuzz tests/service/api/test_schema.py
+
+# One file and the tests that are to guard it; the file is changed on disk meanwhile, so the tree must be clean.
+FILE  ?= service/opera_service/retry_after.py
+TESTS ?= tests/service/test_retry_after.py
+mutation: $(VENV)/.installed  ## Mutants of FILE that TESTS do not notice (minutes to hours)
+	git diff --quiet -- $(FILE)
+	$(BIN)/pip install --quiet cosmic-ray==8.7.0
+	printf '[cosmic-ray]\nmodule-path = "$(FILE)"\ntimeout = 120.0\nexcluded-modules = []\ntest-command = "$(BIN)/python -m pytest -q -x -p no:cacheprovider $(TESTS)"\n[cosmic-ray.distributor]\nname = "local"\n' > .mutation.toml
+	$(BIN)/cosmic-ray init --force .mutation.toml .mutation.sqlite
+	$(BIN)/cosmic-ray exec .mutation.toml .mutation.sqlite; git checkout --quiet -- $(FILE)
+	$(BIN)/cr-report .mutation.sqlite --show-diff --surviving-only
 
 clean:
 	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .venv-ui ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
