@@ -49,7 +49,7 @@ def _wrap_choice_of_scheduler() -> None:
             from opera_vllm.scheduler import scoring
 
             return scoring(chosen)
-        except Exception:
+        except Exception:  # a change within vLLM: sampling must go on without us
             log.exception("opera-reward scores nothing from the prefix cache")
             return chosen
 

@@ -81,7 +81,7 @@ def announce(event: Rewarded, subscribers: Iterable[Subscriber]) -> None:
     for subscriber in subscribers:
         try:
             subscriber(event)
-        except Exception:
+        except Exception:  # the answer is made already: a defect of a subscriber must not take it away
             logger.exception("%r failed on a rewarded request; the answer is not affected", subscriber)
 
 

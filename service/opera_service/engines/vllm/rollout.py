@@ -82,7 +82,7 @@ class RolloutEngine:
             version = await vllm.weight_version()
             engine = cls(vllm, replace(info, weight_version=version or info.weight_version))
             route, reason = await engine._find_route()
-        except BaseException:
+        except BaseException:  # whatever it is, nobody else holds the connection
             await vllm.aclose()
             raise
         engine._info = replace(engine._info, route=route, route_reason=reason)
