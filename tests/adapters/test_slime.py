@@ -14,6 +14,7 @@ from tests.adapters.gate import Gate
 from opera_adapters import slime
 from opera_client import RewardClient
 from opera_client.errors import NotSupported
+from opera_client.group_numbers import number_of
 
 PROMPT, LABEL = "What is 17 + 25?\n", "42"
 WRITTEN = ["<think>\n17 + 25 is 42.\n\n</think>\n\n42", "<think>\nI would say 32.\n\n</think>\n\n32"]
@@ -57,7 +58,8 @@ def direct(url: str) -> list[float]:
         "trajectories": [{"response_token_ids": list(text.encode())} for text in WRITTEN],
     }
     with RewardClient(url) as client:
-        return client.reward([group]).rewards[0]
+        found = client.reward([group]).rewards[0]
+    return [number_of(reward, found).reward for reward in found]
 
 
 def test_a_group_is_one_request_by_ids(service: Gate) -> None:

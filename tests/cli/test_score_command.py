@@ -234,7 +234,7 @@ def test_of_two_commands_with_one_out_the_second_is_refused_and_harms_nothing(
     cli, url, service, groups, tmp_path, name
 ):
     out = tmp_path / name
-    service.delay = lambda: 0.1
+    service.hold = lambda request: len(service.seen) > 4 and "groups" in request  # so the first is not done yet
     command = [sys.executable, "-m", "opera_cli", "score", groups, "-o", out, "--url", url, "--concurrency", "1"]
     first = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
     growing = out if name.endswith("jsonl") else out.with_name(out.name + ".partial.jsonl")
@@ -247,7 +247,7 @@ def test_of_two_commands_with_one_out_the_second_is_refused_and_harms_nothing(
     assert second.stderr.splitlines()[-1] == (
         f"opera-reward score: {growing} is being written by another command; wait for it, or choose another -o"
     )
-    service.delay = lambda: 0.0
+    service.hold = lambda request: False
     assert first.communicate(timeout=60)[1].endswith(f"-> {out}\n")
     assert first.returncode == 0
     assert cli("score", groups, "-o", out, "--url", url).returncode == 0  # it is free again

@@ -80,6 +80,8 @@ class Service:
         self.headers: list[dict[str, str]] = []
         self.events: list[str] = []
         self.delay: Callable[[], float] = lambda: 0.0
+        self.hold: Callable[[dict], bool] = lambda request: False
+        """Whether the answer to a request is kept back for now."""
         self.in_flight = self.most_in_flight = 0
         self.answer: Callable[[str, dict], dict] = self._answer
 
@@ -120,6 +122,8 @@ class Service:
         self.headers.append({k.decode().lower(): v.decode() for k, v in scope["headers"]})
         step = self.script.pop(0) if self.script else self.fail(request)
         await asyncio.sleep(self.delay())
+        while self.hold(request):  # noqa: ASYNC110  another thread lets it go
+            await asyncio.sleep(0.01)
         if callable(step):
             raise step()
         if step is not None:

@@ -39,10 +39,30 @@ def read_finite(reward: AnyReward, group: EncodedGroup, plan: Any, tree: TokenTr
             known.plan(reward, group.only([at]))
         except EngineFailed as error:
             errors[at] = error
+    if len(errors) == len(group.trajectories):
+        errors = {at: errors[at] for at in _fewest(known, reward, group)}
     rest = group.only([at for at in range(len(group.trajectories)) if at not in errors])
     if not rest.trajectories:
         return Reading(rest, None, errors)
     return Reading(rest, reward.read(rest, *known.plan(reward, rest)), errors)
+
+
+def _fewest(known: _Known, reward: AnyReward, group: EncodedGroup) -> list[int]:
+    """Return whom to leave out so that the rest can be read, where everybody alone reads what is not finite.
+
+    A reward that compares pairs reads it for whoever stands beside the one that makes it: that one reads the most.
+    """
+    places = range(len(group.trajectories))
+    worst_first = sorted(places, key=lambda at: -known.spoilt(reward, group.only([at])))
+    few, many = 1, len(places)
+    while few < many:
+        middle = (few + many) // 2
+        try:
+            known.plan(reward, group.only(sorted(worst_first[middle:])))
+            many = middle
+        except EngineFailed:
+            few = middle + 1
+    return worst_first[:few]
 
 
 class _Known:
@@ -51,6 +71,18 @@ class _Known:
     def __init__(self, tree: TokenTree, scores: TreeScores) -> None:
         self._scores = scores
         self._queries = {path: query for query, path in enumerate(_paths(tree))}
+
+    def spoilt(self, reward: AnyReward, group: EncodedGroup) -> int:
+        """Return how many of a part's queries have a number that is not finite."""
+        builder = TreeBuilder()
+        reward.plan(group, builder)
+        found = 0
+        for path in _paths(builder.build()):
+            try:
+                self._scores.of(self._queries[path])
+            except (KeyError, EngineFailed):
+                found += 1
+        return found
 
     def plan(self, reward: AnyReward, group: EncodedGroup) -> tuple[Any, TreeScores]:
         """Plan a part of the group; return the plan and its scores. Raises EngineFailed when one is not finite."""

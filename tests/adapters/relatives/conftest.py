@@ -17,6 +17,7 @@ import pytest
 from tests.adapters.gate import Gate
 
 from opera_client import RewardClient
+from opera_client.group_numbers import number_of
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 QUESTIONS = ["What is 17 + 25?", "What is 1 + 1?"]
@@ -54,7 +55,8 @@ def direct(service: Gate) -> Callable[..., list[float]]:
             tried = [{"response_token_ids": ids(text)} if by_ids else {"response": text} for text in texts]
             groups.append({**asked(question), "reference": reference, "trajectories": tried})
         with RewardClient(service.url) as client:
-            found = [reward for group in client.reward(groups).rewards for reward in group]
+            answered = client.reward(groups).rewards
+        found = [number_of(reward, group).reward for group in answered for reward in group]
         service.bodies.clear()
         return found
 

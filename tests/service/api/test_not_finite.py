@@ -25,7 +25,9 @@ Poison = Callable[[bytes, int], bool]
 """Whether the log-probability of the byte at a place is NaN, given the text up to and with it."""
 NAMES = "abcd"
 PARAGRAPHS = ("17 + 25 is 32.", "Wait, 7 + 5 carries: 42.", "So it is 42, as 30 + 12.", "Hmm, let me add again.")
-KINDS = [(name, preset) for name, kind in rewards().items() for preset in kind.presets]
+TEXTS_ALONE = {"empo", "ttrl", "ttrv", "unlikeliness", "seed_grpo"}
+"""Rewards that compare the texts of answers: what the engine says is not asked, or of the question alone."""
+KINDS = [(name, preset) for name, kind in rewards().items() if name not in TEXTS_ALONE for preset in kind.presets]
 
 
 class PoisonedEngine(DummyEngine):
@@ -53,12 +55,12 @@ def marked(text: bytes, at: int) -> bool:
 
 
 def trajectory(name: str, first: int, *, mark: int | None = None) -> dict:
-    """Three paragraphs that no other name has, `~` in one of them."""
+    """Three paragraphs that no other name has; `~` in one of them and in the answer."""
     paragraphs = [f"{name}: {PARAGRAPHS[(first + at) % 4]}" for at in range(3)]
     if mark is not None:
         paragraphs[mark] += "~"
     thought = "\n\n".join(paragraphs)
-    return {"id": name, "response": f"<think>\n{thought}\n\n</think>\n\n{40 + first}"}
+    return {"id": name, "response": f"<think>\n{thought}\n\n</think>\n\n{40 + first}{'' if mark is None else '~'}"}
 
 
 def group(trajectories: list[dict], **changes) -> dict:
