@@ -1,5 +1,12 @@
 """Example bodies for /docs, and the answers that the dummy engine gives to them (a test keeps them true)."""
 
+_MODEL = {
+    "name": "dummy",
+    "revision": "bigram-13",
+    "weight_version": "0",
+    "dtype": "float64",
+    "engine": "dummy",
+}
 REWARD_REQUEST = {
     "groups": [
         {
@@ -15,13 +22,7 @@ REWARD_REQUEST = {
     ]
 }
 REWARD_RESULT = {
-    "model": {
-        "name": "dummy",
-        "revision": "bigram-13",
-        "weight_version": "0",
-        "dtype": "float64",
-        "engine": "dummy",
-    },
+    "model": _MODEL,
     "reward": "opera",
     "preset": "hardened",
     "config_hash": "506a4accecfb42dc3da8e340e1eaca8f4878d7bc6a62fb266a6ecb55a70d858c",
@@ -39,15 +40,15 @@ REWARD_RESULT = {
                 {
                     "id": "a",
                     "status": "ok",
-                    "reward": 0.5,
+                    "reward": 0.291586,
                     "components": {
-                        "relative": 0.5,
+                        "relative": 0.291586,
                         "reflection": 0.0,
                         "answer": 0.0,
                         "precision": 0.0,
                         "relevance": 0.0,
                         "thought": 0.0,
-                        "value": 0.0,
+                        "value": -1.2,
                     },
                     "mean_logprob": -4.981114,
                     "sum_logprob": -9.962228,
@@ -78,6 +79,9 @@ REWARD_RESULT = {
                     ],
                     "token_logprobs": None,
                     "response_tokens": 49,
+                    "steps": None,
+                    "token_weights": None,
+                    "token_rewards": None,
                     "references": None,
                     "flags": ["no_spread"],
                     "error": None,
@@ -85,15 +89,15 @@ REWARD_RESULT = {
                 {
                     "id": "b",
                     "status": "ok",
-                    "reward": 0.5,
+                    "reward": 0.291586,
                     "components": {
-                        "relative": 0.5,
+                        "relative": 0.291586,
                         "reflection": 0.0,
                         "answer": 0.0,
                         "precision": 0.0,
                         "relevance": 0.0,
                         "thought": 0.0,
-                        "value": 0.0,
+                        "value": -1.2,
                     },
                     "mean_logprob": -4.981114,
                     "sum_logprob": -9.962228,
@@ -113,6 +117,9 @@ REWARD_RESULT = {
                     ],
                     "token_logprobs": None,
                     "response_tokens": 24,
+                    "steps": None,
+                    "token_weights": None,
+                    "token_rewards": None,
                     "references": None,
                     "flags": ["no_spread"],
                     "error": None,
@@ -128,6 +135,9 @@ REWARD_RESULT = {
                     "segments": None,
                     "token_logprobs": None,
                     "response_tokens": None,
+                    "steps": None,
+                    "token_weights": None,
+                    "token_rewards": None,
                     "references": None,
                     "flags": [],
                     "error": {
@@ -145,9 +155,9 @@ REWARD_RESULT = {
         }
     ],
     "usage": {
-        "tokens_naive": 443,
-        "tokens_computed": 192,
-        "scored_tokens": 22,
+        "tokens_naive": 457,
+        "tokens_computed": 199,
+        "scored_tokens": 26,
         "cache_hits": 0,
         "tokens_cached": 0,
     },
@@ -161,13 +171,7 @@ RANK_REQUEST = {
     ]
 }  # fmt: skip
 RANK_RESULT = {
-    "model": {
-        "name": "dummy",
-        "revision": "bigram-13",
-        "weight_version": "0",
-        "dtype": "float64",
-        "engine": "dummy",
-    },
+    "model": _MODEL,
     "items": [
         {
             "id": "x",
@@ -214,13 +218,7 @@ EXPAND_REQUEST = {
     ]
 }  # fmt: skip
 EXPAND_RESULT = {
-    "model": {
-        "name": "dummy",
-        "revision": "bigram-13",
-        "weight_version": "0",
-        "dtype": "float64",
-        "engine": "dummy",
-    },
+    "model": _MODEL,
     "items": [
         {
             "id": "x",
@@ -276,13 +274,7 @@ SCORE_REQUEST = {
     "detail": "tokens",
 }
 SCORE_RESULT = {
-    "model": {
-        "name": "dummy",
-        "revision": "bigram-13",
-        "weight_version": "0",
-        "dtype": "float64",
-        "engine": "dummy",
-    },
+    "model": _MODEL,
     "items": [
         {
             "id": "s",
@@ -295,6 +287,7 @@ SCORE_RESULT = {
             "token_ids": [52, 50],
             "token_logprobs": [-5.426601, -4.941093],
             "token_entropies": [5.399138, 5.399138],
+            "other_contexts": None,
             "error": None,
         }
     ],
