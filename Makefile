@@ -36,7 +36,8 @@ test: lint types rooms  ## Everything that guards main, except the slow suites n
 SEARCHED := tests/service/scoring tests/service/groups tests/service/rewards tests/service/trajectories tests/service/api/test_bounded_json.py
 
 test-all: test  ## Also the slow tests, and the whole search budget of property tests
-	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal -m "not real" $(SEARCHED) tests/service/pipelines/test_lm_eval.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not real"
+	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" $(SEARCHED)
 
 coverage: $(VENV)/.installed  ## Branch coverage of the default suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" --cov --cov-report=term:skip-covered

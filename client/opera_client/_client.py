@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from opera_client._async import AsyncRewardClient
 from opera_client._in_process import App
 from opera_client._options import ClientOptions
+from opera_client._plain_hints import PlainHintStream
 from opera_client._portal import Portal
 
 P = ParamSpec("P")
@@ -69,6 +70,15 @@ class RewardClient:
     push_weights = _plain(AsyncRewardClient.push_weights)
     load_policy = _plain(AsyncRewardClient.load_policy)
     health = _plain(AsyncRewardClient.health)
+
+    def hints(
+        self, *, group_id: str, member_id: str, run_id: str | None = None, step: int | None = None, **about: Any
+    ) -> PlainHintStream:
+        """Return what takes a trajectory as it is written; see `AsyncRewardClient.hints`."""
+        return PlainHintStream(
+            self._client.hints(group_id=group_id, member_id=member_id, run_id=run_id, step=step, **about),
+            self._portal,
+        )
 
     def close(self) -> None:
         """Close the connections, stop an in-process app; a further call would open afresh."""

@@ -126,6 +126,7 @@ def test_the_table_has_every_workload_and_signal(capsys, monkeypatch):
     assert all(row["wait_p99"] >= row["wait_p50"] >= 0 and row["cost"] >= 1 for row in rows)
 
 
+@pytest.mark.slow  # a service is started and measured
 def test_rate_and_start_are_measured_on_a_running_service():
     folder = str(Path(sim.__file__).parent)
     script = (

@@ -53,6 +53,7 @@ def test_it_answers_well_when_greedy_and_leaves_room_when_sampling(packaged_mode
     assert sampled.reflective > 0.01
 
 
+@pytest.mark.slow  # samples long stories
 def test_it_can_tell_the_longest_stories_too(packaged_model, packaged_tokenizer):
     longest = tasks("test", 64, seed=11, tier="harder")
     greedy = measure_answers(longest, respond(packaged_model, packaged_tokenizer, longest, sample=False))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from ..service.live import live
@@ -74,6 +75,7 @@ async def ask(http: httpx.AsyncClient, query: str) -> float | None:
     return None if result is None else float(result["value"][1])
 
 
+@pytest.mark.slow  # waits for two scrapes
 async def test_the_scaling_queries_see_the_queue(tmp_path: Path, tool: Callable[[str], str]):
     program = tool("prometheus")
     keys = tmp_path / "keys"

@@ -12,7 +12,8 @@ from tests.benchmarks.gpu.bare import ABSENT, MACHINE, canonical, carried, closu
 
 from gpu import report
 
-pytestmark = pytest.mark.timeout(900)  # under a minute on two cores of its own
+# Five parts, each in processes of its own: under a minute on two cores that do nothing else.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[3]
 RUN = ROOT / "benchmarks" / "gpu" / "run.sh"
 

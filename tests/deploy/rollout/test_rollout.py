@@ -115,6 +115,7 @@ class Load:
 
 
 @pytest.mark.timeout(2 * START_S + 120)
+@pytest.mark.slow  # two services and two weights, one after the other
 async def test_nothing_is_lost(spec: dict[str, Any], environment: dict[str, str], tmp_path: Path):
     pods = [Pod(name, spec, environment, tmp_path / f"{name}.log") for name in ("a", "b")]
     routers = Routers(pods, GROUP_HEADER)

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import httpx
+import pytest
 
 from .conftest import group
 
@@ -20,6 +21,7 @@ def asked(run: str, answers: list[str], **more) -> dict:
     return {"run_id": run, "groups": [group(task="math", reference="18", trajectories=trajectories)], **more}
 
 
+@pytest.mark.slow  # waits for deadlines
 async def test_hostile_answers_leave_others_and_the_deadline_alone(client: httpx.AsyncClient):
     right = (await client.post("/reward", json=asked("honest", ["36/2", "17"]))).json()
     assert [one["reward"] > 0 for one in right["groups"][0]["trajectories"]] == [True, False]

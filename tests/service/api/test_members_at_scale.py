@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from opera_service.server.app import create_app
 from opera_service.server.settings import Settings
 
+pytestmark = pytest.mark.slow  # 16,000 requests
+
 GROUPS, SIZE, CONNECTIONS = 1000, 16, 64
 # Without the bridge the dummy engine sees each response's last byte, so that rewards differ.
 ASKED = {"detail": "reward", "preset": "hardened-1", "config": {"context": {"bridge": ""}}}

@@ -50,6 +50,7 @@ async def test_a_group_of_hostile_answers_uses_up_its_budget_and_no_more(pool):
     assert time.monotonic() - started < 24 * 2.0, "one after the other they would take longer"
 
 
+@pytest.mark.slow  # waits for deadlines
 async def test_another_run_has_its_turn_while_a_hostile_one_waits(pool):
     hostile = asyncio.create_task(
         pool.verdicts([[hanging(10 * group + number) for number in range(6)] for group in range(6)], run="hostile")

@@ -29,6 +29,7 @@ def run(tmp_path, said, *, grpo, **look):
     return run_stages([tasks.stage(config), fitness.stage(config)], config, tmp_path, said.append)
 
 
+@pytest.mark.slow  # samples and checks for real
 def test_a_policy_whose_thoughts_are_cut_off_is_refused(tmp_path):
     said: list[str] = []
     with pytest.raises(BadInput, match="responses that fail the format") as refused:

@@ -67,6 +67,7 @@ def test_the_block_mask_is_the_one_that_create_block_mask_finds(batch):
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="compiling needs a C++ compiler")
 @pytest.mark.parametrize("read", [None, np.array([3, 61, 300, 301])])  # most blocks idle
+@pytest.mark.slow  # compiles
 def test_a_compiled_kernel_agrees_with_a_dense_mask(batch, read):
     (step,) = plan_steps(batch, 4096)
     mask = block_mask(batch, step, None, CPU, read)
