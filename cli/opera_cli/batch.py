@@ -51,6 +51,8 @@ class Job(Asking[Item]):
     source: Source[Item]
     run: dict[str, Any]
     """Everything but the model that the numbers depend on."""
+    check: Callable[[AsyncRewardClient], Awaitable[None]] | None = None
+    """Raises `BadInput` where the service could not answer for the source; called before anything is asked."""
 
 
 @dataclass
@@ -117,6 +119,8 @@ async def work(job: Job[Item], target: Target, output: Output, tally: Tally) -> 
     start = time.monotonic()
     async with target.opened() as client:
         model = await model_of(client)
+        if job.check is not None:
+            await job.check(client)
         total = len(job.source)
         done = output.open({**job.run, "model": model}, lambda at: digest(job.source[at]) if at < total else None)
         if done:

@@ -18,6 +18,7 @@ from opera_cli.score_job import asking, failed
 from opera_cli.source import GroupSource
 from opera_cli.table import show_record
 from opera_cli.target import Target
+from opera_client import AsyncRewardClient
 from opera_client.errors import BadInput
 from opera_client.files.journal import Record
 from opera_client.files.lines import STANDARD
@@ -87,7 +88,14 @@ def score(
             if page is not None:
                 page.see(record)
 
-        job = Job(asking(settings), failed, "score", source, settings)
+        async def check(client: AsyncRewardClient) -> None:
+            if source.without_reference is None:
+                return
+            needs = {one.name: one.needs for one in (await client.rewards()).rewards}
+            if reward != "sum" and "reference" in needs.get(reward, ()):
+                source.must_have_references(reward)
+
+        job = Job(asking(settings), failed, "score", source, settings, check)
         show = show_record if sys.stdout.isatty() else None
         asyncio.run(work(job, target, output_for(out, file, seen, show), tally))
         if page is not None:

@@ -60,9 +60,13 @@ class GroupSource:
         self._offsets: list[list[int]] = []
         self._flat: dict[bytes, tuple[int, int, bytes]] = {}
         self._ids: set[int] = set()
+        self.without_reference: int | None = None
+        """The number of the first such line."""
         ignored: set[str] = set()
         for number, offset, line in self._lines.scan():
             nested = "trajectories" in line
+            if self.without_reference is None and not _has_reference(line):
+                self.without_reference = number
             ignored |= line.keys() - (Group.model_fields.keys() if nested else {*_SHARED, *_OWN})
             if nested:
                 _checked(self._lines, number, Group, _known(line, Group), "")
@@ -84,6 +88,15 @@ class GroupSource:
         rows = [self._lines.at(offset) for offset in self._offsets[position]]
         group = _known(rows[0], Group) if "trajectories" in rows[0] else joined(rows)
         return Group.model_validate({"group_id": str(position)} | group)
+
+    def must_have_references(self, reward: str) -> None:
+        """Raise `BadInput` that names the first line without one."""
+        if self.without_reference is not None:
+            raise self._lines.wrong(
+                self.without_reference,
+                f"{reward} needs a reference: give `reference` or `reference_token_ids`, or choose a --reward that"
+                " does without (docs/rewards.md lists them)",
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -147,6 +160,10 @@ def key_of(row: dict[str, Any]) -> bytes:
     """Return what the flat rows of one group have in common: `group_id`, else the prompt."""
     named = _name(row.get("group_id"))
     return _hash(named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None)
+
+
+def _has_reference(line: dict[str, Any]) -> bool:
+    return line.get("reference") is not None or line.get("reference_token_ids") is not None
 
 
 def _known(line: dict[str, Any], kind: type[Group] | type[RankItem]) -> dict[str, Any]:

@@ -290,3 +290,14 @@ def test_a_reader_that_leaves_early_is_no_error_message(cli, url, groups):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
+
+
+def test_a_row_without_reference_is_named_before_anything_is_asked(cli, tmp_path):
+    rows = [{"prompt": "p", "reference": "r", "response": "a"}, {"prompt": "q", "response": "b"}]
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refused = cli("score", path, "-o", out, "--engine", "dummy")
+    assert refused.returncode == 2
+    assert "in.jsonl, line 2: opera needs a reference" in refused.stderr
+    assert not out.exists()
+    assert cli("score", path, "-o", out, "--engine", "dummy", "--reward", "rent").returncode == 0
