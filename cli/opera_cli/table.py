@@ -26,10 +26,12 @@ def show_record(record: Record) -> None:
 def group_table(group: GroupResult, *, more: Mapping[str, Sequence[Text | str]] | None = None) -> Table:
     """Return one row a trajectory: id, reward, components, perplexity, gains of its segments.
 
+    Components that are 0 for everybody, or the reward itself, have no column.
+
     `more` holds further columns by heading, one cell a trajectory.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    names = component_names(group)
+    names = [name for name in component_names(group) if _tells(group, name)]
     table.add_column("id", no_wrap=True)
     for name in ("reward", *names, "ppl"):
         table.add_column(name, justify="right", no_wrap=True, style="dim" if name in names else "")
@@ -83,6 +85,12 @@ def segment_table(trajectory: TrajectoryResult, initial: float | None, *, title:
 def component_names(group: GroupResult) -> list[str]:
     """Return the component names of a group's scored trajectories, in the service's order."""
     return list(dict.fromkeys(name for t in group.trajectories for name in t.components or {}))
+
+
+def _tells(group: GroupResult, name: str) -> bool:
+    """Whether a component says what the reward beside it does not."""
+    pairs = [(t.components[name], t.reward) for t in group.trajectories if t.components and name in t.components]
+    return any(value != 0 for value, _ in pairs) and any(value != reward for value, reward in pairs)
 
 
 def gains(segments: Sequence[SegmentResult] | None) -> Text:
