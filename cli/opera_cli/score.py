@@ -38,7 +38,10 @@ def score(
     plot: Annotated[Path | None, typer.Option(help="Also write one self-contained HTML page.")] = None,
     reward: Annotated[str, typer.Option(help="A reward of the registry.")] = "opera",
     preset: Annotated[
-        str, typer.Option(help="`hardened`, or `paper`: faithful to the authors' code.")
+        str,
+        typer.Option(
+            help="`hardened`; `hardened-1`: the default before it; `paper`: faithful to the authors' code."
+        ),
     ] = "hardened",
     config: Annotated[
         list[str] | None,
