@@ -12,6 +12,7 @@ from typing import Any
 
 from opera_client._connection import Connection
 from opera_client._http import ask
+from opera_client._parse import validated
 from opera_client._retry import Backoff, Deadline
 from opera_client._routing import GROUP_HEADER, group_route
 from opera_client.errors import OperaError
@@ -32,7 +33,8 @@ class HintStream:
     """
 
     def __init__(self, send: Callable[[HintRequest], Awaitable[HintResult]], about: Mapping[str, Any]) -> None:
-        """`about` are the fields of a `HintRequest` but `seq` and `append`."""
+        """`about` are the fields of a `HintRequest` but `seq` and `append`. Raises `InvalidRequest`."""
+        validated(HintRequest, {**about, "seq": 0, "append": {"token_ids": [0]}}, "")
         self._send, self._about = send, dict(about)
         self._waiting: list[HintPart] = []
         self._current: HintPart | None = None
@@ -75,13 +77,23 @@ class HintStream:
                 hint = HintRequest.model_validate({**about, "seq": self._seq, "append": self._current})
                 self._useless = not (await self._send(hint)).accepted
                 self._current, self._seq = None, self._seq + 1
-            except (OperaError, ValueError) as error:
+            except OperaError as error:
+                if not error.retryable:
+                    self._give_up(error)
                 log.debug("a hint was not sent: %s", error)
                 return
+            except ValueError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Nothing that comes later can be of use."""
+        self._useless, self._current = True, None
+        self._waiting.clear()
+        log.warning("hints of %s end here: %s", self._about.get("member_id"), error)
 
 
 def _named(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: about[name] for name in ("run_id", "group_id", "member_id") if name in about}
+    return {name: about[name] for name in ("run_id", "step", "group_id", "member_id") if name in about}
 
 
 def _joined(parts: Sequence[HintPart]) -> HintPart:
@@ -106,8 +118,8 @@ class HintCalls:
     ) -> HintStream:
         """Return what takes a trajectory as it is written, so that the service works ahead; see `HintStream`.
 
-        `about` are `prompt` or `prompt_token_ids`, `reference`, `reward`, `preset`, `config` and `detail`, as the
-        final request will give them. It changes no reward. A hint has a second's time.
+        `about` are `prompt` or `prompt_token_ids`, `reference`, `task`, `reward`, `preset`, `config` and
+        `detail`, as the final request will give them. It changes no reward. A hint has a second's time.
         """
         headers = {GROUP_HEADER: group_route(run_id, step, group_id)}
 
@@ -117,4 +129,5 @@ class HintCalls:
                 deadline=Deadline(_WITHIN_S), backoff=self._backoff, accept=frozenset({202}),
             )  # fmt: skip
 
-        return HintStream(send, {"run_id": run_id, "group_id": group_id, "member_id": member_id, **about})
+        names = {"run_id": run_id, "step": step, "group_id": group_id, "member_id": member_id}
+        return HintStream(send, {**names, **about})

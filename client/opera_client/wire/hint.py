@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, Detail, Prompt, Request, TokenIds, needs_one
+from opera_client.wire._base import Answer, Detail, Prompt, Request, Step, TokenIds, needs_one
 from opera_client.wire.member import Name
 from opera_client.wire.reference import AnyReference
 from opera_client.wire.turns import TokenMask, Turns
@@ -34,6 +34,7 @@ class HintRequest(Request):
     """The `seq`-th part of a member's trajectory. Prompt, reference and reward are read with `seq` 0 only."""
 
     run_id: str | None = None
+    step: Step | None = None
     group_id: Name
     member_id: Name
     seq: int = Field(ge=0, lt=2**31, description="0, 1, 2, …; the same number again is the same part.")
@@ -42,6 +43,7 @@ class HintRequest(Request):
     prompt_token_ids: TokenIds | None = None
     reference: AnyReference = None
     reference_token_ids: TokenIds | None = None
+    task: Literal["open", "math"] = "open"
     reward: str = "opera"
     preset: str = "hardened"
     config: dict[str, Any] = Field(default_factory=dict)

@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_CONTAINERS = 200_000
 """Objects and arrays in one body. 4,096 trajectories with 20 turns each have less than half of that."""
 MAX_ELEMENTS = 1_000_000
-"""Elements of one array, such as token ids."""
+"""Elements of one field, such as token ids; commas in texts count where the field is an object or a list."""
 MAX_CONFIG_BYTES = 65_536
 """A reward's configuration: the longest that anybody needs has a few kilobytes."""
 MAX_MESSAGE = 500
@@ -77,10 +77,10 @@ def _value(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
     if item is not None and text[:1] == b"[":
         cut = _fields(text, list[_shape(item)], f"{where}.")  # type: ignore[misc]
         return [_build(one, item, f"{where}.{index}.") for index, one in enumerate(cut)]
-    if text[:1] == b"[" and text.count(b",") >= MAX_ELEMENTS:
-        raise TooManyTokens(f"the list has more than {MAX_ELEMENTS} elements; send less at once", field=where)
     if where.endswith("config") and len(text) > MAX_CONFIG_BYTES:
         raise InvalidRequest(f"the configuration is longer than {MAX_CONFIG_BYTES} bytes", field=where)
+    if text[:1] in b"[{" and text.count(b",") >= MAX_ELEMENTS:
+        raise TooManyTokens(f"it has more than {MAX_ELEMENTS} elements; send less at once", field=where)
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:

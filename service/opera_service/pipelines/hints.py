@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from opera_client.errors import OperaError
 from opera_client.wire import Group, HintPart, HintRequest, RewardRequest, Trajectory
 
 logger = logging.getLogger(__name__)
@@ -21,7 +20,9 @@ MOST_MEMBERS, MOST_TOKENS = 4096, 2**22
 """Trajectories, and their tokens, that are known at a time."""
 AT_ONCE = 8
 """Trajectories that are worked ahead for at a time; the queue shares the engine fairly between runs besides."""
-_Key = tuple[str | None, str, str]
+LEAST_OWN_TOKENS = 2**16
+"""A trajectory may always be about so long."""
+_Key = tuple[str | None, int | None, str, str]
 
 
 @dataclass
@@ -51,23 +52,34 @@ class Hints:
         work: Callable[[RewardRequest], Awaitable[None]],
         *,
         of_use: Callable[[], bool],
+        max_context: int,
         most_members: int = MOST_MEMBERS,
         most_tokens: int = MOST_TOKENS,
     ) -> None:
-        """`work` prices what is known so far; `of_use` says whether the engine keeps anything of it."""
+        """`work` prices what is known so far; `of_use` says whether the engine keeps anything of it.
+
+        `max_context` is the engine's; what is much longer is forgotten.
+        """
         self._work, self._of_use = work, of_use
         self._most_members, self._most_tokens = most_members, most_tokens
+        self._most_own = min(max(4 * max_context, LEAST_OWN_TOKENS), most_tokens)
         self._growing: OrderedDict[_Key, _Growing] = OrderedDict()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._tokens = 0
         self._counts = dict.fromkeys(("taken", "repeated", "refused", "worked", "failed"), 0)
 
-    def take(self, hint: HintRequest) -> bool:
-        """Remember a hint and begin to work for it; say whether hints are of use. Never waits, never raises."""
+    def take(self, hint: HintRequest, weight: int) -> bool:
+        """Remember a hint of `weight_of` so much and begin to work for it; say whether hints are of use.
+
+        Never waits, never raises. A first part that is not the one that is known begins the trajectory afresh.
+        """
         if not self._of_use():
             self._counts["refused"] += 1
             return False
-        key = (hint.run_id, hint.group_id, hint.member_id)
+        key = (hint.run_id, hint.step, hint.group_id, hint.member_id)
+        known = self._growing.get(key)
+        if known is not None and hint.seq == 0 and known.first not in (None, hint):
+            self._forget(key)
         one = self._growing.setdefault(key, _Growing())
         self._growing.move_to_end(key)
         if hint.seq in one.parts:
@@ -77,10 +89,13 @@ class Hints:
         one.parts[hint.seq] = hint.append
         if hint.seq == 0:
             one.first = hint
-        weight = _weight(hint.append)
         one.tokens += weight
         self._tokens += weight
+        if one.tokens > self._most_own:
+            self._forget(key)
         self._make_room()
+        if key not in self._growing:
+            return True
         if one.working is None and len(one.contiguous()) > one.worked and one.first is not None:
             one.working = asyncio.create_task(self._work_for(one))
         return True
@@ -104,10 +119,13 @@ class Hints:
 
     def _make_room(self) -> None:
         while len(self._growing) > self._most_members or self._tokens > self._most_tokens:
-            _, gone = self._growing.popitem(last=False)
-            self._tokens -= gone.tokens
-            if gone.working is not None:
-                gone.working.cancel()
+            self._forget(next(iter(self._growing)))
+
+    def _forget(self, key: _Key) -> None:
+        gone = self._growing.pop(key)
+        self._tokens -= gone.tokens
+        if gone.working is not None:
+            gone.working.cancel()
 
     async def _work_for(self, one: _Growing) -> None:
         """Work until nothing new is known; parts that come meanwhile are taken together."""
@@ -121,17 +139,16 @@ class Hints:
 
     async def _try(self, first: HintRequest, parts: list[HintPart]) -> None:
         try:
-            await self._work(request_of(first, parts))
+            await self._work(await asyncio.to_thread(request_of, first, parts))
             self._counts["worked"] += 1
-        except (OperaError, ValueError) as error:  # the final request says what is wrong, if it still is
+        except Exception as error:  # noqa: BLE001  the final request says what is wrong, if it still is
             self._counts["failed"] += 1
-            logger.debug("a hint was of no use: %s", error)
+            logger.debug("a hint was of no use: %s", type(error).__name__)  # its text may quote what was sent
 
 
-def _weight(part: HintPart) -> int:
-    """Return about how many tokens a part has; four bytes of text are one."""
-    said = sum(1 + len(turn.content) // 4 + len(turn.token_ids or ()) for turn in part.turns or ())
-    return 1 + len(part.token_ids or ()) + said
+def weight_of(hint: HintRequest) -> int:
+    """Return about how many tokens a hint holds, prompt and settings included; four bytes of JSON are one."""
+    return 1 + len(hint.model_dump_json(exclude_defaults=True)) // 4
 
 
 def request_of(first: HintRequest, parts: list[HintPart]) -> RewardRequest:
@@ -148,6 +165,7 @@ def request_of(first: HintRequest, parts: list[HintPart]) -> RewardRequest:
         prompt_token_ids=first.prompt_token_ids,
         reference=first.reference,
         reference_token_ids=first.reference_token_ids,
+        task=first.task,
         trajectories=[known],
     )
     return RewardRequest(

@@ -16,6 +16,8 @@ from opera_service.scoring.tree import TokenTree, TreeBuilder
 from opera_service.trajectories.encoded import EncodedTrajectory
 from opera_service.trajectories.group_path import GroupPath
 
+HINTS = "hints"
+"""Whose turn it is when hints are worked for: one share for all of them, however many runs they name."""
 WITHIN_S = 30.0
 """Work for a hint that has waited longer is of no use any more."""
 
@@ -23,12 +25,14 @@ WITHIN_S = 30.0
 async def prefill(runtime: Runtime, request: RewardRequest) -> None:
     """Score what is complete of the request's one trajectory, under the same admission as everything else.
 
+    What is refused is not tried again, so no room is kept for it.
+
     Raises what `score_groups` does; nothing depends on it.
     """
     chosen = resolve(request.reward, request.preset, request.config)
     require_reference(chosen, request.groups[0], "reference")
     deadline = runtime.deadline(WITHIN_S)
-    with RequestContext(runtime, request, "groups", run_id=request.run_id, deadline=deadline) as context:
+    with RequestContext(runtime, request, "groups", run_id=HINTS, deadline=deadline, comes_back=False) as context:
         tree = await context.encode(_planned, runtime, chosen, request)
         if tree is not None:
             await context.score([tree])

@@ -53,16 +53,19 @@ class RequestContext:
         weight_version: str | None = None,
         deadline: float | None = None,
         new_tokens: int = 0,
+        comes_back: bool = True,
     ) -> None:
         """`field` is the request's own, which holds what is computed; `run_id` whose turn it is served in.
 
-        `new_tokens` is the most that it wants sampled; with any, its place is in the line for sampling.
+        `new_tokens` is the most that it wants sampled; with any, its place is in the line for sampling. No room is
+        kept for one that is refused and never `comes_back`.
         """
         runtime.require_weights(weight_version)
         self.runtime = runtime
         self._request, self._field, self._run_id = request, field, run_id or ""
         self._wanted = weight_version
         self._deadline, self._new_tokens = deadline, new_tokens
+        self._comes_back = comes_back
         self._started = runtime.clock()
         self._encode_s = 0.0
         self._naive = 0
@@ -76,7 +79,7 @@ class RequestContext:
         """Take a place in the queue; what the request will bring is estimated, as nothing is tokenised yet."""
         about = about_tokens(self._request) + self._new_tokens
         line = self.runtime.sampling_dispatcher if self._new_tokens else self.runtime.tree_dispatcher
-        self._place = line.reserve(self._run_id, about=about, deadline=self._deadline)
+        self._place = line.reserve(self._run_id, about=about, deadline=self._deadline, comes_back=self._comes_back)
         self._reservation = self._place.__enter__()
         return self
 

@@ -6,6 +6,7 @@ A rollout is what OpenAI's Responses API says of it: items of thoughts, texts, c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -65,9 +66,18 @@ async def verify(
 
     Raises what `score_groups` does, the rollout's own error, and `InvalidRequest` for items that cannot be read.
     """
-    group = group_of(request, query.task)
+    group = await runtime.in_thread(group_of, request, query.task)
     asked = RewardRequest(reward=query.reward, preset=query.preset, detail="reward", groups=[group])
-    answer = await score_groups(runtime, asked, deadline=deadline)
+    try:
+        answer = await score_groups(runtime, asked, deadline=deadline)
+    except InvalidRequest as error:
+        if error.field != "groups.0.reference":
+            raise
+        raise InvalidRequest(
+            f"{query.reward} needs a known good answer: send `reference`, `expected_answer` or `ground_truth` "
+            "beside the response",
+            field="reference",
+        ) from error
     result = answer.groups[0].trajectories[0]
     if result.reward is None or result.error is not None:
         raise error_from_body({"error": result.error.model_dump() if result.error else {}}, status=422)
@@ -118,32 +128,56 @@ def _prompt(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def turns_of(items: Sequence[Item]) -> Iterator[dict[str, Any]]:
     """Yield turns: a thought, a text and calls without anything of the environment's between them are one."""
-    own: dict[str, Any] = {}
+    own: _Own | None = None
     for number, item in enumerate(items):
         kind = item.get("type", _MESSAGE)
         if kind == _OUTPUT or (kind == _MESSAGE and item.get("role") != "assistant"):
             if own:
-                yield own
-                own = {}
+                yield own.turn()
+                own = None
             content = item.get("output") if kind == _OUTPUT else item.get("content")
             yield {"role": "tool" if kind == _OUTPUT else "environment", "content": _text(content, number)}
             continue
-        own = own or {"role": "assistant", "content": ""}
+        own = own or _Own()
         if kind == _REASONING:
-            own["reasoning_content"] = own.get("reasoning_content", "") + _thought(item, number)
+            own.thoughts.append(_thought(item, number))
         elif kind == _CALL:
             function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            own.setdefault("tool_calls", []).append({"type": "function", "function": function})
+            own.calls.append({"type": "function", "function": function})
         elif kind == _MESSAGE:
-            own["content"] += _text(item.get("content"), number)
+            own.texts.append(_text(item.get("content"), number))
         else:
-            raise InvalidRequest(f"an item of type {kind!r} cannot be read", field=f"response.output.{number}")
+            named = str(kind)[:40]
+            raise InvalidRequest(f"an item of type {named!r} cannot be read", field=f"response.output.{number}")
     if own:
-        yield own
+        yield own.turn()
+
+
+@dataclass
+class _Own:
+    """What the policy said since its environment did."""
+
+    thoughts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def turn(self) -> dict[str, Any]:
+        """Return it as one message."""
+        found: dict[str, Any] = {"role": "assistant", "content": "".join(self.texts)}
+        if self.thoughts:
+            found["reasoning_content"] = "".join(self.thoughts)
+        if self.calls:
+            found["tool_calls"] = self.calls
+        return found
 
 
 def _thought(item: Item, number: int) -> str:
-    parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
+    parts: list[object] = []
+    for name in ("summary", "content"):
+        given = item.get(name) or []
+        if not isinstance(given, list):
+            raise InvalidRequest("must be a list of parts", field=f"response.output.{number}.{name}")
+        parts += given
     return _text([{**part, "type": "text"} if isinstance(part, Mapping) else part for part in parts], number)
 
 
@@ -160,8 +194,8 @@ def _by_ids(items: Sequence[Item]) -> tuple[list[int], dict[str, Any]] | None:
     None where it did not, or a call's prompt does not go on from what came before it.
     """
     calls = [
-        (item["prompt_token_ids"], item["generation_token_ids"])
-        for item in items
+        (_ids(item, "prompt_token_ids", number), _ids(item, "generation_token_ids", number))
+        for number, item in enumerate(items)
         if item.get("prompt_token_ids") and item.get("generation_token_ids")
     ]
     path: list[int] = []
@@ -177,7 +211,16 @@ def _by_ids(items: Sequence[Item]) -> tuple[list[int], dict[str, Any]] | None:
     return calls[0][0], {"response_token_ids": path[start:], "response_mask": mask[start:]}
 
 
+def _ids(item: Item, name: str, number: int) -> list[int]:
+    given = item[name]
+    if not isinstance(given, list):
+        raise InvalidRequest("must be a list of token ids", field=f"response.output.{number}.{name}")
+    return given
+
+
 def _items(given: object, field: str) -> list[Item]:
-    if not isinstance(given, list) or not given or not all(isinstance(one, Mapping) for one in given):
+    if given == []:
+        raise InvalidRequest("is empty; send the items that the model wrote", field=field)
+    if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
         raise InvalidRequest("must be a list of items, as OpenAI's Responses API has them", field=field)
     return given

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from opera_client.errors import Overloaded, TooManyTokens
@@ -43,6 +44,8 @@ class Reservation:
     tokens: int
     weighed: bool = False
     """Its trees have been let in."""
+    comes_back: bool = True
+    """Whether it is sent again when it was refused."""
 
 
 class _Promise(NamedTuple):
@@ -114,13 +117,16 @@ class Admission:
 
     # --- events ------------------------------------------------------------------------------------------
 
-    def enter(self, run: str, about: int, deadline: float | None) -> Reservation:
-        """Take a place for a request of `about` so many tokens. Raises `Overloaded`; `leave` must follow."""
+    def enter(self, run: str, about: int, deadline: float | None, *, comes_back: bool = True) -> Reservation:
+        """Take a place for a request of `about` so many tokens. Raises `Overloaded`; `leave` must follow.
+
+        No room is promised to one that is refused and never `comes_back`.
+        """
         about = min(max(about, 1), self.limits.max_tokens)
-        self._check(run, about, deadline)
+        self._check(run, about, deadline, comes_back)
         if run in self._promises:  # it has come for its room
             self._promises[run] = self._promises[run]._replace(tokens=0)
-        reservation = Reservation(run, about)
+        reservation = Reservation(run, about, comes_back=comes_back)
         self._entering.add(reservation)
         return reservation
 
@@ -136,7 +142,7 @@ class Admission:
                 "time (--max-queue-tokens); send fewer groups or items at once"
             )
         if tokens:
-            self._check(reservation.run, tokens, deadline)
+            self._check(reservation.run, tokens, deadline, reservation.comes_back)
         reservation.weighed = True
 
     def leave(self, reservation: Reservation) -> None:
@@ -158,36 +164,36 @@ class Admission:
 
     # --- rules -------------------------------------------------------------------------------------------
 
-    def _check(self, run: str, tokens: int, deadline: float | None) -> None:
+    def _check(self, run: str, tokens: int, deadline: float | None, comes_back: bool) -> None:
         """Raise `Overloaded` unless a request of `tokens` may join."""
+        refusal = partial(self._refusal, run, tokens, comes_back)
         held, limits = self._held_by_all, self.limits
         if held.requests + 1 > limits.max_requests:
             over = (held.requests + 1 - limits.max_requests) * held.tokens / held.requests
-            raise self._refusal(run, tokens, over, "queue_requests", f"{held.requests} requests are waiting")
+            raise refusal(over, "queue_requests", f"{held.requests} requests are waiting")
         if held.tokens + tokens > limits.max_tokens:
             over = held.tokens + tokens - limits.max_tokens
-            raise self._refusal(run, tokens, over, "queue_tokens", f"{held.tokens} tokens are waiting")
+            raise refusal(over, "queue_tokens", f"{held.tokens} tokens are waiting")
         promised = self._promised(run)
         if (
             held.requests + 1 + promised.requests > limits.max_requests
             or held.tokens + tokens + promised.tokens > limits.max_tokens
         ):
             over = tokens + promised.tokens
-            raise self._refusal(run, tokens, over, "fair_share", "the room left is for runs that hold less of it")
+            raise refusal(over, "fair_share", "the room left is for runs that hold less of it")
         if deadline is not None and (late := self._late(run, tokens, deadline)) > 0:
-            raise self._refusal(
-                run, tokens, late, "deadline", "what waits already takes longer than the time left"
-            )
+            raise refusal(late, "deadline", "what waits already takes longer than the time left")
 
-    def _refusal(self, run: str, tokens: int, over: float, reason: str, why: str) -> Overloaded:
+    def _refusal(self, run: str, tokens: int, comes_back: bool, over: float, reason: str, why: str) -> Overloaded:
         now, rate = self._clock(), self.rate
         runs = len(self._promises.keys() | {run})  # they come back in turn
         before, owed = self._promises.get(run), 0.0
         if before is not None:
             owed = max(0.0, before.owed - (rate or 0.0) * (now - before.since) / runs)
         wait = seconds_to_wait(over + runs * owed, rate)
-        self._promises[run] = _Promise(tokens, now + 2 * wait + LEAST_WAIT_S, owed + tokens, now)
-        self._promises.move_to_end(run)
+        if comes_back:
+            self._promises[run] = _Promise(tokens, now + 2 * wait + LEAST_WAIT_S, owed + tokens, now)
+            self._promises.move_to_end(run)
         while len(self._promises) > _PROMISES:
             self._promises.popitem(last=False)
         error = Overloaded(f"{why}; come back in {wait:.0f} s, or send less at once")

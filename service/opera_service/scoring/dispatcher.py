@@ -133,13 +133,15 @@ class Dispatcher(Generic[Item, Answer]):
         return self._admission.rate
 
     @contextmanager
-    def reserve(self, run: str = "", *, about: int = 1, deadline: float | None = None) -> Iterator[Reservation]:
+    def reserve(
+        self, run: str = "", *, about: int = 1, deadline: float | None = None, comes_back: bool = True
+    ) -> Iterator[Reservation]:
         """Hold a place for a request of `about` so many tokens, before its items are known.
 
         Raises `Overloaded`, which says when to come back, `Unavailable` once the line is closing.
         """
         self._refuse_if_closing()
-        reservation = self._admission.enter(run, about, deadline)
+        reservation = self._admission.enter(run, about, deadline, comes_back=comes_back)
         try:
             yield reservation
         finally:

@@ -125,7 +125,7 @@ def build_runtime(
             max_context=engine.info.max_context,
         ),
         gatherer=gatherer,
-        hints=Hints(work_ahead, of_use=partial(_keeps, engine)),
+        hints=Hints(work_ahead, of_use=partial(_keeps, engine), max_context=engine.info.max_context),
         verifiers=VerifierPool(),
         weights=manager,
         updates=WeightUpdates(

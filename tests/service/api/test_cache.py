@@ -144,7 +144,10 @@ async def test_weights_pushed_under_load_never_yield_a_stale_number():
             return await asked(quiet)
 
     async def asked(client: httpx.AsyncClient) -> list[float]:
-        answer = await client.post("/score", json=body)
+        while (
+            answer := await client.post("/score", json=body)
+        ).status_code == 503:  # the weights changed too often
+            assert answer.json()["error"]["code"] == "unavailable"
         assert answer.status_code == 200, answer.text
         answers.append(answer.json())
         return [item["sum_logprob"] for item in answers[-1]["items"]]

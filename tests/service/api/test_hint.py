@@ -10,15 +10,16 @@ from httpx import ASGITransport
 
 from opera_client import AsyncRewardClient
 from opera_client._hints import HintStream
-from opera_client.errors import ServiceUnreachable
+from opera_client.errors import InvalidRequest, NotFound, ServiceUnreachable
 from opera_client.wire import HintRequest, HintResult, RewardRequest
 from opera_demo import model_path
 from opera_service.engines.torch import TorchEngine
-from opera_service.pipelines.hints import Hints, request_of
+from opera_service.pipelines.hints import Hints, request_of, weight_of
 from opera_service.server.backends import Backend
 from opera_service.trajectories.hf_tokenizer import HFTokenizer
 
 from ..app import AppClient, opened
+from ..until import until
 
 PROMPT = [{"role": "user", "content": "The kitchen has 9 coins. Seven more come. How many are there?"}]
 REFERENCE = "The kitchen now has 16 coins."
@@ -192,16 +193,84 @@ async def test_what_is_known_is_bounded() -> None:
     async def work(request: RewardRequest) -> None:
         worked.append(request)
 
-    hints = Hints(work, of_use=lambda: True, most_members=3, most_tokens=100)
+    hints = Hints(work, of_use=lambda: True, max_context=100, most_members=3, most_tokens=100)
     for number in range(10):
         about = {"group_id": "g", "member_id": str(number), "prompt": "a", "reference": "b"}
-        assert hints.take(HintRequest.model_validate({**about, "seq": 0, "append": {"token_ids": [1] * 30}}))
+        assert hints.take(HintRequest.model_validate({**about, "seq": 0, "append": {"token_ids": [1] * 30}}), 30)
         assert hints.gauges()["hinted_members"] <= 3
         assert hints.gauges()["hinted_tokens"] <= 100
-    await asyncio.sleep(0.01)
+    await until(lambda: len(worked) >= 3)
     assert [one.groups[0].trajectories[0].response_token_ids for one in worked[-3:]] == [[1] * 30] * 3
     await hints.aclose()
     assert hints.gauges() == {"hinted_members": 0, "hinted_tokens": 0}
+
+
+def part(seq: int, ids: list[int], **about: Any) -> HintRequest:
+    named = {"group_id": "g", "member_id": "m", "prompt": "a", "reference": "b", **about}
+    return HintRequest.model_validate({**named, "seq": seq, "append": {"token_ids": ids}})
+
+
+def test_all_that_a_hint_holds_has_weight() -> None:
+    assert weight_of(part(0, [1], prompt="x" * 4000)) > 1000
+    assert weight_of(part(0, [1], config={"a": "x" * 4000})) > 1000
+    assert weight_of(part(0, [1234] * 1000)) > 1000
+
+
+async def test_what_is_longer_than_any_context_is_forgotten_and_not_worked_for() -> None:
+    worked: list[RewardRequest] = []
+
+    async def work(request: RewardRequest) -> None:
+        worked.append(request)
+
+    hints = Hints(work, of_use=lambda: True, max_context=100, most_tokens=1000)
+    assert hints.take(part(0, [1]), 1001)
+    assert hints.gauges() == {"hinted_members": 0, "hinted_tokens": 0}
+    await asyncio.sleep(0.05)
+    assert worked == []
+
+
+async def test_another_step_or_another_beginning_is_another_trajectory() -> None:
+    worked: list[RewardRequest] = []
+
+    async def work(request: RewardRequest) -> None:
+        worked.append(request)
+
+    def ids() -> list[list[int] | None]:
+        return [one.groups[0].trajectories[0].response_token_ids for one in worked]
+
+    hints = Hints(work, of_use=lambda: True, max_context=100)
+    for step in (1, 2):
+        hints.take(part(0, [step], step=step), 1)
+        await until(lambda step=step: [step] in ids())
+    hints.take(part(0, [9], step=2), 1)
+    await until(lambda: [9] in ids())
+    hints.take(part(1, [10], step=2), 1)
+    await until(lambda: [9, 10] in ids())
+    await hints.aclose()
+
+
+async def test_wrong_fields_are_told_when_the_stream_is_made() -> None:
+    async def send(_: HintRequest) -> HintResult:
+        return HintResult(accepted=True)
+
+    with pytest.raises(InvalidRequest) as caught:
+        HintStream(send, {"group_id": "g", "member_id": "m", "promt": "a", "reference": "b"})
+    assert caught.value.field in ("promt", "prompt")
+
+
+async def test_a_service_that_refuses_for_good_gets_no_more_hints(caplog) -> None:
+    sent = 0
+
+    async def send(_: HintRequest) -> HintResult:
+        nonlocal sent
+        sent += 1
+        raise NotFound("no such route")
+
+    stream = HintStream(send, {"group_id": "g", "member_id": "m", "prompt": "a", "reference": "b"})
+    for token in range(3):
+        stream.add([token])
+        await until(lambda: sent == 1)
+    assert "hints of m end here" in caplog.text
 
 
 def test_parts_with_and_without_a_mask_are_one_trajectory() -> None:

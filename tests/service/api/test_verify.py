@@ -89,7 +89,7 @@ async def test_the_ids_of_every_call_are_scored_where_they_are_kept() -> None:
     ("sent", "status", "field"),
     [
         (body(CALL, OUTPUT, message("42")), 422, "groups.0.trajectories.0.turns.0"),  # no template of tools here
-        (body(*MESSAGES, expected_answer=None), 422, "groups.0.reference"),
+        (body(*MESSAGES, expected_answer=None), 422, "reference"),
         (body(), 422, "response.output"),
         (body({"type": "image_generation_call"}), 422, "response.output.0"),
         (
@@ -98,6 +98,17 @@ async def test_the_ids_of_every_call_are_scored_where_they_are_kept() -> None:
             "response.output.0",
         ),
         (body(OUTPUT, message("42")), 422, "groups.0.trajectories.0.turns.0.role"),
+        (body({"type": "reasoning", "summary": 5}, message("42")), 422, "response.output.0.summary"),
+        (
+            body({**message("42"), "prompt_token_ids": 7, "generation_token_ids": [1]}),
+            422,
+            "response.output.0.prompt_token_ids",
+        ),
+        (
+            body({**message("42"), "prompt_token_ids": [7], "generation_token_ids": {"a": 1}}),
+            422,
+            "response.output.0.generation_token_ids",
+        ),
     ],
 )
 async def test_what_cannot_be_rewarded_is_an_error_and_no_number(sent, status, field) -> None:

@@ -97,3 +97,25 @@ def test_even_a_queue_of_one_has_room_for_a_run_at_the_entrance():
         house.admission.finished(well=True)
     assert len(waited) >= 20
     assert max(waited) <= 6.0
+
+
+def test_no_room_is_kept_for_what_is_never_sent_again():
+    house = House(tokens=100, budget=10, rate=10.0)
+    for _ in range(10):
+        house.ask(10, "honest")
+    for _ in range(50):
+        with suppress(Overloaded):
+            house.admission.enter("hints", 10, None, comes_back=False)
+    house.compute()
+    house.ask(10, "honest")
+    assert refused(house, 10, "honest").retry_after == refused(fresh_and_full(), 10, "honest").retry_after
+
+
+def fresh_and_full() -> House:
+    """The same house without anybody else."""
+    house = House(tokens=100, budget=10, rate=10.0)
+    for _ in range(10):
+        house.ask(10, "honest")
+    house.compute()
+    house.ask(10, "honest")
+    return house

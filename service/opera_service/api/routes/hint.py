@@ -11,6 +11,7 @@ from opera_service.api.answering import read
 from opera_service.api.body import small
 from opera_service.api.describing import BODY_ERRORS, described
 from opera_service.api.state import runtime_of
+from opera_service.pipelines.hints import weight_of
 
 router = APIRouter(tags=["rewards"])
 
@@ -34,5 +35,6 @@ async def post_hint(request: Request) -> Response:
     what it computed: with `--route kept_trunks`, and on vLLM.
     """
     runtime = runtime_of(request)
-    accepted = runtime.hints.take(await read(request, HintRequest))
+    hint = await read(request, HintRequest)
+    accepted = runtime.hints.take(hint, await runtime.in_thread(weight_of, hint))
     return await small(HintResult(accepted=accepted), status=202)
