@@ -12,10 +12,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 from pydantic import Field
 
 from opera_service.rewards.guards import words
+from opera_service.rewards.verdict_cache import VerdictCache
 from opera_service.trajectories.encoding_config import ConfigModel
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -74,13 +76,21 @@ def content_words(text: str) -> Counter[str]:
     A run of Chinese or Japanese has no blanks, and its single characters are in every text; pairs are words or
     parts of words. Names in code are cut at underscores.
     """
+    return _content_of(normalised(text))
+
+
+def _content_of(plain: str) -> Counter[str]:
     found: Counter[str] = Counter()
-    for piece in _PIECE.findall(normalised(text)):
+    for piece in _PIECE.findall(plain):
         if _IDEOGRAPHS.match(piece):
             found.update(piece[at : at + 2] for at in range(max(1, len(piece) - 1)))
         elif len(piece) >= _SHORT or piece.isdigit():
             found[piece] += 1
     return found
+
+
+_VERDICTS = VerdictCache(4096)
+"""The terms of a sum ask the same of the same texts."""
 
 
 class CopyGuard:
@@ -90,12 +100,28 @@ class CopyGuard:
     """
 
     def __init__(self, reference: str, prompt: str, rules: CopyConfig) -> None:
-        known = content_words(prompt)
-        self._content = Counter({word: n for word, n in content_words(reference).items() if word not in known})
-        self._words, asked = words(normalised(reference)), words(normalised(prompt))
-        self._asked = longest_common(asked, self._words)
-        self._runs = set(_runs(self._words)) - set(_runs(asked))
-        self._rules = rules
+        self._reference, self._prompt, self._rules = reference, prompt, rules
+
+    @cached_property
+    def _content(self) -> Counter[str]:
+        known = content_words(self._prompt)
+        return Counter({word: n for word, n in content_words(self._reference).items() if word not in known})
+
+    @cached_property
+    def _words(self) -> list[str]:
+        return words(normalised(self._reference))
+
+    @cached_property
+    def _asked_words(self) -> list[str]:
+        return words(normalised(self._prompt))
+
+    @cached_property
+    def _asked(self) -> int:
+        return longest_common(self._asked_words, self._words)
+
+    @cached_property
+    def _runs(self) -> set[tuple[str, ...]]:
+        return set(_runs(self._words)) - set(_runs(self._asked_words))
 
     @property
     def active(self) -> bool:
@@ -104,28 +130,47 @@ class CopyGuard:
 
     def coverage(self, text: str) -> float:
         """Return the share of the reference's content words that `text` holds, in any order; 0 without any."""
-        total = self._content.total()
-        return (self._content & content_words(text)).total() / total if total else 0.0
+        return self._coverage(normalised(text))
 
     def alignment(self, text: str) -> float:
         """Return the share of the reference's words that `text` holds in its order, the prompt's left out."""
-        rest = len(self._words) - self._asked
-        found = longest_common(words(normalised(text)), self._words) - self._asked
-        return max(0, found) / rest if rest >= _LEAST_WORDS else 0.0
+        return self._alignment(words(normalised(text)))
 
     def quotation(self, text: str) -> float:
         """Return the share of the runs of four words in `text` that are the reference's; 0 for a short text."""
-        runs = _runs(words(normalised(text)))
-        return sum(run in self._runs for run in runs) / len(runs) if len(runs) >= _LEAST_RUNS else 0.0
+        return self._quotation(words(normalised(text)))
 
     def copied(self, text: str) -> bool:
         """Say whether `text` holds so much of the reference that its closeness proves nothing."""
+        parts = (text, self._reference, self._prompt, self._rules.model_dump_json())
+        return _VERDICTS.verdict(parts, lambda: self._copied(text))
+
+    def _copied(self, text: str) -> bool:
         rules = self._rules
-        return self.active and (
-            (rules.coverage is not None and self.coverage(text) >= rules.coverage)
-            or (rules.aligned is not None and self.alignment(text) >= rules.aligned)
-            or (rules.quoted is not None and self.quotation(text) >= rules.quoted)
+        if not self.active:
+            return False
+        plain = normalised(text)
+        if rules.coverage is not None and self._coverage(plain) >= rules.coverage:
+            return True
+        if rules.aligned is None and rules.quoted is None:
+            return False
+        found = words(plain)
+        return (rules.aligned is not None and self._alignment(found) >= rules.aligned) or (
+            rules.quoted is not None and self._quotation(found) >= rules.quoted
         )
+
+    def _coverage(self, plain: str) -> float:
+        total = self._content.total()
+        return (self._content & _content_of(plain)).total() / total if total else 0.0
+
+    def _alignment(self, found: Sequence[str]) -> float:
+        rest = len(self._words) - self._asked
+        common = longest_common(found, self._words) - self._asked
+        return max(0, common) / rest if rest >= _LEAST_WORDS else 0.0
+
+    def _quotation(self, found: Sequence[str]) -> float:
+        runs = _runs(found)
+        return sum(run in self._runs for run in runs) / len(runs) if len(runs) >= _LEAST_RUNS else 0.0
 
 
 _LEAST_WORDS, _LEAST_RUNS = 16, 8

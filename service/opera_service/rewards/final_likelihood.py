@@ -111,7 +111,7 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
         empty = read(scores, plan.initial)
         valid = np.array([not malformed(one) for one in group.trajectories])
         guard = CopyGuard(group.reference, group.prompt, self.config.copying)
-        copies = np.array([guard.copied(one.text) for one in group.trajectories])
+        copies = np.array([guard.copied(one.scored_text) for one in group.trajectories])
         finals = [read(scores, query) for query in plan.finals]
         priced = ReferenceLikelihoods(
             finals=tuple(_as_the_best_honest(finals, copies, valid, empty)),

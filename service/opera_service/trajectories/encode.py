@@ -15,7 +15,7 @@ from opera_client.errors import EmptyContext, EmptyResponse, InvalidRequest, Ope
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.control_prompts import control_paragraphs
-from opera_service.trajectories.encode_ids import LINE_END, encode_ids
+from opera_service.trajectories.encode_ids import LINE_END, encode_ids, without_end
 from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encode_turns import encode_turns
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
@@ -209,6 +209,10 @@ class _Common:
         name = str(position) if trajectory.id is None else trajectory.id
         named = partial(path.own, position)
         tokens = read_turns(trajectory, self.fields, named, self.prompt_ids, chat=self.chat)
+        # Before the work: encoding copies the whole path for every turn.
+        start, end = tokens.turns[-1]
+        length = start + without_end(tokens.ids[start:end], self.fields.tokenizer)
+        self.check_fits(len(self.prompt_ids) + length, field)
         found = encode_turns(
             name, tokens,
             prompt=self.prompt_ids, initial=self.initial, opened=self.opened,

@@ -63,7 +63,7 @@ def encode_ids(
     present = {
         "empty_answer": unwritten and "empty_answer" not in thought.flags,
         "text_after_end": bool(np.isin(body, list(tokenizer.end_ids)).any()),
-        "text_ids_differ": text is not None and _differ(text, response, tokenizer),
+        "text_ids_differ": text is not None and differ(text, response, tokenizer),
     }
     flags = thought.flags + tuple(flag for flag, is_so in present.items() if is_so)
     plain_answer = path[:0] if "empty_answer" in flags else body[answer:][_is_text(body, tokenizer)[answer:]]
@@ -72,6 +72,7 @@ def encode_ids(
     return EncodedTrajectory(
         id=name,
         text=tokenizer.decode(response) if text is None else text,
+        decoded=tokenizer.decode(response) if present["text_ids_differ"] else None,
         thought=raw[thought.start : thought.end].decode(errors="replace"),
         answer=raw[thought.answer :].decode(errors="replace"),
         segments=tuple(segments),
@@ -114,7 +115,7 @@ def _without_blank_tail(ids: Ids, tokenizer: Tokenizer) -> Ids:
     return ids
 
 
-def _differ(text: str, ids: Ids, tokenizer: Tokenizer) -> bool:
+def differ(text: str, ids: Ids, tokenizer: Tokenizer) -> bool:
     """Whether `text` is not what `ids` say, with or without special tokens; blanks at the ends do not count."""
     return text.strip() not in (tokenizer.decode(ids).strip(), tokenizer.decode(ids, skip_special=True).strip())
 

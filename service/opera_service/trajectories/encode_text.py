@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from opera_service.scoring.tree import Ids, as_ids
+from opera_service.trajectories.encode_ids import differ
 from opera_service.trajectories.encoded import EncodedTrajectory, Segment
 from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.growing_text import GrowingText
@@ -59,6 +60,7 @@ def encode_text(
     return EncodedTrajectory(
         id=name,
         text=decoded if text is None else text,
+        decoded=decoded if text is not None and differ(text, response, tokenizer) else None,
         thought=raw[thought.start : thought.end].decode(errors="replace"),
         answer=answer,
         segments=tuple(segments),

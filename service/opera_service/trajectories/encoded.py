@@ -114,6 +114,13 @@ class EncodedTrajectory:
     """Those of `Thought`, `text_after_end`, and with `reference_` in front those of the reference."""
     outcome: bool | None = None
     """Right or wrong, for tasks and rewards that need it."""
+    decoded: str | None = None
+    """What the ids say, where `text` was given and says something else."""
+
+    @property
+    def scored_text(self) -> str:
+        """The text of what is scored; guards read this one."""
+        return self.text if self.decoded is None else self.decoded
 
 
 @dataclass(frozen=True)

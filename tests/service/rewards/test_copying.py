@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_service.check import edits
+from opera_service.rewards import copying
 from opera_service.rewards.copying import (
     UNGUARDED,
     CopyConfig,
@@ -122,3 +123,30 @@ def test_short_references_are_not_guarded():
 def test_words_are_compared_as_a_reader_sees_them():
     assert normalised("Ｆｕｌｌ wi\u00addth co-operate") == "full width cooperate"
     assert content_words("the 12 cats_of 北京大学") == {"12": 1, "cats": 1, "北京": 1, "京大": 1, "大学": 1}
+
+
+def test_a_text_is_compared_with_a_reference_once(monkeypatch):
+    prompt, reference, answer = CASES["english"]
+    answer += " Said once."  # no other test asks about it
+    read: list[str] = []
+
+    def reading(text: str) -> str:
+        read.append(text)
+        return normalised(text)
+
+    monkeypatch.setattr(copying, "normalised", reading)
+    for _ in range(3):  # as terms of a sum do, each with a guard of its own
+        assert not CopyGuard(reference, prompt, CopyConfig()).copied(answer)
+    assert read.count(answer) == 1
+    once = len(read)
+    assert not CopyGuard(reference, prompt, CopyConfig()).copied(answer)
+    assert len(read) == once
+
+
+def test_verdicts_of_other_references_prompts_and_rules_are_others():
+    prompt, reference, _ = CASES["english"]
+    for _ in range(2):
+        assert CopyGuard(reference, prompt, CopyConfig()).copied(reference)
+        assert not CopyGuard(CASES["code"][1], prompt, CopyConfig()).copied(reference)
+        assert not CopyGuard(reference, reference, CopyConfig()).copied(reference)
+        assert not CopyGuard(reference, prompt, CopyConfig(min_words=100)).copied(reference)

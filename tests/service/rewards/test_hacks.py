@@ -134,6 +134,24 @@ def test_copying_the_reference_into_the_answer(hand):
     assert hardened[0].reward < hardened[1].reward
 
 
+@pytest.mark.parametrize(
+    ("name", "preset", "config"),
+    [("verifree", "hardened", {}), ("opera", "hardened", {"value": {"priced": "thought"}})],
+)
+def test_a_copy_behind_another_shown_text_is_a_copy(hand, name, preset, config):
+    reward = resolve(name, preset, config)
+    bench = hand.Bench(reference=REFERENCE)
+    group, prices = bench.group([hand.thought(-0.1), hand.thought(-1.5), hand.thought(-1.8)])
+    first, *others = group.trajectories
+    hidden = replace(first, decoded=f"<think>Hm.</think>{REFERENCE}")
+    told = replace(first, decoded=None, text=f"<think>Hm.</think>{REFERENCE}")
+    plain, shown, behind = (
+        bench.read(reward, replace(group, trajectories=(one, *others)), prices).trajectories
+        for one in (first, told, hidden)
+    )
+    assert [one.reward for one in behind] == [one.reward for one in shown] != [one.reward for one in plain]
+
+
 def test_pricing_after_the_response_needs_no_bridge_and_still_minds_copies(hand):
     reward = resolve("opera", "hardened-1", {"final": "response"})
     group = [hand.thought(-1.5, hybrid=-0.25), replace(copying(hand, 1), hybrid=-0.05)]

@@ -157,8 +157,17 @@ def test_ids_are_scored_and_text_is_shown_when_both_are_given(byte_reader):
     )  # fmt: skip
     one = encode_group(group, 0, byte_reader, EVERY).group.trajectories[0]
     assert one.text == "shown"
+    assert one.scored_text == "<think>a</think>b"
     assert (one.thought, one.answer) == ("a", "b")
     assert one.full.tolist() == [81, 58, 256, 97, 257, 98]
+
+
+@pytest.mark.parametrize("shown", ["<think>a</think>b<|end|>", " <think>a</think>b\n"])
+def test_a_text_that_says_what_the_ids_say_is_the_scored_one(byte_reader, shown):
+    ids = [256, 97, 257, 98, END_ID]
+    group = Group(prompt="Q:", reference="R", trajectories=[Trajectory(response=shown, response_token_ids=ids)])
+    one = encode_group(group, 0, byte_reader, EVERY).group.trajectories[0]
+    assert one.scored_text == one.text == shown
 
 
 def test_ids_alone_are_decoded_for_show(byte_reader):

@@ -194,3 +194,10 @@ def test_work_that_nobody_waits_for_ends_between_paragraphs(qwen_like):
     with pytest.raises(GivenUp), while_wanted(lambda: next(answers, False)):
         encode_group(group, 0, FieldTokenizer(qwen_like, 600, 100_000), PAPER)
     assert list(answers) == []
+
+
+def test_the_text_of_other_ids_is_shown_and_not_scored(qwen_like):
+    ids = qwen_like.encode("said").tolist()
+    group = Group(prompt="Q", reference="R", trajectories=[Trajectory(response="shown", response_token_ids=ids)])
+    one = encode(qwen_like, group).trajectories[0]
+    assert (one.text, one.scored_text) == ("shown", "said")

@@ -1,12 +1,16 @@
 """Turns become contexts that are literal prefixes; what the environment wrote is context and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opera_client.errors import ContextTooLong
 from opera_client.wire import Group, Trajectory
 from opera_service.rewards.config import RewardConfig
+from opera_service.trajectories import encode as encode_module
 from opera_service.trajectories.byte_tokenizer import ByteTokenizer
 from opera_service.trajectories.encode import GroupEncoding, encode_group
 from opera_service.trajectories.encoded import EncodedTrajectory
@@ -313,3 +317,25 @@ def _without(read: list[int], opening: list[int], literal: list[int]) -> bool:
         else:
             return False
     return not literal and read[at:] in ([], opening)
+
+
+def test_turns_that_are_too_long_are_refused_before_they_are_copied(byte_reader, monkeypatch):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("encoded what does not fit")
+
+    monkeypatch.setattr(encode_module, "encode_turns", never)
+    one = Trajectory(response_token_ids=[97] * 2510, response_mask=[1] * 2000 + [0, 1] * 255)
+    error = encoding(replace(byte_reader, max_context=2000), one).errors[0]
+    assert isinstance(error, ContextTooLong)
+    assert error.field == "groups.0.trajectories.0.response_mask"
+    assert "response 2510" in error.message
+
+
+def test_padding_behind_the_last_turn_takes_no_room(byte_reader):
+    end = byte_reader.tokenizer.encode_inside("<|end|>").tolist()
+    short = masked(byte_reader, (1, "a"), (0, "b"), (1, "c"))
+    padded = Trajectory(
+        response_token_ids=short.response_token_ids + end * 99, response_mask=short.response_mask + [1] * 99
+    )
+    reader = replace(byte_reader, max_context=60)
+    assert np.array_equal(encode(reader, padded).full, encode(reader, short).full)

@@ -93,7 +93,7 @@ class KeptTrunksRoute:
         return self._trunks.held
 
     def forget(self) -> None:
-        """Drop everything: other weights serve from here on."""
+        """Drop everything: other weights serve from here on, or memory ran out."""
         self._trunks.clear()
         self._answers.clear()
 

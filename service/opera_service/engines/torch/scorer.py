@@ -67,7 +67,7 @@ class TreeScorer:
         return [scores[index] for index in range(len(trees))]
 
     def forget(self) -> None:
-        """Drop what the route keeps between calls: the weights are others now."""
+        """Drop what the route keeps between calls: the weights are others now, or memory ran out."""
         if isinstance(self.route, KeptTrunksRoute):
             self.route.forget()
 
@@ -99,6 +99,7 @@ class TreeScorer:
                 if not out_of_memory(error):
                     raise
                 failure = str(error)
+            self.forget()  # what a route keeps takes memory of every later try, too
             if self.loaded.device.type == "cuda":
                 torch.cuda.empty_cache()
             budget = min(budget, batch.num_tokens)

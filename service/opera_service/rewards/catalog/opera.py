@@ -155,7 +155,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
         if logprobs.unasked is not None and logprobs.alone is not None:
             own = own_tokens(trajectory.plain_answer, prompt)
             relevant = relevance(logprobs.alone, logprobs.unasked, own, rules.clip, rules.relevance_padding)
-        shown = trajectory.outside if rules.priced == "answer" else trajectory.text
+        shown = trajectory.outside if rules.priced == "answer" else trajectory.scored_text
         return _Member(
             trajectory=trajectory,
             logprobs=logprobs,

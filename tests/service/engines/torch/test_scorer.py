@@ -9,7 +9,7 @@ from tests.budget import examples
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
 from opera_service.engines.torch.scorer import DEFAULT_TOKENS, MIN_TOKENS, TreeScorer, out_of_memory, pack
-from opera_service.scoring.tree import ROOT, TreeBuilder
+from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 60))
@@ -57,6 +57,29 @@ def test_memory_that_ends_halves_the_forward_until_it_fits(lab, route, error):
     np.testing.assert_allclose(scorer.score([tree])[0].logprobs, expected, rtol=0, atol=1e-10)
     assert max(fed) > 25 or route == "kv_fork"
     assert scorer.max_batch_tokens == DEFAULT_TOKENS["cpu"]
+
+
+def test_what_a_route_keeps_makes_room_when_memory_ends(lab):
+    scorer = TreeScorer(lab.load("qwen3"), route="kept_trunks")
+
+    def tree(token: int) -> TokenTree:
+        builder = TreeBuilder()
+        builder.score(builder.extend(ROOT, [token] * 100), [4, 5])
+        return builder.build()
+
+    scorer.score([tree(3)])
+    honest, refused = scorer.route.run, []
+
+    def run(readout, budget):
+        if scorer.route.held_tokens:
+            refused.append(budget)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        honest(readout, budget)
+
+    scorer.route.run = run
+    expected = lab.oracle_logprobs(lab.make_model("qwen3"), tree(7))
+    np.testing.assert_allclose(scorer.score([tree(7)])[0].logprobs, expected, rtol=0, atol=1e-10)
+    assert len(refused) == 1
 
 
 def test_memory_that_never_suffices_is_a_typed_error(lab):
