@@ -107,6 +107,8 @@ def summed(given: object) -> object:
     if given.get("reward", SUM) != SUM:
         raise ValueError("give `reward` or `rewards`, not both")
     listed = given["rewards"]
+    if not isinstance(listed, list | tuple):
+        return given  # for the field's own validation to refuse
     terms = [one.model_dump(exclude_unset=True) if isinstance(one, BaseModel) else one for one in listed]
     config = {"rewards": terms}
     if given.get("config") not in (None, {}, config):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from opera_client.wire import GroupResult
 from opera_service.check.measuring import Measured
 from opera_service.check.samples import Sample
+from opera_service.rewards.base import SAYS_NOTHING
 
 Level = Literal["ok", "warning", "unfit"]
-SAYS_NOTHING = frozenset({"no_spread", "uninformative"})
 LIKE_LENGTH = 1.35
 """Two responses are of like length when neither is this many times as long as the other."""
 _DRAWS = 1000
@@ -188,8 +188,9 @@ _THINKLESS = "the policy does not think: --config think.mode=none"
 
 
 def _informative(group: GroupResult) -> bool:
-    rewards = [one.reward for one in group.trajectories if one.reward is not None]
-    silent = any(SAYS_NOTHING.intersection(one.flags) for one in group.trajectories)
+    scored = [one for one in group.trajectories if one.reward is not None]
+    rewards = [one.reward for one in scored if one.reward is not None]
+    silent = all(SAYS_NOTHING.intersection(one.flags) for one in scored)
     return not silent and len(rewards) > 1 and max(rewards) - min(rewards) > 1e-9
 
 

@@ -74,9 +74,10 @@ class CountReward(Reward[Config, None]):
         """Put nothing on the tree."""
 
     def read(self, group: EncodedGroup, plan: None, scores: TreeScores) -> GroupOutcome:  # noqa: ARG002
-        """Turn counts into outcomes."""
+        """Turn counts into outcomes; a group of one agrees with nobody, and is paid nothing."""
         counts = Counts(group.classes)
-        rewards, flags = self.values(counts)
+        alone = np.zeros(counts.size), ("uninformative",)
+        rewards, flags = self.values(counts) if counts.size > 1 else alone
         shares = counts.shares
         return GroupOutcome(
             tuple(
@@ -99,4 +100,4 @@ class CountReward(Reward[Config, None]):
 
     @abstractmethod
     def values(self, counts: Counts) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-        """Return the members' rewards, and the group's flags."""
+        """Return the rewards of two members or more, and the group's flags."""

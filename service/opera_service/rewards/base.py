@@ -55,6 +55,10 @@ class ByReference:
     """Per token of this reference under the trajectory's final context."""
 
 
+SAYS_NOTHING = frozenset({"no_spread", "uninformative"})
+"""Flags of members whose reward does not tell them apart from their peers."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The reward of one trajectory and what it was computed from."""

@@ -13,7 +13,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -26,6 +26,7 @@ from opera_service.trajectories.encoding_config import ConfigModel
 
 ENTRY_POINTS = "opera_reward.rewards"
 AnyReward = Reward[Any, Any]
+Chosen = TypeVar("Chosen", bound=ConfigModel)
 
 
 @cache
@@ -65,18 +66,21 @@ def resolve(name: str, preset: str, overrides: Mapping[str, Any]) -> AnyReward:
 
     Raises:
         InvalidRequest: unknown reward (field `reward`) or preset (`preset`), or an unknown or bad override
-            (`config.relative.margin`); the message lists what exists.
+            (`config.relative.margin`); the message lists what exists. A `sum` without terms (`config.rewards`).
     """
     kind = rewards().get(name)
     if kind is None:
         raise InvalidRequest(f"no reward {name!r}; there are {_listed(rewards())}", field="reward")
+    if kind is WeightedSum:  # its preset is that of the terms, which say whether they have it
+        if "rewards" not in overrides:
+            raise InvalidRequest("a sum has no terms of its own; give `rewards`", field="config.rewards")
+        return _sum(_overridden(SumConfig(), overrides), preset)
     base = kind.presets.get(preset)
     if base is None:
         raise InvalidRequest(
             f"reward {name!r} has no preset {preset!r}; it has {_listed(kind.presets)}", field="preset"
         )
-    config = _overridden(base, overrides)
-    return _sum(config, preset) if isinstance(config, SumConfig) else kind.bind(config)
+    return kind.bind(_overridden(base, overrides))
 
 
 def _sum(config: SumConfig, preset: str) -> WeightedSum:
@@ -94,7 +98,7 @@ def _sum(config: SumConfig, preset: str) -> WeightedSum:
     return WeightedSum(terms)
 
 
-def _overridden(base: ConfigModel, overrides: Mapping[str, Any]) -> ConfigModel:
+def _overridden(base: Chosen, overrides: Mapping[str, Any]) -> Chosen:
     if not overrides:
         return base
     merged = _merge(base.model_dump(), overrides)
@@ -152,8 +156,8 @@ def describe() -> list[RewardInfo]:
 
 def _describe(kind: type[AnyReward]) -> RewardInfo:
     presets: dict[str, PresetInfo] = {}
-    for name in kind.presets:
-        bound = resolve(kind.name, name, {})
+    for name, base in kind.presets.items():
+        bound = _sum(base, name) if isinstance(base, SumConfig) else kind.bind(base)
         presets[name] = PresetInfo(
             config=bound.config.model_dump(mode="json"),
             config_hash=config_hash(bound),

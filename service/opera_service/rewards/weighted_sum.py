@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from opera_client.wire import Formula
-from opera_service.rewards.base import ByReference, GroupOutcome, Outcome, Reward
+from opera_service.rewards.base import SAYS_NOTHING, ByReference, GroupOutcome, Outcome, Reward
 from opera_service.rewards.for_group import for_group
 from opera_service.rewards.formulas import weighted_sum
 from opera_service.scoring.scores import TreeScores
@@ -106,9 +106,14 @@ class WeightedSum(Reward[SumConfig, tuple[Any, ...]]):
         """Sum what the terms read; log-probs and segments are the leading term's."""
         pairs = self._with_views(group)
         found = [reward.read(view, part, scores) for (reward, view), part in zip(pairs, plan, strict=True)]
+        paying = [
+            term.weight != 0 and any(one.reward for one in outcome.trajectories)
+            for term, outcome in zip(self._terms, found, strict=True)
+        ]
         return GroupOutcome(
             trajectories=tuple(
-                self._summed([one.trajectories[at] for one in found]) for at in range(len(group.trajectories))
+                self._summed([one.trajectories[at] for one in found], paying)
+                for at in range(len(group.trajectories))
             ),
             initial_logprobs=found[self.lead].initial_logprobs,
             diagnostics={
@@ -122,7 +127,7 @@ class WeightedSum(Reward[SumConfig, tuple[Any, ...]]):
         pairs = zip(self.parts, group.views, strict=True)
         return [(for_group(reward, view), view) for reward, view in pairs]
 
-    def _summed(self, outcomes: Sequence[Outcome]) -> Outcome:
+    def _summed(self, outcomes: Sequence[Outcome], paying: Sequence[bool]) -> Outcome:
         lead = outcomes[self.lead]
         components: dict[str, float] = {}
         for label, one in zip(self._labels, outcomes, strict=True):
@@ -138,7 +143,7 @@ class WeightedSum(Reward[SumConfig, tuple[Any, ...]]):
             lead,
             reward=self._total(outcomes, lambda one: one.reward),
             components=components,
-            flags=tuple(dict.fromkeys(flag for one in outcomes for flag in one.flags)),
+            flags=_flags(outcomes, paying),
             by_reference=tuple(
                 ByReference(self._total(outcomes, lambda one, at=at: _by(one, at)), found.token_logprobs)  # type: ignore[misc]
                 for at, found in enumerate(lead.by_reference)
@@ -153,6 +158,13 @@ class WeightedSum(Reward[SumConfig, tuple[Any, ...]]):
 
     def _total(self, outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> float:
         return sum(term.weight * value(one) for term, one in zip(self._terms, outcomes, strict=True))
+
+
+def _flags(outcomes: Sequence[Outcome], paying: Sequence[bool]) -> tuple[str, ...]:
+    """Return the terms' flags, each once; those that say nothing only if no paying term says something."""
+    silent = all(SAYS_NOTHING.intersection(one.flags) for one, pays in zip(outcomes, paying, strict=True) if pays)
+    flags = dict.fromkeys(flag for one in outcomes for flag in one.flags)
+    return tuple(flag for flag in flags if silent or flag not in SAYS_NOTHING)
 
 
 def _by(outcome: Outcome, reference: int) -> float:

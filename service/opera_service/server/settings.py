@@ -113,6 +113,8 @@ def check(settings: Settings) -> None:
     for root in settings.policy_root:
         if not root.is_dir():
             raise SettingsError(f"policy_root: {root} is not a folder")
+    if settings.route != "auto" and settings.engine != "torch":
+        raise SettingsError(f"route: --route is for the torch engine, not for {settings.engine}; leave it out")
     if settings.engine == "vllm-http":
         if settings.vllm_url is None:
             raise SettingsError("vllm_url: --engine vllm-http asks a vLLM server; say which with --vllm-url")

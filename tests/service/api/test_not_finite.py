@@ -98,7 +98,8 @@ async def test_a_branch_that_makes_nan_is_one_trajectory_s_error_and_the_rest_is
 ):
     good = [trajectory(name, first) for first, name in enumerate(NAMES)]
     bad = trajectory("z", 2, mark=1)
-    chosen = {"reward": reward, "preset": preset, "detail": "tokens"}
+    terms = {"rewards": [{"name": "opera"}]} if reward == "sum" else {}
+    chosen = {"reward": reward, "preset": preset, "config": terms, "detail": "tokens"}
     async with opened(on(PoisonedEngine(marked, value))) as client, opened() as quiet:
         (expected,) = await ask(quiet, group(good), **chosen)
         for place in (0, 2, 4):

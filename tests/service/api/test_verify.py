@@ -44,6 +44,13 @@ TURNS = [
 ]
 
 
+async def test_a_sum_is_refused_as_the_address_names_no_terms() -> None:
+    async with opened() as client:
+        answer = await client.post("/verify?reward=sum", json=body(*MESSAGES))
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "config.rewards"
+
+
 @pytest.mark.parametrize("reward", ["opera", "igpo", "logprob"])
 async def test_a_rollout_is_worth_what_its_turns_are(reward: str) -> None:
     async with opened() as client:

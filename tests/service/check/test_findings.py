@@ -58,3 +58,11 @@ def test_references_with_thoughts_and_other_scripts_are_counted():
     assert told["references that hold a thought"].value == 1
     assert "reference_part" in told["references that hold a thought"].advice
     assert found()["references that hold a thought"].advice == ""
+
+
+def test_a_group_is_without_information_when_no_member_has_any():
+    one_has_none = measured()
+    one_has_none.honest[0].trajectories[0].flags.append("uninformative")
+    name = "groups with information"
+    assert {one.name: one.value for one in findings(one_has_none, Thresholds())}[name] == 1
+    assert found(flags=("uninformative",))[name].value == 0

@@ -17,6 +17,11 @@ from opera_service.rewards.registry import config_hash, describe, resolve, rewar
 EVERY = [(name, preset) for name, kind in rewards().items() for preset in kind.presets]
 
 
+def plain_of(name, preset):
+    """The preset itself, with the one choice that it may leave to the request."""
+    return resolve(name, preset, {"rewards": [{"name": "opera"}]} if name == "sum" else {})
+
+
 def test_every_file_of_the_catalog_is_a_reward():
     files = sorted(module.name for module in pkgutil.iter_modules(catalog.__path__))
     assert list(rewards()) == sorted([*files, "sum"])
@@ -71,7 +76,7 @@ def test_sections_can_be_switched_off_and_on():
 
 
 def test_the_hash_names_reward_and_resolved_configuration():
-    hashes = [config_hash(resolve(name, preset, {})) for name, preset in EVERY]
+    hashes = [config_hash(plain_of(name, preset)) for name, preset in EVERY]
     assert len(set(hashes)) == len(EVERY)
     margin = resolve("opera", "hardened", {}).config.comparison.margin
     same = resolve("opera", "hardened", {"comparison": {"margin": margin}})
@@ -88,7 +93,7 @@ def test_a_hash_is_the_same_in_another_process():
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)
 def test_a_preset_survives_its_own_json(name, preset):
-    reward = resolve(name, preset, {})
+    reward = plain_of(name, preset)
     listed = next(info for info in describe() if info.name == name).presets[preset]
     assert listed.config_hash == config_hash(reward)
     assert listed.components == list(reward.components)
@@ -158,7 +163,7 @@ def test_every_reward_reads_every_shape_of_group_with_its_own_component_keys(han
         [hand.Response()],
         [hand.thought(-1.0, -0.5, reflective=(1,)), hand.Response(flags=("think_missing",)), hand.thought(-3.0)],
     ]
-    reward = resolve(name, preset, {})
+    reward = plain_of(name, preset)
     for responses, tokens in product(shapes, (1, 8, 400)):
         bridge = () if preset == "paper" and name in ("opera", "sum") else (3,)
         bench = hand.Bench(reference_tokens=tokens, bridge=bridge)

@@ -57,6 +57,25 @@ def test_the_same_reward_twice_has_two_names(hand):
     assert reward.formula("open").text == "logprob + 2 · logprob-2"
 
 
+def test_a_sum_says_nothing_where_no_paying_term_says_something(hand):
+    def flags(*weights):
+        terms = zip(("opera", "logprob", "seed_grpo"), weights, strict=True)
+        reward = sum_of(*({"name": name, "weight": weight} for name, weight in terms))
+        bench = hand.Bench()
+        group, prices = bench.group([hand.thought(-1.0), hand.thought(-1.001)])
+        group = replace(group, views=(replace(group, classes=(0, 1)),) * 3)
+        return [one.flags for one in bench.read(reward, group, prices).trajectories]
+
+    assert flags(1, 0, 1) == [("no_spread",)] * 2  # seed_grpo pays 0, whatever its weight
+    assert flags(1, 1, 1) == flags(0, 1, 0) == [()] * 2
+
+
+def test_the_preset_of_a_request_may_be_one_that_only_terms_have():
+    assert sum_of({"name": "opera"}, preset="hardened-1").parts[0].config == (
+        resolve("opera", "hardened-1", {}).config
+    )
+
+
 def test_terms_have_presets_of_their_own_or_that_of_the_sum():
     mixed = sum_of({"name": "logprob"}, {"name": "verifree", "preset": "hardened-1"}, preset="paper")
     presets = [one.preset for one in mixed.config.rewards]
@@ -98,6 +117,12 @@ def test_mistakes_name_the_term(terms, field, says):
         sum_of(*terms)
     assert caught.value.field == field
     assert says in caught.value.message
+
+
+def test_a_sum_without_terms_is_refused():
+    with pytest.raises(InvalidRequest, match="give `rewards`") as caught:
+        resolve("sum", "hardened", {})
+    assert caught.value.field == "config.rewards"
 
 
 def test_several_references_are_combined_term_by_term(hand):

@@ -65,6 +65,7 @@ def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytes
         (["--port", "eighty"], "port"),
         (["--engine", "steam"], "--engine"),
         (["--max-batch-tokens", "0"], "max_batch_tokens"),
+        (["--engine", "dummy", "--route", "kept_trunks"], "route"),
         (["--api-key-file", "/nowhere/keys"], "api_key_file"),
         (["--admin-key-file", "/nowhere/keys"], "admin_key_file"),
         (["--api-keys", "one,two", "--admin-keys", "two"], "admin_keys"),

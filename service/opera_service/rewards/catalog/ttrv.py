@@ -35,4 +35,4 @@ class Ttrv(CountReward[TtrvConfig]):
     def values(self, counts: Counts) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         """Return shares less the entropy; answers that nobody repeats say nothing."""
         rewards = counts.shares - self.config.diversity * counts.entropy
-        return rewards, ("uninformative",) if 1 < counts.distinct == counts.size else ()
+        return rewards, ("uninformative",) if counts.distinct == counts.size else ()

@@ -16,7 +16,7 @@ from opera_service.rewards.catalog.seed_grpo import semantic_entropy
 from opera_service.rewards.registry import resolve
 from opera_service.rewards.verifier import Verifier
 
-CLASSES = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=1, max_size=8)
+CLASSES = st.lists(st.one_of(st.none(), st.integers(0, 4)), min_size=2, max_size=8)
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon"]
 VERIFIER = Verifier()
 
@@ -82,6 +82,13 @@ def test_hardened_pays_no_vote_that_is_not_one(hand):
     assert values(hand, "empo", [0, 0, 1, 2, 3, 4], "hardened") == [0] * 6  # 1.56 nats
     unanimous = outcome(hand, "empo", [1, 1, 1], "hardened").trajectories
     assert {one.flags for one in unanimous} == {("no_spread",)}
+
+
+@pytest.mark.parametrize("preset", ["paper", "hardened"])
+@pytest.mark.parametrize("name", ["empo", "ttrl", "ttrv"])
+def test_a_lone_answer_agrees_with_nobody_and_is_paid_nothing(hand, name, preset):
+    (one,) = outcome(hand, name, [0], preset).trajectories
+    assert (one.reward, one.flags) == (0, ("uninformative",))
 
 
 def test_who_does_not_answer_is_nobodys_peer(hand):
