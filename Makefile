@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo docs demo-real check-demo test test-all coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile mutation clean
+.PHONY: demo docs demo-real check-demo test test-all search coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile mutation clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -38,6 +38,9 @@ SEARCHED := tests/service/scoring tests/service/groups tests/service/rewards tes
 test-all: test  ## Also the slow tests, and the whole search budget of property tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not real"
 	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" $(SEARCHED)
+
+search: $(VENV)/.installed  ## New examples for the property tests, other ones every time
+	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full OPERA_TEST_SEARCH=random $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" $(SEARCHED)
 
 coverage: $(VENV)/.installed  ## Branch coverage of the default suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" --cov --cov-report=term:skip-covered

@@ -3,12 +3,12 @@
 import signal
 from contextlib import suppress
 
-from tests.budget import examples
+from tests.budget import REPEATABLE, examples
 
 with suppress(ImportError):  # trainers' environments do without hypothesis
     from hypothesis import settings
 
-    settings.register_profile("opera", max_examples=examples(100), deadline=None)
+    settings.register_profile("opera", max_examples=examples(100), deadline=None, derandomize=REPEATABLE)
     settings.load_profile("opera")
 
 # A shell starts background jobs with SIGINT ignored, children inherit that, and Python then installs no handler.

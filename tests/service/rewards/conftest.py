@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from opera_service.pipelines.reward_views import judge_for, questions_for
 from opera_service.rewards.base import GroupOutcome
@@ -20,9 +19,6 @@ from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, 
 
 VERIFIER = Verifier()
 PROMPT, THINK, CLOSE, END = 1, 2, 3, 4
-
-settings.register_profile("untimed", deadline=None)  # the machine may be busy
-settings.load_profile("untimed")
 
 
 @dataclass(frozen=True)

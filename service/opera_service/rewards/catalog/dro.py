@@ -21,6 +21,9 @@ from opera_service.rewards.final_likelihood import (
 )
 from opera_service.rewards.reference_logprobs import Logprobs
 
+EQUAL = 1e-9
+"""Nats. Log-probs of a token that lie closer together are equal."""
+
 
 class DroConfig(FinalLikelihoodConfig):
     """Choices of `dro`."""
@@ -96,7 +99,8 @@ class Dro(FinalLikelihoodReward[DroConfig]):
         table = np.stack(priced.finals)
         if self.config.guards.format_gate and priced.valid.any():
             table = table[priced.valid]
-        return np.asarray(table.std(axis=0))
+        # Equal numbers have a deviation of 1e-16 or of 0, as their mean is rounded: no weight may come of that.
+        return np.where(np.ptp(table, axis=0) > EQUAL, table.std(axis=0), 0.0)
 
     def _gain(self, final: Logprobs, empty: Logprobs, sigma: Logprobs) -> float:
         config = self.config
