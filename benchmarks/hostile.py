@@ -80,8 +80,10 @@ def served(flags: list[str]) -> Iterator[tuple[str, int]]:
         found = re.search(r"http://\S+", process.stdout.readline())
         if not found:
             raise SystemExit("the service did not start")
-        yield found[0], process.pid
-        process.terminate()
+        try:
+            yield found[0], process.pid
+        finally:
+            process.terminate()
 
 
 def memory_mb(pid: int) -> float:
@@ -89,7 +91,8 @@ def memory_mb(pid: int) -> float:
     total = 0.0
     with contextlib.suppress(OSError, ValueError):
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        total += int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        if found := re.search(r"VmRSS:\s+(\d+)", status):  # a process that has just ended has none
+            total += int(found[1]) / 1024
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text(encoding="utf-8").split():
                 total += memory_mb(int(child))

@@ -68,7 +68,8 @@ async def receive(request: Request, model: type[Body], *, timeout_s: float | Non
 
 async def read(request: Request, model: type[Body]) -> Body:
     """Return the body as `model`; see `read_body` for its errors."""
-    return await read_body(request, model, limit=state_of(request).options.max_body_bytes)
+    state = state_of(request)
+    return await read_body(request, model, limit=state.options.max_body_bytes, large=state.large_bodies)
 
 
 def _unix_deadline(request: Request) -> float | None:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from opera_service.api.authenticator import Authenticator
+from opera_service.api.body import LargeBodies
 from opera_service.api.describing import error_table, install_openapi
 from opera_service.api.idempotency import IdempotencyCache
 from opera_service.api.middleware import RequestMiddleware, on_http_exception
@@ -67,6 +68,7 @@ def create_api(
         IdempotencyCache(
             options.replay_bytes, options.keep_replays_s, lambda: lifecycle.runtime.engine.info.weight_version
         ),
+        LargeBodies(),
         live_page,
     )
     observers.metrics.watch_counted(state.idempotency.gauges, state.idempotency.counters)

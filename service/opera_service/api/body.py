@@ -6,6 +6,8 @@ It knows pydantic models and bytes; no route.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from fastapi import Request
@@ -21,41 +23,64 @@ PATIENCE_S = 120.0
 """How long a body may take to arrive: a sender that dawdles must not hold a connection for ever."""
 SMALL = 4_096
 """Bytes up to which parsing on the event loop costs less than a trip to a thread."""
+LARGE = 2**20
+"""Bytes from which a body needs a place of `LargeBodies`."""
+LARGE_PATIENCE_S = 30.0
+"""How long a body may hold such a place before it is whole: at the largest size allowed, about 1 MB a second."""
 
 
-async def read_body(request: Request, model: type[Model], *, limit: int) -> Model:
+class LargeBodies:
+    """Bounds what large bodies cost before anything is known of them: memory, and the interpreter's lock.
+
+    A few are read at a time; the others wait unread in their sockets. One is parsed at a time: the parser holds
+    the lock for up to 50 ms at a stretch, and several parsers would make the event loop wait for each of them.
+    """
+
+    def __init__(self, places: int = 3) -> None:
+        self.places = asyncio.Semaphore(places)
+        self.parser = ThreadPoolExecutor(1, thread_name_prefix="opera-large-body")
+
+
+async def read_body(request: Request, model: type[Model], *, limit: int, large: LargeBodies) -> Model:
     """Return the request's body as `model`.
 
     Raises `BodyTooLarge` as soon as `limit` bytes are exceeded, `DeadlineExceeded` when it does not come, and what
     `parse` raises.
     """
+    async with AsyncExitStack() as place:
+        data = await _received(request, limit, large, place)
+        if len(data) <= SMALL:
+            return parse(data, model)
+        parser = large.parser if len(data) > LARGE else None
+        return await asyncio.get_running_loop().run_in_executor(parser, parse, data, model)
+
+
+async def _received(request: Request, limit: int, large: LargeBodies, place: AsyncExitStack) -> bytearray:
+    """Return the body, having entered `place` where it is large."""
+    data = bytearray()
+    size = 0
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            chunks, size = await _received(request, limit)
+        async with asyncio.timeout(PATIENCE_S) as patience:
+            async for chunk in request.stream():
+                if size <= LARGE < size + len(chunk):
+                    await place.enter_async_context(large.places)
+                    patience.reschedule(asyncio.get_running_loop().time() + LARGE_PATIENCE_S)
+                size += len(chunk)
+                if size <= limit:
+                    data += chunk
+                elif size > 4 * limit:
+                    break  # until here the rest is dropped: a client that is cut off as it sends misses the answer
     except TimeoutError:
-        raise DeadlineExceeded(f"the body was not all there after {PATIENCE_S:g} s; send it again") from None
+        raise DeadlineExceeded(
+            f"the body was not all there in time: {PATIENCE_S:g} s, or {LARGE_PATIENCE_S:g} s from its first "
+            f"{LARGE} bytes on; send it again, or send less at once"
+        ) from None
     if size > limit:
         raise BodyTooLarge(
             f"the body is larger than the limit of {limit} bytes (--max-body-mb); "
             "send fewer groups or items at once"
         )
-    data = b"".join(chunks)
-    if len(data) <= SMALL:
-        return parse(data, model)
-    return await asyncio.to_thread(parse, data, model)
-
-
-async def _received(request: Request, limit: int) -> tuple[list[bytes], int]:
-    """Return what came, up to `limit` bytes of it, and how many bytes that was."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
-        elif size > 4 * limit:
-            break  # until here the rest is read and dropped: a client cut off while it sends misses the answer
-    return chunks, size
+    return data
 
 
 async def dump(answer: BaseModel, *, large: bool) -> bytes:

@@ -39,7 +39,7 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`(?: - at `\$|$)", re.DOTALL)
 _PLACE = re.compile(r"at `\$\[(\d+)\]`$")
 
 
-def parse(data: bytes, model: type[Model]) -> Model:
+def parse(data: bytes | bytearray, model: type[Model]) -> Model:
     """Return `data` as `model`.
 
     Raises:
@@ -50,7 +50,7 @@ def parse(data: bytes, model: type[Model]) -> Model:
     if not data:
         raise MalformedBody("the body is empty; send a JSON object")
     _check_containers(data)
-    if b"\\ud" in data or b"\\uD" in data:
+    if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
         data = _mended(data)
     try:
         return _build(_fields(data, _shape(model), ""), model, "")
@@ -73,10 +73,11 @@ def _build(found: msgspec.Struct, model: type[Model], where: str) -> Model:
 
 def _value(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
     """Return one field's value; a list of models is cut up to its first wrong element, then built."""
-    text = bytes(raw)
-    if item is not None and text[:1] == b"[":
-        cut = _fields(text, list[_shape(item)], f"{where}.")  # type: ignore[misc]
+    seen = memoryview(raw)  # a list of models may be the whole body: it is not copied
+    if item is not None and seen[0] == ord("["):
+        cut = _fields(seen, list[_shape(item)], f"{where}.")  # type: ignore[misc]
         return [_build(one, item, f"{where}.{index}.") for index, one in enumerate(cut)]
+    text = bytes(seen)
     if where.endswith("config") and len(text) > MAX_CONFIG_BYTES:
         raise InvalidRequest(f"the configuration is longer than {MAX_CONFIG_BYTES} bytes", field=where)
     if text[:1] in b"[{" and text.count(b",") >= MAX_ELEMENTS:
@@ -87,25 +88,26 @@ def _value(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
         raise _malformed(error, where) from None
 
 
-def _fields(data: bytes, shape: Any, where: str) -> Any:
+def _fields(data: bytes | bytearray | memoryview, shape: Any, where: str) -> Any:
     """Return `data` as `shape`: one object, or a list of them, its fields unparsed."""
     try:
         return msgspec.json.decode(data, type=shape)
     except msgspec.ValidationError as error:
-        place = _PLACE.search(str(error))
+        said = str(error)  # it quotes the unknown key, which may be all of the body
+        place = _PLACE.search(said, max(len(said) - 100, 0))
         path = f"{where}{place.group(1)}." if place else where
-        if unknown := _UNKNOWN_FIELD.search(str(error)):
+        if unknown := _UNKNOWN_FIELD.search(said if len(said) < 400 else f"{said[:200]}`"):
             message = "unknown field; leave it out (see /docs for the accepted ones)"
             raise InvalidRequest(message, field=path + unknown.group(1)[:100]) from None
         raise InvalidRequest("must be a JSON object", field=path.removesuffix(".") or None) from None
 
 
-def _mended(data: bytes) -> bytes:
+def _mended(data: bytes | bytearray) -> bytes:
     """Return JSON with halves of surrogate pairs replaced: the text that holds one is refused later, by itself."""
     return _ESCAPES.sub(lambda found: found[0] if found[1] is None else _HALF, data)
 
 
-def _check_containers(data: bytes) -> None:
+def _check_containers(data: bytes | bytearray) -> None:
     """Count objects and arrays. Braces inside texts (LaTeX) do not count, and are only told apart where many."""
     if data.count(b"{") + data.count(b"[") <= MAX_CONTAINERS:
         return

@@ -10,6 +10,7 @@ from fastapi import Request
 from opera_client.errors import Unavailable
 from opera_client.wire import Health
 from opera_service.api.authenticator import Authenticator
+from opera_service.api.body import LargeBodies
 from opera_service.api.idempotency import IdempotencyCache
 from opera_service.api.options import ApiOptions
 from opera_service.observability.metrics import Metrics
@@ -54,6 +55,7 @@ class ApiState:
     authenticator: Authenticator
     metrics: Metrics
     idempotency: IdempotencyCache
+    large_bodies: LargeBodies
     live_page: LivePage | None
     """None unless the service was told to serve it."""
 

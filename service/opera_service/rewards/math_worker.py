@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 MEMORY_BYTES = 4 * 2**30
+NICENESS = 5
+"""Scoring goes first where cores are few: a third of its share is enough for an expression that is not hostile."""
 
 
 def compare(reference: str, answer: str) -> dict[str, Any]:
@@ -35,6 +37,8 @@ def main(deadline_s: float) -> None:
     """Answer requests until standard input ends; die by SIGALRM when one takes longer than `deadline_s`."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    with suppress(AttributeError, OSError):  # not every platform has priorities
+        os.nice(NICENESS)
     with suppress(ImportError, ValueError, OSError):  # not every platform limits memory
         import resource
 
