@@ -113,7 +113,7 @@ class RequestContext:
                 ) from None
 
         try:
-            result = await self.runtime.in_thread(in_time)
+            result = await self.runtime.threads.run(self._run_id, in_time)
         finally:
             left = True  # also where the caller has left: the thread must not go on for nobody
         self._encode_s = self.runtime.clock() - started
@@ -124,14 +124,14 @@ class RequestContext:
     async def plan(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a worker thread, as the end of encoding that something was waited for."""
         started = self.runtime.clock()
-        result = await self.runtime.in_thread(function, *args, **kwargs)
+        result = await self.runtime.threads.run(self._run_id, function, *args, **kwargs)
         self._encode_s += self.runtime.clock() - started
         return result
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function`, which turns scores into an answer, in a worker thread; then count its items' errors."""
         started = self.runtime.clock()
-        result = await self.runtime.in_thread(function, *args, **kwargs)
+        result = await self.runtime.threads.run(self._run_id, function, *args, **kwargs)
         ended = self.runtime.clock()
         self.runtime.metrics.read(ended - started)
         for code in self._item_errors:

@@ -100,8 +100,7 @@ async def score_groups(
         ) as context,
     ):
         error = await runtime.noise.logprob_error()
-        encoded = await context.encode(_encode_all, runtime, chosen, request, path, error)
-        asked = [questions_for(chosen, one.group) if one.group else () for one in encoded]
+        encoded, asked = await context.encode(_encode_all, runtime, chosen, request, path, error)
         verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
         plans = await context.plan(_plan_all, chosen, encoded, verdicts)
         scores = await context.score([plan.tree for plan in plans])
@@ -142,14 +141,15 @@ def _refuse_repeated_groups(groups: Sequence[Group]) -> None:
 
 def _encode_all(
     runtime: Runtime, chosen: AnyReward, request: RewardRequest, path: Callable[[int], GroupPath], error: float
-) -> list[GroupEncoding]:
+) -> tuple[list[GroupEncoding], list[set[Question]]]:
+    """Return the groups, and what is to be verified of each: to read hostile mathematics takes time, too."""
     explained = request.detail != "reward"
     encoded: list[GroupEncoding] = []
     for index, group in enumerate(request.groups):
         one = encode_for(chosen, group, index, runtime.field_tokenizer, path(index))
         asked = one.group and one.group.everywhere(explained=explained, logprob_error=error)
         encoded.append(replace(one, group=asked))
-    return encoded
+    return encoded, [questions_for(chosen, one.group) if one.group else set() for one in encoded]
 
 
 def _plan_all(

@@ -6,12 +6,9 @@ It knows no HTTP and no single kind of request.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -27,6 +24,7 @@ from opera_service.pipelines.baselines import Baselines
 from opera_service.pipelines.hints import Hints
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member_reward import MemberReward
+from opera_service.pipelines.shared_threads import SharedThreads
 from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.cache import CacheKey, ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
@@ -62,7 +60,7 @@ class Runtime:
     limits: RequestLimits
     clock: Callable[[], float]
     """Seconds on a monotonic scale."""
-    threads: ThreadPoolExecutor
+    threads: SharedThreads
     """Where requests are tokenised and scores read."""
     tree_dispatcher: TreeDispatcher
     sampling_dispatcher: Dispatcher[Sampling, Sampled]
@@ -130,9 +128,8 @@ class Runtime:
             )
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function` in a worker thread, so that the event loop stays free."""
-        loop, context = asyncio.get_running_loop(), copy_context()
-        return await loop.run_in_executor(self.threads, lambda: context.run(function, *args, **kwargs))
+        """Run `function`, which is no run's work, in a worker thread: the event loop stays free."""
+        return await self.threads.run("", function, *args, **kwargs)
 
     def deadline(self, timeout_s: float | None, unix: float | None = None) -> float | None:
         """Turn a timeout in seconds and an absolute unix time, whichever is earlier, into a clock time."""
@@ -193,4 +190,4 @@ class Runtime:
         await self.tree_dispatcher.aclose()
         await self.verifiers.aclose()
         await self.engine.aclose()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.close()

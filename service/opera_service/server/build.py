@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from opera_service.pipelines.member_reward import MemberReward, weight
 from opera_service.pipelines.prefill import prefill
 from opera_service.pipelines.reward_audit import recorder
 from opera_service.pipelines.runtime import Runtime, Sampled, Sampling
+from opera_service.pipelines.shared_threads import SharedThreads
 from opera_service.rewards.registry import rewards
 from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.admission import QueueLimits
@@ -113,7 +113,7 @@ def build_runtime(
         max_batch_tokens=max_batch_tokens,
         limits=_request_limits(settings),
         clock=clock,
-        threads=ThreadPoolExecutor(settings.encode_threads, thread_name_prefix="opera-encode"),
+        threads=SharedThreads(settings.encode_threads),
         tree_dispatcher=trees,
         sampling_dispatcher=sampling,
         # Scores are found by the weights' version, which is known only afterwards where they are another's.

@@ -144,3 +144,19 @@ class LoopErrors:
                 logger.error("no connection can be taken: %s (ulimit -n)", error.strerror)
             return
         loop.default_exception_handler(context)
+
+
+class OnceASecond(logging.Filter):
+    """Lets a line of a logger through once a second, however often a stranger causes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line is shown; lines with arguments, which differ, always are."""
+        line = str(record.msg)
+        if record.args or record.created >= self._told.get(line, 0.0) + 1.0:
+            self._told[line] = record.created
+            return True
+        return False

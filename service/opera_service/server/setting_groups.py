@@ -103,7 +103,11 @@ class Model(BaseModel):
         " engine has a default of its own.",
     )
     encode_threads: int = Field(
-        2, ge=1, le=1024, description="Threads that tokenise requests and read scores. Two feed one engine."
+        3,
+        ge=1,
+        le=1024,
+        description="Threads that tokenise requests and read scores. Two feed one engine; one run may hold all"
+        " but one.",
     )
     engine_stall_s: float = Field(
         300.0,

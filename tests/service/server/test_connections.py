@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx
+import uvicorn
 
-from opera_service.server.connections import LoopErrors
+from opera_service.server import command
+from opera_service.server.connections import LoopErrors, OnceASecond
 
 from ..live import live
 
@@ -103,3 +105,37 @@ def test_running_out_of_descriptors_is_one_line_a_second(caplog):
         assert "something else" in caplog.text
     finally:
         loop.close()
+
+
+async def test_few_connections_are_accepted_at_a_stretch_and_many_may_wait():
+    queues = []
+
+    class Listener(socket.socket):
+        def listen(self, backlog: int = 0) -> None:
+            queues.append(backlog)
+            super().listen(backlog)
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("nobody asks")
+
+    with Listener() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, lifespan="off", backlog=command.ACCEPTED_AT_ONCE)
+        server = command._Server(config, lifecycle=None)  # type: ignore[arg-type]
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup([listener])
+        await server.shutdown([listener])
+    assert queues == [command.ACCEPTED_AT_ONCE, command.WAITING_CONNECTIONS]
+
+
+def test_a_line_that_strangers_cause_is_logged_once_a_second(caplog):
+    logger = logging.getLogger("test.strangers")
+    limit = OnceASecond()
+    logger.addFilter(limit)
+    times = iter([10.0, 10.2, 10.9, 11.1, 11.2])
+    for at, text in zip(times, ["a", "a", "b", "a", "a"], strict=True):
+        record = logger.makeRecord(logger.name, logging.WARNING, "", 0, text, (), None)
+        record.created = at
+        logger.handle(record)
+    assert [record.msg for record in caplog.records] == ["a", "b", "a"]
