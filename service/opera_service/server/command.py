@@ -28,8 +28,8 @@ from opera_service.server.settings import Settings, SettingsError
 SWITCH_INTERVAL_S = 0.0005
 WAITING_CONNECTIONS = 2048
 """How many may wait in the kernel: a trainer opens hundreds at once."""
-ACCEPTED_AT_ONCE = 32
-"""How many are accepted before the event loop does something else: each costs it about 0.2 ms."""
+ACCEPTED_AT_ONCE = 8
+"""How many are accepted before the event loop does something else: each costs it about 0.3 ms."""
 
 
 def run(argv: list[str]) -> int:
