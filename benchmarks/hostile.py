@@ -32,6 +32,8 @@ from serving import make_group
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
 PACE_S = 0.1
 """Between two honest requests of one client; there are four."""
+AFTERMATH_S = 2.0
+"""An attack's row goes on after the attacker died: its connections die with it."""
 
 
 @dataclass
@@ -178,6 +180,7 @@ async def attacked(name: str, url: str, seconds: float, row: Row) -> None:
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     said, _ = await process.communicate()
+    await asyncio.sleep(AFTERMATH_S)
     row.said = json.loads(said) if said else {"attacker died": 1}
 
 

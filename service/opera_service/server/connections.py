@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -48,6 +52,8 @@ class BoundedProtocol(H11Protocol):
     _since = 0.0
     """When it became idle or last sent something, in the loop's time."""
     _head_timer: asyncio.TimerHandle | None = None
+    _left: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, deque[Callable[[], None]]]] = WeakKeyDictionary()
+    """What tells requests that their connections are gone, for all connections of a loop."""
 
     @property
     def idle(self) -> bool:
@@ -87,9 +93,19 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection; whoever works for it is told, one a round of the event loop.
+
+        A client that dies takes all its connections with it. Hundreds of requests that end in one round would keep
+        everybody else waiting for seconds.
+        """
         self._stop_timer()
-        super().connection_lost(exc)
+        if self.idle:
+            super().connection_lost(exc)
+            return
+        left = self._left.setdefault(self.loop, deque())
+        left.append(partial(super().connection_lost, exc))
+        if len(left) == 1:
+            self.loop.call_soon(_tell_next, self.loop, left)
 
     def _expect_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_seconds, self._drop_if_idle)
@@ -118,6 +134,15 @@ class BoundedProtocol(H11Protocol):
         self.transport.write(head.encode() + body)
         self.connections.discard(self)
         self.transport.close()
+
+
+def _tell_next(loop: asyncio.AbstractEventLoop, left: deque[Callable[[], None]]) -> None:
+    try:
+        left[0]()
+    finally:
+        left.popleft()
+        if left:
+            loop.call_soon(_tell_next, loop, left)
 
 
 def protocol(max_connections: int, head_seconds: float) -> type[BoundedProtocol]:

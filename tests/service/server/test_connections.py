@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import time
 from contextlib import ExitStack
@@ -20,6 +21,13 @@ from ..live import live
 def connected(url: str) -> socket.socket:
     place = urlsplit(url)
     return socket.create_connection((place.hostname, place.port), timeout=20)
+
+
+def running(url: str) -> float:
+    """Requests that the service is answering, this one included."""
+    found = re.search(r"^opera_requests_running (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    assert found
+    return float(found[1])
 
 
 def once_told(url: str, status: int) -> httpx.Response:
@@ -139,3 +147,17 @@ def test_a_line_that_strangers_cause_is_logged_once_a_second(caplog):
         record.created = at
         logger.handle(record)
     assert [record.msg for record in caplog.records] == ["a", "b", "a"]
+
+
+def test_every_request_of_a_client_that_dies_is_told():
+    with live("--engine", "dummy", "--head-timeout-s", "60") as server:
+        begun = b"POST /reward HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+        with ExitStack() as stack:
+            for _ in range(300):
+                stack.enter_context(connected(server.url)).sendall(begun)
+            assert httpx.get(f"{server.url}/livez").status_code == 200
+            assert running(server.url) >= 300
+        end = time.monotonic() + 30
+        while (left := running(server.url)) > 1:  # the question itself
+            assert time.monotonic() < end, f"{left} requests of a dead client still run"
+            time.sleep(0.05)
