@@ -72,7 +72,7 @@ class Row:
 
 async def measure(engine: VllmEngine, other: Engine, point: tuple[int, ...], *, rounds: int = ROUNDS) -> Row:
     """Score `rounds` fresh trees in each way; the first ones warm up and are not counted."""
-    llm = engine.running()._llm
+    llm = engine.running()._llm  # noqa: SLF001
 
     async def through(scorer: Engine, tree: TokenTree) -> Scored:
         (scores,) = await scorer.score([tree])

@@ -52,7 +52,7 @@ async def write(
     """Write one trajectory in real time; return its answer and the seconds from its last token to it."""
     ids, about = one["ids"], one["about"]
     stream = client.hints(group_id=one["name"], member_id="0", **about)
-    rng, send = random.Random(one["name"]), stream._send
+    rng, send = random.Random(one["name"]), stream._send  # noqa: SLF001
 
     async def lossy(hint: HintRequest) -> HintResult:
         if rng.random() < (lost or 0.0):
@@ -84,7 +84,7 @@ async def replay(url: str, wanted: list[Trajectory], options: argparse.Namespace
                 return await write(client, one, options, lost)
 
         found = await asyncio.gather(*map(guarded, wanted))
-        http = await client._crowd.open()
+        http = await client._crowd.open()  # noqa: SLF001
         metrics = (await http.get("/metrics")).text
     names = ("opera_hints_worked_total", "opera_hints_failed_total", "opera_tokens_computed_total")
     counted = {name: _metric(metrics, name) for name in names}

@@ -46,7 +46,7 @@ class RewardClient:
     ) -> Self:
         """Run the service's own app inside this process; see `AsyncRewardClient.in_process`."""
         client = cls.__new__(cls)
-        client._own(AsyncRewardClient.in_process(app, options=options, **settings))
+        client._own(AsyncRewardClient.in_process(app, options=options, **settings))  # noqa: SLF001
         return client
 
     def _own(self, client: AsyncRewardClient) -> None:

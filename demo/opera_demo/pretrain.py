@@ -26,7 +26,7 @@ from opera_demo.evaluate import evaluate
 STEPS = 1200
 ROWS = 32
 """Documents a step."""
-SHELF = 16
+POOL = 16
 """Batches drawn together and sorted by length, to save padding."""
 LEARNING_RATE = 2e-3
 IGNORED = -100
@@ -63,10 +63,10 @@ def batches(vocabulary: PreTrainedTokenizerFast, seed: int) -> Iterator[tuple[to
     documents = corpus.documents(seed)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        shelf = [encode(vocabulary, spans) for spans in itertools.islice(documents, ROWS * SHELF)]
-        shelf.sort(key=lambda document: len(document[0]))
-        for number in torch.randperm(SHELF, generator=generator).tolist():
-            rows = shelf[number * ROWS : (number + 1) * ROWS]
+        pool = [encode(vocabulary, spans) for spans in itertools.islice(documents, ROWS * POOL)]
+        pool.sort(key=lambda document: len(document[0]))
+        for number in torch.randperm(POOL, generator=generator).tolist():
+            rows = pool[number * ROWS : (number + 1) * ROWS]
             ids, labels = (
                 torch.nn.utils.rnn.pad_sequence(
                     [torch.tensor(row[side]) for row in rows], batch_first=True, padding_value=padding

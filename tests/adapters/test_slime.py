@@ -41,7 +41,7 @@ class Sample:
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    slime._default.cache_clear()
+    slime._default.cache_clear()  # noqa: SLF001
 
 
 def batched_async_rm(path: str, samples: Any, **args: Any) -> list[Any]:

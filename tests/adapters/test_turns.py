@@ -80,7 +80,7 @@ def test_a_groups_members_have_steps_that_add_up(service: Gate) -> None:
 
 
 def test_slimes_loss_mask_is_the_mask(service: Gate) -> None:
-    slime._default.cache_clear()
+    slime._default.cache_clear()  # noqa: SLF001
     written = ids(CALLED) + ids("42") + ids(ANSWERED)
     mask = [1] * len(CALLED) + [0] * 2 + [1] * len(ANSWERED)
     sample = SimpleNamespace(

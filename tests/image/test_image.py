@@ -101,7 +101,7 @@ def test_it_scores_with_the_embedded_model_drains_and_leaves_with_zero(image: Im
         for one in asking:
             one.start()
         while "opera_requests_running 3.0" not in httpx.get(f"{url}/metrics").text:
-            assert not answers, "the requests must be in hand when the signal comes"
+            assert not answers, "the requests must be in flight when the signal comes"
         process.send_signal(signal.SIGTERM)
         for one in asking:
             one.join()

@@ -1,4 +1,4 @@
-"""Where a group's members are led, on the router alone."""
+"""Where a group's members are routed, on the router alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_only_the_groups_of_a_lost_replica_move(router):
 async def test_the_memory_is_bounded(router):
     for number in range(REMEMBERED + 10):
         await home(router, replicas("a"), request(group=str(number)))
-    assert len(router._homes) == REMEMBERED
+    assert len(router.homes) == REMEMBERED
 
 
 def test_ranks_depend_on_both():

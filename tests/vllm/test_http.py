@@ -23,7 +23,7 @@ async def connect(engine, *flags: str) -> RolloutEngine:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    llm = engine._core._llm
+    llm = engine.running()._llm
     args = make_arg_parser(FlexibleArgumentParser()).parse_args(
         ["--model", engine._model, "--skip-tokenizer-init", *flags]
     )

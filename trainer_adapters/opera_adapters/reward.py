@@ -218,7 +218,7 @@ class OperaReward:
         return weight_version(self.run_id, step) if self.follow_policy and step is not None else None
 
     def _say_what_is_lost(self, scored: Scored) -> None:
-        """Say once that these trainers take one number a completion: token weights and rewards have no seat."""
+        """Say once that these trainers take one number a completion: token weights and rewards have no place."""
         shapes = any(row and (row.token_weights or row.token_rewards) for row in scored.rows)
         if shapes and not self._said:
             self._said = True

@@ -64,7 +64,7 @@ class KeyRing:
         self._stamp = stamp
         try:
             read = _digests(read_keys(self._field, self._file))
-            if self._other is not None and {*self._own, *read} & {*self._other._own, *self._other._read}:
+            if self._other is not None and {*self._own, *read} & {*self._other._own, *self._other._read}:  # noqa: SLF001
                 raise KeyFileError(f"{self._field}: a key is an API key and an admin key")
             self._read = read
         except KeyFileError as error:

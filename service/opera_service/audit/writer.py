@@ -73,8 +73,8 @@ class AuditLog:
         except sqlite3.OperationalError as error:
             if not _is_locked(error):
                 raise
-        self._thread = threading.Thread(target=self._run, name="opera-audit", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="opera-audit", daemon=True)
+        self.thread.start()
 
     @property
     def waiting_bytes(self) -> int:
@@ -105,7 +105,7 @@ class AuditLog:
         with self._news:
             self._closing = True
             self._news.notify_all()
-        self._thread.join(within_s)
+        self.thread.join(within_s)
         with self._news:
             self._give_up()
             if lost := self.lost["unwritten"] - self._told:

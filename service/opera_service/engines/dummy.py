@@ -104,7 +104,7 @@ class DummyEngine:
             max_batch_tokens=max_batch_tokens,
             route="table",
         )
-        self._seconds_per_token = seconds_per_token
+        self.seconds_per_token = seconds_per_token
         self._table = _Table(vocab_size, weight_version)
         self._gate = ReadWriteLock()
         """Closed while new weights are on trial: nothing is scored meanwhile, as on a device."""
@@ -118,14 +118,14 @@ class DummyEngine:
         """Look every pair up; sleeps `seconds_per_token` for each distinct token."""
         async with self._gate.using():
             table = self._table
-            await asyncio.sleep(self._seconds_per_token * sum(tree.num_tokens for tree in trees))
+            await asyncio.sleep(self.seconds_per_token * sum(tree.num_tokens for tree in trees))
             return [self._score_one(table, tree) for tree in trees]
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample from the table; continuation i of a request draws from `default_rng([seed, i])`."""
         table = self._table
         tokens = sum(request.n * request.max_tokens for request in requests)
-        await asyncio.sleep(self._seconds_per_token * tokens)
+        await asyncio.sleep(self.seconds_per_token * tokens)
         return [[self._sample(table, request, index) for index in range(request.n)] for request in requests]
 
     async def load_weights(self, source: Path, version: str, *, probe: Probe | None = None) -> None:

@@ -13,7 +13,7 @@ from opera_service.groups.group import Answer, Content, Waiter
 
 
 class Deadlines(Generic[Content, Answer]):
-    """Tickets by deadline. Done waiters are dropped when met, or when they outnumber the others."""
+    """Waiters by deadline. Done waiters are dropped when met, or when they outnumber the others."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Waiter[Content, Answer]]] = []
@@ -21,7 +21,7 @@ class Deadlines(Generic[Content, Answer]):
         self._sweep_at = 64
 
     def __len__(self) -> int:
-        """Tickets held, done ones that were not met yet included."""
+        """Waiters held, done ones that were not met yet included."""
         return len(self._heap)
 
     def push(self, waiter: Waiter[Content, Answer]) -> None:

@@ -1,4 +1,4 @@
-"""The asyncio shell around the state of groups: await a member's answer, score the rounds, wake up in time.
+"""The asyncio shell around the state of groups: await a member's answer, score the batches, wake up in time.
 
 Must be used from one event loop. It knows no reward, no text, no HTTP.
 """
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class GroupGatherer(Generic[Content, Answer]):
-    """Gathers groups in `state` and has each round scored once by `score`: a mapping member id -> answer."""
+    """Gathers groups in `state` and has each batch scored once by `score`: a mapping member id -> answer."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class GroupGatherer(Generic[Content, Answer]):
         """Places for members whose callers send no ids."""
         self._score = score
         self._clock = clock
-        self._rounds: set[asyncio.Task[None]] = set()
+        self._batches: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = math.inf
         """The clock time that the timer stands at."""
@@ -86,15 +86,15 @@ class GroupGatherer(Generic[Content, Answer]):
         return {f"groups_{name}": count for name, count in asdict(self.state.counts).items()}
 
     def drain(self) -> None:
-        """Refuse all who wait for others and all who come, with `Unavailable`; rounds that are out go on."""
+        """Refuse all who wait for others and all who come, with `Unavailable`; batches that are out go on."""
         self._closing = True
         self.state.refuse_all(_going())
 
     async def aclose(self) -> None:
-        """Drain, and wait for the rounds that are out."""
+        """Drain, and wait for the batches that are out."""
         self.drain()
-        while self._rounds:
-            await asyncio.wait(set(self._rounds))
+        while self._batches:
+            await asyncio.wait(set(self._batches))
         if self._timer is not None:
             self._timer.cancel()
 
@@ -102,8 +102,8 @@ class GroupGatherer(Generic[Content, Answer]):
         """Start what became due and set the alarm for what comes next."""
         for batch in self.state.tick():
             task = asyncio.create_task(self._run(batch), name=f"opera-group-{batch.kind}")
-            self._rounds.add(task)
-            task.add_done_callback(self._rounds.discard)
+            self._batches.add(task)
+            task.add_done_callback(self._batches.discard)
         next_event = self.state.next_event
         if next_event is not None and next_event < self._alarm:
             if self._timer is not None:

@@ -1,4 +1,4 @@
-"""The nouns of a group that gathers: key, submission, member, waiter, group, round.
+"""The nouns of a group that gathers: key, submission, member, waiter, group, batch.
 
 Plain data. The rules are in `state`.
 """
@@ -89,7 +89,7 @@ class Group(Generic[Content, Answer]):
     """When it last changed or was last waited for."""
     members: dict[str, Member[Content, Answer]] = field(default_factory=dict)
     scoring: bool = False
-    """A round of it is out."""
+    """A batch of it is out."""
     answered: float | None = None
     """When its latest answers came."""
     held_tokens: int = 0
@@ -110,7 +110,7 @@ class Group(Generic[Content, Answer]):
     def claim(self, arriving: int | None = None) -> int:
         """Return the tokens to make room for, given that a new member of `arriving` tokens comes in.
 
-        Every empty place counts like the largest member, so that what is let in can complete.
+        Every empty place counts like the largest member, so that what is admitted can complete.
         """
         if arriving is None:
             return self.held_tokens + self.largest * (self.size - len(self.members))
@@ -137,4 +137,4 @@ class GroupBatch(Generic[Content, Answer]):
     members: Mapping[str, Content]
     """All that have arrived, in order of submission."""
     fresh: frozenset[str]
-    """Ids of the members that get an answer from this round."""
+    """Ids of the members that get an answer from this batch."""

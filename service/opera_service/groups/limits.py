@@ -37,7 +37,7 @@ class GroupLimits:
     max_groups: int = 4096
     """Groups with members to answer."""
     max_members: int = 65_536
-    """Places in them. A group takes all its places when it opens, so that what is let in can complete."""
+    """Places in them. A group takes all its places when it opens, so that what is admitted can complete."""
     max_tokens: int = 64 * 2**20
     """Tokens in them; and, apart, in what is kept of answered groups."""
     max_answers: int = 65_536

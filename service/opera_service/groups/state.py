@@ -1,7 +1,7 @@
 """The state of groups: pure and synchronous, with an injected clock.
 
-Events go in (join, leave, tick, close), replies and rounds to score come out. A full group is scored at once; when
-somebody's wait is over, the members present are, or that caller is refused. No asyncio, no text, no reward.
+Events go in (join, leave, tick, close), replies and batches to score come out. A full group is scored at once;
+when somebody's wait is over, the members present are, or that caller is refused. No asyncio, no text, no reward.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Clock = Callable[[], float]
 
 
 class GroupState(Generic[Content, Answer]):
-    """All groups of one process. After every event, `tick` hands out the rounds that became due."""
+    """All groups of one process. After every event, `tick` hands out the batches that became due."""
 
     def __init__(self, limits: GroupLimits, clock: Clock, weigh: Callable[[Answer], int] = lambda _: 0) -> None:
         """`weigh` tells what an answer costs in memory, in tokens."""
@@ -140,7 +140,7 @@ class GroupState(Generic[Content, Answer]):
             self._open.touch(waiter.group, self._clock())
 
     def tick(self) -> list[GroupBatch[Content, Answer]]:
-        """Let time pass: end waits, forget what is old, and return the rounds to score now."""
+        """Let time pass: end waits, forget what is old, and return the batches to score now."""
         now = self._clock()
         for waiter in self._deadlines.pop_due(now):
             group = waiter.group
@@ -156,7 +156,7 @@ class GroupState(Generic[Content, Answer]):
         return [self._start(group) for group in due if group.fresh]
 
     def close(self, batch: GroupBatch[Content, Answer], outcome: Mapping[str, Answer] | OperaError) -> None:
-        """End a round with an answer for each of its fresh members, or with the error that goes to all who wait.
+        """End a batch with an answer for each of its fresh members, or with the error that goes to all who wait.
 
         After an error the members keep their places: the next to come back starts the group's scoring afresh.
         """

@@ -39,7 +39,7 @@ _FUNCTION_WORDS = """
 
 
 def indicators(group: EncodedGroup) -> list[tuple[str, ...]]:
-    """Return the signs of each trajectory of `group`, in order."""
+    """Return the indicators of each trajectory of `group`, in order."""
     copies = CopyGuard(group, GuardConfig())
     return [_signs(trajectory, copies) for trajectory in group.trajectories]
 

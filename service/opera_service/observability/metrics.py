@@ -242,7 +242,7 @@ _TEXTS = {
     "queue_requests": "Requests that wait for the engine, or are being turned into trees; read from the queue.",
     "queue_trees": "Trees that wait for the engine; read from the queue.",
     "queue_samplings": "Items of /expand that wait to be sampled; read from the queue.",
-    "queue_tokens": "Distinct tokens that wait, of samplings the most they can take; read from the queue.",
+    "queue_tokens": "Distinct tokens that wait, and the most that items of /expand can take; read from the queue.",
     "drain_tokens_per_second": "Measured rate at which waiting trees are scored; 0 until something was measured.",
     "sampling_tokens_per_second": "Measured rate of sampling, by the most tokens it could have taken.",
     "running_trees": "Trees on the engine now.",

@@ -1,4 +1,4 @@
-"""Rolling numbers of every training run: rewards, spread within groups, lengths, signs of hacking.
+"""Rolling numbers of every training run: rewards, spread within groups, lengths, reward-hacking indicators.
 
 One window a run, a bounded number of runs, an injected clock. Knows numbers and names of flags; no text, no HTTP.
 """

@@ -57,8 +57,8 @@ class RequestContext:
     ) -> None:
         """`field` is the request's own, which holds what is computed; `run_id` whose turn it is served in.
 
-        `new_tokens` is the most that it wants sampled; with any, its place is in the line for sampling. No room is
-        kept for one that is refused and never `comes_back`.
+        `new_tokens` is the most that it wants sampled; with any, its place is in the dispatcher for sampling. No
+        room is kept for one that is refused and never `comes_back`.
         """
         runtime.require_weights(weight_version)
         self.runtime = runtime
@@ -78,8 +78,10 @@ class RequestContext:
     def __enter__(self) -> Self:
         """Take a place in the queue; what the request will bring is estimated, as nothing is tokenised yet."""
         about = about_tokens(self._request) + self._new_tokens
-        line = self.runtime.sampling_dispatcher if self._new_tokens else self.runtime.tree_dispatcher
-        self._place = line.reserve(self._run_id, about=about, deadline=self._deadline, comes_back=self._comes_back)
+        dispatcher = self.runtime.sampling_dispatcher if self._new_tokens else self.runtime.tree_dispatcher
+        self._place = dispatcher.reserve(
+            self._run_id, about=about, deadline=self._deadline, comes_back=self._comes_back
+        )
         self._reservation = self._place.__enter__()
         return self
 

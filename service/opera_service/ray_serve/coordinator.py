@@ -32,41 +32,41 @@ _STATE = "current.json"
 
 
 class Coordinator:
-    """Ledgers by line: replicas that were started with the same model and weights form one."""
+    """Ledgers by replica set: replicas that were started with the same model and weights form one."""
 
     def __init__(self, spool_dir: Path | None) -> None:
         """`spool_dir` as in the settings: a folder that every node sees."""
         self._root = root_of(spool_dir)
-        self._lines: dict[str, Dispatcher] = {}
+        self._sets: dict[str, ReplicaSet] = {}
 
-    async def hear(self, line: str, beat: Beat) -> Order:
+    async def hear(self, replica_set: str, beat: Beat) -> Order:
         """Note what a replica says; answer with what it is to do, at the latest after `HOLD_S`."""
-        return await self._line(line).hear(beat)
+        return await self._set(replica_set).hear(beat)
 
-    async def push(self, line: str, weights: Weights) -> bool | OperaError:
-        """Have every replica of a line serve these weights; return False when they do already.
+    async def push(self, replica_set: str, weights: Weights) -> bool | OperaError:
+        """Have every replica of a replica set serve these weights; return False when they do already.
 
         `weights.number` is not looked at. Returns `WeightVersionTaken`, `PolicyBusy`, or why a replica refused
         them; then none serves them.
         """
         try:
-            return await self._line(line).push(weights)
+            return await self._set(replica_set).push(weights)
         except OperaError as error:  # a value, lest Ray dresses it up as an exception of its own
             return error
 
-    def _line(self, name: str) -> Dispatcher:
-        if name not in self._lines:
-            self._lines[name] = Dispatcher(folder_of(self._root, name))
-        return self._lines[name]
+    def _set(self, name: str) -> ReplicaSet:
+        if name not in self._sets:
+            self._sets[name] = ReplicaSet(folder_of(self._root, name))
+        return self._sets[name]
 
 
-class Dispatcher:
-    """The ledger of one line and its folder."""
+class ReplicaSet:
+    """The ledger of one replica set and its folder."""
 
     def __init__(self, folder: Path) -> None:
         """Take up what an earlier coordinator left."""
         self.folder = folder
-        self._ledger = Ledger(time.monotonic, LEASE_S, STAGE_S, **_read(folder / _STATE))
+        self._ledger = Ledger(time.monotonic, LEASE_S, STAGE_S, **read_state(folder / _STATE))
         self._stamp = _stamp(folder / _STATE)
         self._orders_changed = asyncio.Event()
         self._heard = asyncio.Event()
@@ -96,7 +96,7 @@ class Dispatcher:
             if isinstance(decision, OperaError):
                 raise decision
             # The commit: from here on a coordinator that starts anew knows these weights and no others.
-            await asyncio.to_thread(_write, self.folder / _STATE, offered, ledger.revisions)
+            await asyncio.to_thread(write_state, self.folder / _STATE, offered, ledger.revisions)
         except BaseException:  # cancelled, too: replicas must not wait for weights that nobody commits
             ledger.withdraw()
             self._tell()
@@ -115,7 +115,7 @@ class Dispatcher:
         if stamp == self._stamp:
             return
         self._stamp = stamp
-        state = await asyncio.to_thread(_read, self.folder / _STATE)
+        state = await asyncio.to_thread(read_state, self.folder / _STATE)
         if state and self._ledger.learn(state["current"], state["revisions"]):
             self._tell()
 
@@ -139,7 +139,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -147,7 +147,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {"current": Weights(**state["current"]), "revisions": state["revisions"]}
 
 
-def _write(path: Path, current: Weights, revisions: dict[str, str]) -> None:
+def write_state(path: Path, current: Weights, revisions: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     state = {"current": asdict(current), "revisions": {**revisions, current.version: current.revision}}

@@ -19,12 +19,12 @@ AGAIN_S = 1.0
 
 
 class Fence:
-    """Wraps the app of the replica `name`; `may_serve` is asked, after a wait at the `door`."""
+    """Wraps the app of the replica `name`; `may_serve` is asked once `settled` returns."""
 
     def __init__(
-        self, app: ASGIApp, name: str, door: Callable[[], Awaitable[None]], may_serve: Callable[[], bool]
+        self, app: ASGIApp, name: str, settled: Callable[[], Awaitable[None]], may_serve: Callable[[], bool]
     ) -> None:
-        self._app, self._name, self._door, self._may_serve = app, name, door, may_serve
+        self._app, self._name, self._settled, self._may_serve = app, name, settled, may_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 503; probes and the documentation always pass."""
@@ -33,7 +33,7 @@ class Fence:
             return
         always = scope["path"] in OPEN_PATHS
         if not always:
-            await self._door()
+            await self._settled()
         held = False
 
         async def named(message: Message) -> None:

@@ -16,6 +16,6 @@ def root_of(spool_dir: str | Path | None) -> Path:
     return Path(tempfile.gettempdir()) / f"opera-reward-{ray.get_runtime_context().get_session_name()}"
 
 
-def folder_of(root: Path, line: str) -> Path:
+def folder_of(root: Path, replica_set: str) -> Path:
     """Return the folder of replicas that were started alike."""
-    return root / sha256(line.encode()).hexdigest()[:16]
+    return root / sha256(replica_set.encode()).hexdigest()[:16]

@@ -93,7 +93,7 @@ class Ledger:
     """Content of every version that ever served."""
 
     def __post_init__(self) -> None:
-        self._replicas: dict[str, _Known] = {}
+        self.replicas: dict[str, _Known] = {}
         self._offer: _Offer | None = None
         # Replicas may hold leases that an earlier ledger gave them.
         self._unknown_until = self.clock() + self.lease_s
@@ -103,7 +103,7 @@ class Ledger:
 
     def hear(self, beat: Beat) -> Order:
         """Note what a replica says; return what it is to do."""
-        known = self._replicas.setdefault(beat.replica, _Known(beat, -1.0))
+        known = self.replicas.setdefault(beat.replica, _Known(beat, -1.0))
         known.beat, known.heard = beat, self.clock()
         self._forget()
         self._last = max(self._last, beat.serving.number, beat.reading or 0, beat.refused or 0)
@@ -113,7 +113,7 @@ class Ledger:
 
     def order(self, replica: str) -> Order:
         """Return what a replica is to do now; extends its lease where it has the current weights."""
-        known, current = self._replicas[replica], self._current()
+        known, current = self.replicas[replica], self._current()
         beat, offer = known.beat, self._offer
         if beat.serving.number == current.number:
             known.lease_until = self.clock() + self.lease_s
@@ -130,7 +130,7 @@ class Ledger:
     def _forget(self) -> None:
         """Drop replicas that have been gone for so long that nothing is left to wait for."""
         gone = self.clock() - _FORGET_LEASES * self.lease_s
-        self._replicas = {name: known for name, known in self._replicas.items() if known.heard > gone}
+        self.replicas = {name: known for name, known in self.replicas.items() if known.heard > gone}
 
     # --- weights -----------------------------------------------------------------------------------------
 
@@ -157,6 +157,11 @@ class Ledger:
         self._offer = _Offer(weights, now + self.stage_s)
         return weights
 
+    @property
+    def on_offer(self) -> Weights | None:
+        """The weights that replicas are asked to stage."""
+        return self._offer and self._offer.weights
+
     def decided(self) -> OperaError | bool:
         """Return False while replicas are still staging, True once all have, or why one did not.
 
@@ -165,7 +170,7 @@ class Ledger:
         if self._offer is None:
             return PolicyBusy("other weights were brought in meanwhile; push again")
         now, number = self.clock(), self._offer.weights.number
-        serving = [known for known in self._replicas.values() if known.lease_until > now]
+        serving = [known for known in self.replicas.values() if known.lease_until > now]
         for known in serving:
             if known.beat.refused == number and known.beat.reason is not None:
                 return known.beat.reason
@@ -201,14 +206,14 @@ class Ledger:
         """Whether no replica can serve older weights any more."""
         now, number = self.clock(), self._current().number
         return all(
-            known.beat.serving.number == number or known.lease_until <= now for known in self._replicas.values()
+            known.beat.serving.number == number or known.lease_until <= now for known in self.replicas.values()
         )
 
     @property
     def next_event(self) -> float:
         """When time alone may change `decided` or `settled`."""
         now = self.clock()
-        times = [known.lease_until for known in self._replicas.values() if known.lease_until > now]
+        times = [known.lease_until for known in self.replicas.values() if known.lease_until > now]
         return min([*times, self._offer.until] if self._offer else times, default=now + self.lease_s)
 
     def _adopt(self, weights: Weights) -> None:

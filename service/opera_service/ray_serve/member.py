@@ -42,8 +42,8 @@ class Member:
         self._ballot: Future[bool] = Future()
         self._news = asyncio.Event()
         self._joined = asyncio.Event()
-        self._door = asyncio.Event()
-        self._door.set()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -51,9 +51,9 @@ class Member:
         """See `ReplicaState.may_serve`."""
         return self.state.may_serve
 
-    async def door(self) -> None:
+    async def settled(self) -> None:
         """Wait while staged weights wait for the others: not even a number known before may go out then."""
-        await self._door.wait()
+        await self._settled.wait()
 
     async def join(self) -> None:
         """Begin to beat; return when the current weights are loaded and may be served. Raises why they cannot."""
@@ -143,12 +143,12 @@ class Member:
             self.state.serve()
         else:
             self.state.refuse(error)
-        self._door.set()
+        self._settled.set()
         self._news.set()
 
     def _has_staged(self) -> None:
         self.state.stage()
-        self._door.clear()
+        self._settled.clear()
         self._news.set()
 
     def _start(self, work: Awaitable[None]) -> None:

@@ -50,21 +50,21 @@ class Scorer:
         loaded = await asyncio.to_thread(load_backend, settings, asyncio.get_running_loop())
         # Without its transfer: a trainer's process group would reach this replica only.
         backend = Backend(loaded.engine, loaded.tokenizer)
-        line, weights = line_of(backend.engine), manager_of(settings, backend)
+        replica_set, weights = replica_set_of(backend.engine), manager_of(settings, backend)
 
         async def hear(beat: Beat) -> Order:
-            return await coordinator.hear.remote(line, beat)  # type: ignore[no-any-return]
+            return await coordinator.hear.remote(replica_set, beat)  # type: ignore[no-any-return]
 
         async def push(pushed: Weights) -> bool | OperaError:
-            return await coordinator.push.remote(line, pushed)  # type: ignore[no-any-return]
+            return await coordinator.push.remote(replica_set, pushed)  # type: ignore[no-any-return]
 
         self._engine = backend.engine
         self._member = Member(name, backend.engine, weights, hear)
         await self._member.join()
-        fleet = Fleet(weights, push, folder_of(root, line), root / "spool")
+        fleet = Fleet(weights, push, folder_of(root, replica_set), root / "spool")
         app = create_app(settings, backend=backend, weights=weights, loader=fleet)
         self._lifecycle: Lifecycle = app.state.lifecycle
-        self._app = Fence(app, name, self._member.door, lambda: self._member.may_serve)
+        self._app = Fence(app, name, self._member.settled, lambda: self._member.may_serve)
         self._watch = asyncio.create_task(self._leave_in_time())
 
     def __serve_build_asgi_app__(self) -> Fence:
@@ -101,7 +101,7 @@ def is_stopping() -> bool:
     return any(actor._replica_impl._shutting_down for actor in actors.values())
 
 
-def line_of(engine: Engine) -> str:
+def replica_set_of(engine: Engine) -> str:
     """Return what replicas have in common that may serve the same weights: the model they were started with."""
     info = engine.info
     return "|".join((info.engine, info.model, info.revision, info.weight_version, info.dtype))

@@ -1,7 +1,7 @@
 """Leads all members of a group to one replica, and everything else to the less busy of two.
 
 Runs inside Serve's proxies. A group's replica is the highest by rendezvous hashing, which all proxies compute
-alike; a proxy that has led a member of a group stays with its choice while that replica lives, so that a new
+alike; a proxy that has routed a member of a group stays with its choice while that replica lives, so that a new
 replica splits no group that has begun. It knows one header.
 """
 
@@ -26,12 +26,12 @@ _HEADER = GROUP_HEADER.lower().encode()
 class GroupRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[misc]
     """See the module."""
 
-    # Serve's own router hands a chosen replica to whichever request waits longest. Ours must go where it was led.
+    # Serve's own router hands a chosen replica to whichever request waits longest. Ours must go where it was put.
     _fulfill_next_pending_request = RequestRouter._fulfill_next_pending_request
 
     def initialize_state(self) -> None:
-        """Begin with no group led anywhere."""
-        self._homes: OrderedDict[bytes, ReplicaID] = OrderedDict()
+        """Begin with no group routed anywhere."""
+        self.homes: OrderedDict[bytes, ReplicaID] = OrderedDict()
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -42,13 +42,13 @@ class GroupRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[misc]
             return await super().choose_replicas(candidate_replicas, pending_request)  # type: ignore[no-any-return]
         pending_request.routing_context.should_backoff = True  # a full replica is asked again, not passed over
         by_id = {replica.replica_id: replica for replica in candidate_replicas}
-        home = self._homes.get(group)
+        home = self.homes.get(group)
         if home not in by_id:
             home = max(by_id, key=lambda replica: rank(group, replica.unique_id))
-            self._homes[group] = home
-            if len(self._homes) > REMEMBERED:
-                self._homes.popitem(last=False)
-        self._homes.move_to_end(group)
+            self.homes[group] = home
+            if len(self.homes) > REMEMBERED:
+                self.homes.popitem(last=False)
+        self.homes.move_to_end(group)
         return [[by_id[home]]]
 
 

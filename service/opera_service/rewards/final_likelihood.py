@@ -121,16 +121,16 @@ class FinalLikelihoodReward(Reward[Config, ReferencePlan]):
             answer_tokens=np.array([len(one.plain_answer) for one in group.trajectories]),
         )
         outcomes: list[Outcome] = []
-        for index, worth in enumerate(self.shaped_values(priced)):
+        for index, value in enumerate(self.shaped_values(priced)):
             trajectory = group.trajectories[index]
             copied = plan.stops[index] < len(trajectory.segments) or bool(copies[index])
             gated = self.config.guards.format_gate and not priced.valid[index]
-            flags = (*trajectory.flags, *worth.flags)
+            flags = (*trajectory.flags, *value.flags)
             flags += (("reference_copy",) if copied else ()) + (("format_gate",) if gated else ())
             outcomes.append(
                 Outcome(
-                    reward=worth.reward,
-                    components=worth.components,
+                    reward=value.reward,
+                    components=value.components,
                     token_logprobs=priced.finals[index],
                     segments=self._segments(plan, scores, index),
                     flags=flags,

@@ -17,7 +17,7 @@ from opera_service.retry_after import LEAST_WAIT_S, DrainRate, seconds_to_wait
 from opera_service.scoring.batching import BatchQueue, Clock, Work
 
 _MARGIN = 0.8
-"""Work is let in when it should be done within this part of the time it has left."""
+"""Work is admitted when it should be done within this part of the time it has left."""
 _PROMISES = 1024
 """Refused runs that are remembered."""
 
@@ -30,7 +30,7 @@ class QueueLimits:
     max_tokens: int = 32 * 2**20
 
     def __post_init__(self) -> None:
-        """Refuse limits under which nothing could ever be let in."""
+        """Refuse limits under which nothing could ever be admitted."""
         for name in ("max_requests", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -43,7 +43,7 @@ class Reservation:
     run: str
     tokens: int
     weighed: bool = False
-    """Its trees have been let in."""
+    """Its trees have been admitted."""
     comes_back: bool = True
     """Whether it is sent again when it was refused."""
 
@@ -65,12 +65,12 @@ class _Room(NamedTuple):
 
 
 class Admission:
-    """The door of one queue.
+    """The admission check of one queue.
 
-    * No more than the limits may wait. What has been let in is finished: it is never put out again.
+    * No more than the limits may wait. What has been admitted is finished: it is never put out again.
     * A refused run is promised room. Until it comes back for it, or is late, runs that hold more than it does,
       in the queue and on the engine, leave that much free, so that a full queue ends up shared equally and nobody
-      starves at the door.
+      starves there.
     * Work whose deadline cannot be met behind what waits already is refused at once, rather than computed late.
     * Each refusal is told to wait until there is room for it and for those of its run that were sent away before:
       callers that do as told come back one after the other, not all at once, and a run whose callers do not only
@@ -80,11 +80,11 @@ class Admission:
     def __init__(
         self, queue: BatchQueue[Any], limits: QueueLimits, clock: Clock, *, beside: Admission | None = None
     ) -> None:
-        """The limits bound what waits here and what waits `beside` together; all else is each door's own."""
+        """The limits bound what waits here and what waits `beside` together; all else is each check's own."""
         self.queue, self.limits = queue, limits
-        self._doors: list[Admission] = [self] if beside is None else beside._doors
+        self._sharing: list[Admission] = [self] if beside is None else beside._sharing  # noqa: SLF001
         if beside is not None:
-            self._doors.append(self)
+            self._sharing.append(self)
         self._clock = clock
         self._drain = DrainRate()
         self._entering: set[Reservation] = set()
@@ -103,7 +103,7 @@ class Admission:
 
     @property
     def _held_by_all(self) -> _Room:
-        rooms = [door.held for door in self._doors]
+        rooms = [check.held for check in self._sharing]
         return _Room(sum(room.requests for room in rooms), sum(room.tokens for room in rooms))
 
     @property

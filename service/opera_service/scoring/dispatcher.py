@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Done(Generic[Answer]):
-    """An item's answer and when it was computed, in milliseconds and on the line's clock."""
+    """An item's answer and when it was computed, in milliseconds and on the dispatcher's clock."""
 
     answer: Answer
     queue_ms: float
@@ -73,7 +73,7 @@ class Dispatcher(Generic[Item, Answer]):
 
     Must be used from one event loop. `tokens` weighs an item; `problem` finds what is wrong with its answer. With
     `breaks_off`, a batch that nobody waits for any more is cancelled; without, what is on the engine is finished.
-    What waits in the line `beside` counts in the limits, too.
+    What waits in the dispatcher `beside` counts in the limits, too.
     `on_batch` and `on_drop` (reason, count) are told what happened.
     """
 
@@ -94,7 +94,7 @@ class Dispatcher(Generic[Item, Answer]):
         self._compute, self._tokens, self._problem = compute, tokens, problem
         self._clock, self._breaks_off = clock, breaks_off
         self._queue: BatchQueue[_Job[Item, Answer]] = BatchQueue(max_batch_tokens, clock)
-        other = None if beside is None else beside._admission
+        other = None if beside is None else beside._admission  # noqa: SLF001
         self._admission: Admission = Admission(self._queue, limits or QueueLimits(), clock, beside=other)
         self._on_batch, self._on_drop = on_batch, on_drop
         self._batch: Sequence[_Job[Item, Answer]] = ()
@@ -138,7 +138,7 @@ class Dispatcher(Generic[Item, Answer]):
     ) -> Iterator[Reservation]:
         """Hold a place for a request of `about` so many tokens, before its items are known.
 
-        Raises `Overloaded`, which says when to come back, `Unavailable` once the line is closing.
+        Raises `Overloaded`, which says when to come back, `Unavailable` once the dispatcher is closing.
         """
         self._refuse_if_closing()
         reservation = self._admission.enter(run, about, deadline, comes_back=comes_back)
@@ -152,10 +152,10 @@ class Dispatcher(Generic[Item, Answer]):
     ) -> list[Done[Answer] | OperaError]:
         """Return the answer to each item, or its error; cancelling drops what has not started.
 
-        `deadline` is a time of the line's clock; items that it finds waiting end in `DeadlineExceeded`. All items
-        join the queue, or none: the first time that a reservation brings some, to whichever line, they are weighed
-        against its limits (`TooManyTokens`, `Overloaded`); what it brings later belongs to work that was let in.
-        Without a reservation nothing is refused but by `Unavailable`, once the line is closing.
+        `deadline` is a time of the dispatcher's clock; items that it finds waiting end in `DeadlineExceeded`. All
+        items join the queue, or none: the first time that a reservation brings some, to whichever dispatcher, they
+        are weighed against its limits (`TooManyTokens`, `Overloaded`); what it brings later was admitted before.
+        Without a reservation nothing is refused but by `Unavailable`, once the dispatcher is closing.
         """
         if not items:
             return []
@@ -180,7 +180,7 @@ class Dispatcher(Generic[Item, Answer]):
             self._queue.push(job)
         if self._pump is None or self._pump.done():
             # In no request's context: what goes wrong with a batch is not the first caller's.
-            self._pump = asyncio.create_task(self._serve(), name="opera-line", context=Context())
+            self._pump = asyncio.create_task(self._serve(), name="opera-dispatcher", context=Context())
         try:
             async with asyncio.timeout(None if deadline is None else deadline - now):
                 await asyncio.wait([job.future for job in jobs])

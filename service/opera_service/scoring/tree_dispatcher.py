@@ -1,4 +1,4 @@
-"""The line in which token trees wait to be scored. It knows trees and scores; no reward, no text, no HTTP."""
+"""The dispatcher in which token trees wait to be scored. Knows trees and scores; no reward, no text, no HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Scored = Done[TreeScores]
 
 
 class TreeDispatcher(Dispatcher[TokenTree, TreeScores]):
-    """A line of trees, weighed by their distinct tokens."""
+    """A dispatcher of trees, weighed by their distinct tokens."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """How many connections there may be, and how long one may take to say what it wants.
 
-One client that opens thousands and says nothing must not keep others out: a connection without a request in hand,
-or one whose body has stopped to come, gives way to a new one. It knows uvicorn and asyncio; no route.
+One client that opens thousands and says nothing must not keep others out: a connection without a request in
+flight, or one whose body has stopped to come, gives way to a new one. It knows uvicorn and asyncio; no route.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is in hand."""
+        """Whether no request is in flight."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
@@ -71,11 +71,11 @@ class BoundedProtocol(H11Protocol):
         self._since = self.loop.time()
         if len(self.connections) > self.max_connections:
             others = (one for one in self.connections if one is not self and isinstance(one, BoundedProtocol))
-            longest = min((one for one in others if one.gives_way), key=lambda one: one._since, default=None)
+            longest = min((one for one in others if one.gives_way), key=lambda one: one._since, default=None)  # noqa: SLF001
             if longest is None:
                 self._refuse()
                 return
-            longest._drop()
+            longest._drop()  # noqa: SLF001
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:

@@ -42,8 +42,8 @@ class ByteTokenizer:
     chat_template: str | None = TEMPLATE
 
     def __init__(self) -> None:
-        pieces = [bytes([value]) for value in range(256)] + [mark.encode() for mark in MARKS]
-        self._pieces = TokenBytes(pieces, special=[END_ID])
+        values = [bytes([value]) for value in range(256)] + [mark.encode() for mark in MARKS]
+        self._bytes = TokenBytes(values, special=[END_ID])
         self._marks = re.compile("(" + "|".join(map(re.escape, MARKS)) + ")")
 
     def encode(self, text: str) -> Ids:
@@ -65,11 +65,11 @@ class ByteTokenizer:
 
     def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
         """Return the text of `ids` as bytes."""
-        return self._pieces.join(ids, skip_special=skip_special)
+        return self._bytes.join(ids, skip_special=skip_special)
 
     def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
         """int64[len(ids)]: after how many bytes of `to_bytes` each token ends."""
-        return self._pieces.ends(ids, skip_special=skip_special)
+        return self._bytes.ends(ids, skip_special=skip_special)
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
         """Apply the template; every message needs `role` and `content`."""

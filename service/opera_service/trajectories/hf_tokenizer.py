@@ -21,10 +21,10 @@ from transformers.utils.hub import cached_file
 
 from opera_client.errors import InvalidRequest, NotFound, NotSupported
 from opera_service.scoring.tree import Ids, as_ids
+from opera_service.trajectories.byte_table import byte_table
 from opera_service.trajectories.chat_format import ChatFormat
 from opera_service.trajectories.messages import between, rendered, spoken
 from opera_service.trajectories.token_bytes import Ends
-from opera_service.trajectories.token_pieces import piece_table
 
 _ANCHORS = ("\n", "a", ".")
 """What a text is tokenised behind to keep its own first character as it is."""
@@ -37,14 +37,15 @@ class HFTokenizer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, end_ids: Collection[int] = ()) -> None:
         """`end_ids` are the ends of a turn that the model's configuration lists."""
-        self._template = tokenizer
+        self.loaded = tokenizer
+        """As transformers made it."""
         self._raw = RawTokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._raw.no_truncation()
         self._raw.no_padding()
         self.vocab_size = max(self._raw.get_vocab(with_added_tokens=True).values()) + 1
         self._added = self._raw.get_added_tokens_decoder()
         self._split = _splitter([added.content for added in self._added.values()])
-        self._pieces = piece_table(self._raw, self.vocab_size)
+        self._bytes = byte_table(self._raw, self.vocab_size)
         self._check_cuttable()
         self.eos_id: int | None = tokenizer.eos_token_id
         self.bos_id: int | None = tokenizer.bos_token_id
@@ -75,7 +76,7 @@ class HFTokenizer:
     @property
     def chat_template(self) -> str | None:
         """The model's own template in Jinja, if it has one."""
-        template = self._template.chat_template
+        template = self.loaded.chat_template
         return template if isinstance(template, str) else None
 
     def encode(self, text: str) -> Ids:
@@ -98,11 +99,11 @@ class HFTokenizer:
 
     def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
         """Return the text of `ids` as bytes."""
-        return self._pieces.join(ids, skip_special=skip_special)
+        return self._bytes.join(ids, skip_special=skip_special)
 
     def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
         """int64[len(ids)]: after how many bytes of `to_bytes` each token ends."""
-        return self._pieces.ends(ids, skip_special=skip_special)
+        return self._bytes.ends(ids, skip_special=skip_special)
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
         """Apply the model's own chat template, ready for the assistant's turn.
@@ -123,7 +124,7 @@ class HFTokenizer:
 
     def _render(self, messages: Sequence[Mapping[str, Any]], opened: bool) -> str:
         return str(
-            self._template.apply_chat_template(
+            self.loaded.apply_chat_template(
                 [dict(message) for message in messages], tokenize=False, add_generation_prompt=opened
             )
         )
@@ -148,7 +149,7 @@ class HFTokenizer:
 
     def _inside(self, ids: Ids) -> bytes:
         """Return the bytes of `ids` behind other tokens."""
-        return self._pieces.join(ids, inside=True)
+        return self._bytes.join(ids, inside=True)
 
     def _check_cuttable(self) -> None:
         ids = self._raw.encode(_PROBE, add_special_tokens=False).ids

@@ -17,30 +17,30 @@ Ends = NDArray[np.int64]
 class TokenBytes:
     """Looks up the bytes of token ids; ids outside the table (padding rows of a model) are no bytes.
 
-    `initial` gives the pieces of tokens that read differently at the very start of a text: SentencePiece
+    `initial` gives the bytes of tokens that read differently at the very start of a text: SentencePiece
     tokenizers drop a leading space there.
     """
 
     def __init__(
         self,
-        pieces: Sequence[bytes],
+        values: Sequence[bytes],
         special: Collection[int] = (),
         initial: dict[int, bytes] | None = None,
     ) -> None:
-        self._pieces = [*pieces, b""]
-        self._lengths = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
-        self._special = np.zeros(len(self._pieces), dtype=bool)
+        self._bytes = [*values, b""]
+        self._lengths = np.array([len(value) for value in self._bytes], dtype=np.int64)
+        self._special = np.zeros(len(self._bytes), dtype=bool)
         self._special[list(special)] = True
         self._initial = initial or {}
 
     def join(self, ids: ArrayLike, *, skip_special: bool = False, inside: bool = False) -> bytes:
         """Return the bytes of `ids`, one after the other; `inside`: behind others, not at the start of a text."""
         known = self._known(ids, skip_special)
-        pieces = [self._pieces[token] for token in known.tolist()]
+        values = [self._bytes[token] for token in known.tolist()]
         first = None if inside else self._first(known, skip_special)
         if first is not None:
-            pieces[first] = self._initial.get(int(known[first]), pieces[first])
-        return b"".join(pieces)
+            values[first] = self._initial.get(int(known[first]), values[first])
+        return b"".join(values)
 
     def ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
         """int64[len(ids)]: after how many bytes of `join(ids)` each token ends."""
@@ -54,7 +54,7 @@ class TokenBytes:
     def _known(self, ids: ArrayLike, skip_special: bool) -> NDArray[np.int64]:
         """Replace what has no bytes by the empty last entry of the table."""
         array = np.asarray(ids, dtype=np.int64)
-        nothing = len(self._pieces) - 1
+        nothing = len(self._bytes) - 1
         known = np.where((array >= 0) & (array < nothing), array, nothing)
         return np.where(self._special[known], nothing, known) if skip_special else known
 
@@ -64,5 +64,5 @@ class TokenBytes:
             return None
         if not skip_special:
             return 0
-        present = np.flatnonzero(known < len(self._pieces) - 1)
+        present = np.flatnonzero(known < len(self._bytes) - 1)
         return int(present[0]) if len(present) else None

@@ -38,7 +38,7 @@ class LivePage:
         self.texts_kept = texts_kept
         self.lost: Callable[[], int] = lambda: 0
         """Says how many trajectories could not be kept; set by who writes them."""
-        self._source = source
+        self.source = source
         self._trends = Trends()
         self._added_up = 0
         """Largest key that is in the trends."""
@@ -48,13 +48,13 @@ class LivePage:
     @property
     def memory(self) -> Memory | None:
         """Where groups are to be written for this page alone; None where it reads the audit log."""
-        return self._source if isinstance(self._source, Memory) else None
+        return self.source if isinstance(self.source, Memory) else None
 
     # --- what happens --------------------------------------------------------------------------------------
 
     def written(self) -> None:
         """Take note of new rows; called by the thread that writes them."""
-        with self._source.connection() as connection:
+        with self.source.connection() as connection:
             self._catch_up(connection)
         self.feed.tell()
 
@@ -95,45 +95,45 @@ class LivePage:
 
     def overview(self) -> dict[str, Any]:
         """Return all runs, and what is kept."""
-        with self._source.connection() as connection:
+        with self.source.connection() as connection:
             self._catch_up(connection)
             groups = connection.execute(f"SELECT count(*) FROM groups AS g WHERE {VISIBLE}").fetchone()[0]
             with self._missing_lock:
                 missing = Counter(run for run, _, _ in self._missing)
             dropped: Counter[str] = Counter()
-            for run_id, count in self._source.dropped.items():
+            for run_id, count in self.source.dropped.items():
                 dropped[run_of(run_id)] += count
             runs = self._trends.summary(missing, dropped)
         storage = {
-            "kind": self._source.kind,
+            "kind": self.source.kind,
             "groups": groups,
-            "bytes": self._source.bytes(),
-            "limit_bytes": self._source.limit_bytes,
-            "dropped_groups": self._source.dropped.total(),
+            "bytes": self.source.bytes(),
+            "limit_bytes": self.source.limit_bytes,
+            "dropped_groups": self.source.dropped.total(),
             "lost_trajectories": self.lost(),
         }
         return {"texts_kept": self.texts_kept, "storage": storage, "runs": runs}
 
     def series(self, run: str) -> dict[str, Any]:
         """Return one run step by step."""
-        with self._source.connection() as connection:
+        with self.source.connection() as connection:
             self._catch_up(connection)
             return self._trends.series(run)
 
     def groups(self, asked: Filter, offset: int, limit: int) -> dict[str, Any]:
         """Return a page of groups."""
-        with self._source.connection() as connection:
+        with self.source.connection() as connection:
             return groups_page(connection, asked, offset, limit)
 
     def trajectories(self, asked: Filter, offset: int, limit: int) -> dict[str, Any]:
         """Return a page of trajectories."""
         page = duplicates_page if asked.question == "duplicates" else trajectories_page
-        with self._source.connection() as connection:
+        with self.source.connection() as connection:
             return page(connection, asked, offset, limit)
 
     def group(self, key: int) -> dict[str, Any]:
         """Return one group whole. Raises `NotFound` when it is not, or no longer, kept."""
-        with self._source.connection() as connection:
+        with self.source.connection() as connection:
             group = connection.execute("SELECT * FROM groups WHERE key = ?", [key]).fetchone()
             if group is None:
                 raise NotFound(f"group {key} is not kept; it may have made room for newer ones")
@@ -146,7 +146,7 @@ class LivePage:
 
     def close(self) -> None:
         """Let go of what is kept."""
-        self._source.close()
+        self.source.close()
 
 
 def _tally(connection: sqlite3.Connection, like: sqlite3.Row) -> Tally:

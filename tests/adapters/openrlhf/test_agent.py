@@ -236,4 +236,4 @@ def test_an_experience_has_every_number(group_service) -> None:
 
 
 def test_every_engine_has_an_executor_of_its_own() -> None:
-    assert AgentExecutor("http://127.0.0.1:1")._gathering is not AgentExecutor("http://127.0.0.1:1")._gathering
+    assert AgentExecutor("http://127.0.0.1:1")._gathering is not AgentExecutor("http://127.0.0.1:1")._gathering  # noqa: SLF001

@@ -133,6 +133,6 @@ def test_tunix_passes_arrays_of_templated_text(service, direct, example) -> None
     rewards[:, 0] = np.array(reward(**columns))
     assert rewards[:, 0].tolist() == expected
     service.refuse = lambda: True
-    reward.reward._caller.timeout_s = 0.3
+    reward.reward._caller.timeout_s = 0.3  # noqa: SLF001
     rewards[:, 0] = np.array(reward(**columns))
     assert rewards[:, 0].tolist() == [0.0] * 4

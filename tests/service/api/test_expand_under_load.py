@@ -118,7 +118,7 @@ async def test_sampling_counts_in_the_limits_of_requests():
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
             assert int(refused.headers["Retry-After"]) >= 1
         home.engine.let()
-        # Let in once, it is finished: its branches are ranked, whatever has come meanwhile.
+        # Admitted once, it is finished: its branches are ranked, whatever has come meanwhile.
         assert [(await one).status_code for one in let_in] == [200, 200]
 
 
@@ -142,7 +142,7 @@ async def test_sampling_counts_in_the_limits_of_tokens():
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
     async with house() as home:
         home.engine.let(1)
-        home.engine._seconds_per_token = 2e-3
+        home.engine.seconds_per_token = 2e-3
         assert (await home.expand("a")).status_code == 200  # now the rate is known: 0.2 s each
         running = home.expand("b")
         await until(lambda: home.engine.batches == ["a", "b"])

@@ -52,7 +52,7 @@ def hint(seq: int, ids: list[int], reward: str = "opera", **changes: Any) -> dic
 async def settled(client: AppClient) -> None:
     """Until nothing is worked ahead for any more."""
     for _ in range(6000):
-        if not any(one.working for one in client.runtime.hints._growing.values()):
+        if not any(one.working for one in client.runtime.hints._growing.values()):  # noqa: SLF001
             return
         await asyncio.sleep(0.005)
     raise AssertionError("hints are worked for without end")
@@ -138,9 +138,9 @@ async def test_the_client_sends_as_it_comes_and_waits_for_nothing(tokenizer) -> 
         for start in range(0, len(ids), 5):
             stream.add(ids[start : start + 5])
             await asyncio.sleep(0.01)
-        while stream._task is None or not stream._task.done():  # noqa: ASYNC110  nothing else tells
+        while stream._task is None or not stream._task.done():  # noqa: ASYNC110, SLF001
             await asyncio.sleep(0.005)
-        (known,) = app.runtime.hints._growing.values()
+        (known,) = app.runtime.hints._growing.values()  # noqa: SLF001
         told = [token for part in known.contiguous() for token in part.token_ids or ()]
         await stream.aclose()
     assert told == ids

@@ -176,7 +176,7 @@ async def test_one_run_s_backlog_does_not_keep_another_one_out():
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
     async with house() as home:
         home.engine.let()
-        home.engine._seconds_per_token = 1e-3
+        home.engine.seconds_per_token = 1e-3
         assert (await home.ask()).status_code == 200  # now the rate is known: a tenth of a second a request
         home.engine.stop()
         await home.fill(waiting=8)

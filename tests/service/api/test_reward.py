@@ -217,7 +217,7 @@ class Swapping(DummyEngine):
     async def score(self, trees: list[TokenTree]) -> list[TreeScores]:
         if self.versions:
             other = DummyEngine(ByteTokenizer.vocab_size, weight_version=self.versions.pop(0))
-            self._info, self._table = other._info, other._table
+            self._info, self._table = other._info, other._table  # noqa: SLF001
         return await super().score(trees)
 
 

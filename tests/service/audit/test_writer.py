@@ -264,8 +264,8 @@ def test_what_is_not_written_in_time_at_the_end_is_counted_and_logged(path: Path
         log.close(within_s=0.05)
         assert log.lost == {"unwritten": 6}
         assert "ends without 6 trajectories" in caplog.text
-    log._thread.join(10)
-    assert not log._thread.is_alive()
+    log.thread.join(10)
+    assert not log.thread.is_alive()
 
 
 @contextmanager

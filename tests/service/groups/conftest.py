@@ -63,7 +63,7 @@ class Desk:
         return self.state.tick()
 
     def score(self, seconds: float = 0.0, outcome: Mapping[str, str] | OperaError | None = None) -> list[str]:
-        """Let time pass, score every round that is due, and return their kinds."""
+        """Let time pass, score every batch that is due, and return their kinds."""
         kinds = []
         for batch in self.tick(seconds):
             kinds.append(batch.kind)

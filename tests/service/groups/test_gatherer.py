@@ -16,16 +16,16 @@ from .conftest import by_name, submission
 
 
 class Scorer:
-    """Scores when its gate is open, fails as told, and remembers every round."""
+    """Scores when its gate is open, fails as told, and remembers every batch."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
-        self.rounds: list[set[str]] = []
+        self.batches: list[set[str]] = []
         self.failures: list[Exception] = []
 
     async def __call__(self, batch: GroupBatch[str, str]) -> Mapping[str, str]:
-        self.rounds.append(set(batch.members))
+        self.batches.append(set(batch.members))
         await self.gate.wait()
         if self.failures:
             raise self.failures.pop()
@@ -44,7 +44,7 @@ async def test_members_of_many_groups_meet_each_other_and_nobody_else():
     random.Random(0).shuffle(submissions)
     answers = await asyncio.gather(*(desk.join(one) for one in submissions))
     assert answers == [f"{one.member_id} of a b c d" for one in submissions]
-    assert scorer.rounds == [set("abcd")] * 50
+    assert scorer.batches == [set("abcd")] * 50
 
 
 async def test_a_wait_ends_by_the_clock_alone():
@@ -92,7 +92,7 @@ async def test_a_caller_that_was_cancelled_ends_no_wait():
     await settle()
     gone.cancel()
     await asyncio.sleep(0.1)
-    assert scorer.rounds == []
+    assert scorer.batches == []
 
 
 async def test_a_failure_reaches_each_caller_as_its_own_exception_and_a_retry_scores_again():
@@ -107,7 +107,7 @@ async def test_a_failure_reaches_each_caller_as_its_own_exception_and_a_retry_sc
         assert isinstance(raised, EngineFailed)
         assert (raised.message, raised.retry_after) == ("no", 3.0)
     assert await desk.join(submission("a")) == "a of a b"
-    assert scorer.rounds == [{"a", "b"}] * 2
+    assert scorer.batches == [{"a", "b"}] * 2
 
 
 async def test_a_defect_in_scoring_is_an_internal_error_and_stays_in_the_log(caplog):

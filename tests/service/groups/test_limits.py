@@ -263,7 +263,7 @@ def of_run(run: str, member: str, group: str, **fields) -> MemberSubmission[str]
 
 
 def filled(desk: Desk, run: str, **fields) -> int:
-    """Open groups that never complete until one is refused; return how many were let in."""
+    """Open groups that never complete until one is refused; return how many were admitted."""
     let_in = count()
     with pytest.raises(Overloaded, match=r"1 of its 2 members: is group_size right\?") as raised:  # noqa: PT012  whichever it is
         for number in let_in:

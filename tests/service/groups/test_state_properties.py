@@ -20,7 +20,7 @@ class Callers(RuleBasedStateMachine):
     """Joins, retries, hang-ups, time, successes and failures, against one small state."""
 
     waiters = Bundle("waiters")
-    rounds = Bundle("rounds")
+    batches = Bundle("batches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class Callers(RuleBasedStateMachine):
         if waiter not in self.desk.heard:
             self.left.add(waiter)
 
-    @rule(target=rounds, seconds=st.sampled_from([0.0, 1.0, 5.0, 30.0]))
+    @rule(target=batches, seconds=st.sampled_from([0.0, 1.0, 5.0, 30.0]))
     def tick(self, seconds):
         due = self.desk.tick(seconds)
         assert not {id(batch.group) for batch in due} & {id(batch.group) for batch in self.out}
         self.out += due
         return multiple(*due)
 
-    @rule(batch=consumes(rounds), fails=st.booleans())
+    @rule(batch=consumes(batches), fails=st.booleans())
     def close(self, batch: GroupBatch[str, str], fails):
         group = batch.group
         self.out.remove(batch)

@@ -31,7 +31,7 @@ def overflowing(engine: TorchEngine, token: int) -> Iterator[None]:
     def spoil(module: torch.nn.Module, given: tuple, hidden: torch.Tensor) -> torch.Tensor:
         return hidden.masked_fill((given[0] == token)[..., None], math.nan)
 
-    hook = engine._scorer.loaded.model.get_input_embeddings().register_forward_hook(spoil)
+    hook = engine.scorer.loaded.model.get_input_embeddings().register_forward_hook(spoil)
     try:
         yield
     finally:

@@ -9,9 +9,9 @@ from opera_service.ray_serve.ledger import Weights
 
 
 def test_one_that_dies_while_it_writes_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "line" / "state.json"
+    path = tmp_path / "set" / "state.json"
     first, second = Weights(1, "one", "sha256:1"), Weights(2, "two", "sha256:2")
-    coordinator._write(path, first, {"0": "sha256:0"})
+    coordinator.write_state(path, first, {"0": "sha256:0"})
     whole = Path.write_text
 
     def half(self: Path, text: str, **options: str) -> int:
@@ -21,8 +21,8 @@ def test_one_that_dies_while_it_writes_leaves_the_state_before(tmp_path: Path, m
     with monkeypatch.context() as dying:
         dying.setattr(Path, "write_text", half)
         with pytest.raises(OSError, match="gone"):
-            coordinator._write(path, second, {})
+            coordinator.write_state(path, second, {})
     kept = {"current": first, "revisions": {"0": "sha256:0", "one": "sha256:1"}}
-    assert coordinator._read(path) == kept
-    coordinator._write(path, second, kept["revisions"])
-    assert coordinator._read(path)["current"] == second
+    assert coordinator.read_state(path) == kept
+    coordinator.write_state(path, second, kept["revisions"])
+    assert coordinator.read_state(path)["current"] == second

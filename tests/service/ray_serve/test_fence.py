@@ -17,21 +17,21 @@ def may() -> list[bool]:
 
 
 @pytest.fixture
-def door() -> asyncio.Event:
+def settled() -> asyncio.Event:
     event = asyncio.Event()
     event.set()
     return event
 
 
 @pytest.fixture
-def client(may: list[bool], door: asyncio.Event) -> httpx.AsyncClient:
+def client(may: list[bool], settled: asyncio.Event) -> httpx.AsyncClient:
     async def app(scope, receive, send) -> None:
         if scope["path"] == "/lapses":
             may[0] = False  # while the work was done
         headers = {"X-Request-Id": "mine"}
         await PlainTextResponse("a number", headers=headers)(scope, receive, send)
 
-    transport = httpx.ASGITransport(Fence(app, "r1", door.wait, lambda: may[0]))
+    transport = httpx.ASGITransport(Fence(app, "r1", settled.wait, lambda: may[0]))
     return httpx.AsyncClient(transport=transport, base_url="http://app")
 
 
@@ -51,12 +51,12 @@ async def test_nothing_passes_when_it_may_not_or_may_no_longer(client, may, path
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_requests_wait_at_the_door(client, door):
-    door.clear()
+async def test_requests_wait_at_the_settled(client, settled):
+    settled.clear()
     waiting = asyncio.create_task(client.get("/reward"))
     assert (await client.get("/livez")).status_code == 200
     assert not waiting.done()
-    door.set()
+    settled.set()
     assert (await waiting).status_code == 200
 
 

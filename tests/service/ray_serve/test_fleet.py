@@ -52,7 +52,7 @@ class Replica:
     fleet: Fleet
 
     async def version(self) -> str:
-        await self.member.door()
+        await self.member.settled()
         answer = await score_groups(self.runtime, RewardRequest.model_validate({"groups": [GROUP]}))
         return answer.model.weight_version
 

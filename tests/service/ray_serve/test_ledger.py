@@ -154,7 +154,7 @@ def test_replicas_that_are_gone_are_forgotten(ledger, clock):
     for number in range(1000):
         clock.now += LEASE
         ledger.hear(Beat(f"replica {number}", START))
-    assert len(ledger._replicas) <= 11
+    assert len(ledger.replicas) <= 11
 
 
 class Replica:
@@ -228,7 +228,7 @@ class Switching(RuleBasedStateMachine):
 
     @rule()
     def decide(self) -> None:
-        if self.ledger._offer is None:
+        if self.ledger.on_offer is None:
             return
         decision = self.ledger.decided()
         if decision is True:
@@ -236,7 +236,7 @@ class Switching(RuleBasedStateMachine):
             for replica in self.all:
                 if replica.state.may_serve:
                     assert replica.state.staged
-                    assert replica.state.reading == self.ledger._offer.weights
+                    assert replica.state.reading == self.ledger.on_offer
             self.committed = self.ledger.commit()
         elif decision is not False:
             self.ledger.withdraw()

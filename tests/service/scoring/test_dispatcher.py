@@ -1,4 +1,4 @@
-"""What a line of anything does: here of words, which weigh their letters."""
+"""What a dispatcher of anything does: here of words, which weigh their letters."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ async def settle() -> None:
 async def test_answers_and_what_is_wrong_with_them():
     engine = Engine()
     engine.gate.set()
-    line: Dispatcher[str, str] = Dispatcher(
+    dispatcher: Dispatcher[str, str] = Dispatcher(
         engine, 100, tokens=len, problem=lambda word, _: EngineFailed("no") if word == "bad" else None
     )
-    good, bad = await line.answer_all(["good", "bad"])
+    good, bad = await dispatcher.answer_all(["good", "bad"])
     assert isinstance(good, Done)
     assert good.answer == "doog"
     assert isinstance(bad, EngineFailed)
@@ -50,11 +50,11 @@ async def test_answers_and_what_is_wrong_with_them():
 async def test_a_batch_that_nobody_waits_for_is_broken_off_where_that_is_wanted():
     for breaks_off in (False, True):
         engine = Engine()
-        line: Dispatcher[str, str] = Dispatcher(engine, 4, tokens=len, breaks_off=breaks_off)
-        leaving = [asyncio.create_task(line.answer_all([word])) for word in ("ab", "cd")]
+        dispatcher: Dispatcher[str, str] = Dispatcher(engine, 4, tokens=len, breaks_off=breaks_off)
+        leaving = [asyncio.create_task(dispatcher.answer_all([word])) for word in ("ab", "cd")]
         await settle()
         assert engine.batches == [["ab", "cd"]]
-        staying = asyncio.create_task(line.answer_all(["ef"]))
+        staying = asyncio.create_task(dispatcher.answer_all(["ef"]))
         leaving[0].cancel()
         await settle()
         assert engine.broken_off == 0, "one is still waited for"
@@ -65,13 +65,13 @@ async def test_a_batch_that_nobody_waits_for_is_broken_off_where_that_is_wanted(
         engine.gate.set()
         ((done,),) = await asyncio.gather(staying)
         assert isinstance(done, Done)
-        assert line.running_items == line.running_tokens == 0
+        assert dispatcher.running_items == dispatcher.running_tokens == 0
 
 
 async def test_a_deadline_on_the_engine_breaks_off_and_says_so():
     engine = Engine()
-    line: Dispatcher[str, str] = Dispatcher(engine, 4, tokens=len, breaks_off=True)
-    (late,) = await line.answer_all(["ab"], deadline=asyncio.get_running_loop().time() + 0.02)
+    dispatcher: Dispatcher[str, str] = Dispatcher(engine, 4, tokens=len, breaks_off=True)
+    (late,) = await dispatcher.answer_all(["ab"], deadline=asyncio.get_running_loop().time() + 0.02)
     await settle()
     assert isinstance(late, DeadlineExceeded)
     assert engine.broken_off == 1
@@ -84,8 +84,8 @@ async def test_two_lines_share_the_limits_and_nothing_else():
     tasks = [asyncio.create_task(one.answer_all([word])) for word in ("ab", "cd")]
     await settle()
     assert (one.queued_requests, other.queued_requests) == (1, 0)
-    for line in (one, other):
-        with pytest.raises(Overloaded) as refused, line.reserve():
+    for dispatcher in (one, other):
+        with pytest.raises(Overloaded) as refused, dispatcher.reserve():
             pass
         assert refused.value.reason == "queue_requests"
     engine.gate.set()

@@ -72,7 +72,7 @@ async def test_all_trees_of_a_request_join_or_none():
 
 
 async def test_what_was_let_in_may_come_again():
-    """Trees that have to be scored on newer weights belong to work that was let in: nobody refuses them."""
+    """Trees that have to be scored on newer weights belong to work that was admitted: nobody refuses them."""
     engine = Stepped(permits=100)
     scheduler = TreeDispatcher(engine, 100, limits=QueueLimits(max_tokens=6))
     with scheduler.reserve() as reservation:

@@ -44,7 +44,7 @@ def encode(tokenizer: HFTokenizer, group: Group) -> EncodedGroup:
 
 def released(tokenizer: HFTokenizer, prompt_ids: list[int], response_ids: list[int]) -> dict[str, object]:
     """Decode without special tokens, split, join, encode with the tokenizer's defaults."""
-    backend = tokenizer._template.backend_tokenizer
+    backend = tokenizer.loaded.backend_tokenizer
     prompt, response = backend.decode(prompt_ids), backend.decode(response_ids)
     block = re.search(r"<think>(.*?)</think>", response, re.DOTALL)
     segments = [part.strip() for part in block.group(1).strip().split("\n\n")] if block else []

@@ -16,7 +16,7 @@ RESPONSE = "<think>\nWait, twelve.\n\nBut é😀 等等\r\n\r\n</think>\n\nThe a
 
 def backend(tokenizer: HFTokenizer) -> Tokenizer:
     """The tokenizer's own encoder and decoder, which ours is compared with."""
-    return tokenizer._template.backend_tokenizer
+    return tokenizer.loaded.backend_tokenizer
 
 
 @pytest.mark.parametrize("name", ["qwen_like", "llama_like"])
@@ -186,7 +186,7 @@ def test_nothing_to_load_is_one_clear_error(tmp_path):
 
 
 def test_saved_and_loaded_is_what_transformers_loads(qwen_like, tmp_path):
-    qwen_like._template.save_pretrained(tmp_path)
+    qwen_like.loaded.save_pretrained(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     ours = HFTokenizer.load(str(tmp_path))
     assert ours.encode(RESPONSE).tolist() == theirs(RESPONSE, add_special_tokens=False)["input_ids"]
@@ -206,7 +206,7 @@ def test_eight_threads_share_a_tokenizer_while_transformers_truncates_and_pads(q
     def disturb() -> bool:
         start.wait()
         for _ in range(300):
-            qwen_like._template([RESPONSE, "x"], truncation=True, max_length=4, padding=True)
+            qwen_like.loaded([RESPONSE, "x"], truncation=True, max_length=4, padding=True)
         return True
 
     with ThreadPoolExecutor(9) as pool:

@@ -111,6 +111,6 @@ def request_for(*groups: str):
 
 def keep_more(page, *entries):
     for one in entries:
-        page._source.write([one])
+        page.source.write([one])
         page.written()
     return page

@@ -51,8 +51,8 @@ class TorchEngine:
         """Wrap a scorer; `TorchEngine.load` makes one from a model's name."""
         if weights_mode not in get_args(WeightsMode):
             raise NotSupported(f"weights mode {weights_mode!r} is unknown; use shadow or in_place")
-        self._scorer = scorer
-        self._weights, self._mode = ServedWeights(scorer.loaded.model), weights_mode
+        self.scorer = scorer
+        self.weights, self._mode = ServedWeights(scorer.loaded.model), weights_mode
         self._loading = asyncio.Lock()
         self._info = _describe(scorer)
         self._full = (self._info.revision, self._info.weight_version)
@@ -101,7 +101,7 @@ class TorchEngine:
 
     async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
         """Fill every tree; see `TreeScorer.score` for its errors."""
-        return await self._on_device(lambda: self._scorer.score(trees))
+        return await self._on_device(lambda: self.scorer.score(trees))
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Sample continuations, one list per request; see `Sampler.generate` for its errors."""
@@ -117,24 +117,24 @@ class TorchEngine:
         """
         async with self._loading:
             if is_adapter(source):
-                staged = await asyncio.to_thread(self._guarded, lambda: self._weights.stage_adapter(source))
+                staged = await asyncio.to_thread(self._guarded, lambda: self.weights.stage_adapter(source))
                 revision = await asyncio.to_thread(adapter_revision, self._full[0], source)
                 await self._on_device(
                     lambda: self._install(staged.swap, revision, version, probe, base=staged.base)
                 )
                 return
             if self._mode == "shadow":
-                staged = await asyncio.to_thread(self._guarded, lambda: self._weights.stage(source))
+                staged = await asyncio.to_thread(self._guarded, lambda: self.weights.stage(source))
                 revision, put = staged.revision, staged.swap
             else:
-                revision = await asyncio.to_thread(self._guarded, lambda: self._weights.check(source))
-                put = partial(self._weights.overwrite, source, revision)
+                revision = await asyncio.to_thread(self._guarded, lambda: self.weights.check(source))
+                put = partial(self.weights.overwrite, source, revision)
             await self._on_device(lambda: self._install(put, revision, version, probe))
 
     async def drop_adapter(self) -> None:
         """Serve the full weights without the adapter on top, under their own version."""
         async with self._loading:
-            staged = self._weights.without_adapter()
+            staged = self.weights.without_adapter()
             await self._on_device(lambda: self._install(staged.swap, *self._full, None))
 
     def health(self) -> EngineHealth:
@@ -155,7 +155,7 @@ class TorchEngine:
         await asyncio.to_thread(self._device_thread.shutdown, wait=True)
 
     def _generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
-        version = self._scorer.weight_version
+        version = self.scorer.weight_version
         answers = self._sampler.generate(requests)
         return [[replace(one, weight_version=version) for one in answer] for answer in answers]
 
@@ -170,24 +170,24 @@ class TorchEngine:
     ) -> None:
         """On the device thread: put the new weights in, try them, name them; or put the old ones back."""
         undo = put()
-        self._scorer.forget()
+        self.scorer.forget()
         try:
             if probe is not None:
                 probe.judge(self._tried(probe.tree))
         except BaseException:  # a judge may raise anything; the old weights must serve on
             undo()
-            self._scorer.forget()
+            self.scorer.forget()
             raise
-        self._scorer.loaded = replace(self._scorer.loaded, revision=revision)
-        self._scorer.weight_version = version
-        self._info = _describe(self._scorer)
-        self._weights.base = dict(base or {})
+        self.scorer.loaded = replace(self.scorer.loaded, revision=revision)
+        self.scorer.weight_version = version
+        self._info = _describe(self.scorer)
+        self.weights.base = dict(base or {})
         if not base:
             self._full = (revision, version)
 
     def _tried(self, tree: TokenTree) -> TreeScores:
         try:
-            (scores,) = self._scorer.score([tree])
+            (scores,) = self.scorer.score([tree])
         except EngineFailed as error:
             raise InvalidWeights(f"on these weights a forward fails: {error.message}") from error
         if not scores.finite:
@@ -228,8 +228,8 @@ class TorchEngine:
 
     def _memory(self) -> float:
         """Bytes allocated on the GPU, or the process's peak on a CPU."""
-        if self._scorer.loaded.device.type == "cuda":
-            return float(torch.cuda.memory_allocated(self._scorer.loaded.device))
+        if self.scorer.loaded.device.type == "cuda":
+            return float(torch.cuda.memory_allocated(self.scorer.loaded.device))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return float(peak if sys.platform == "darwin" else peak * 1024)
 

@@ -84,7 +84,7 @@ class KeptTrunksRoute:
         if kinds != {"full_attention"} or getattr(model, "_is_stateful", False):
             raise NotSupported("route kept_trunks needs full attention in every layer; use --route auto")
         self._model = model
-        self._trunks, self._answers = _Kept(kept_tokens), _Kept(kept_tokens)
+        self._trunks, self.answers = _Kept(kept_tokens), _Kept(kept_tokens)
         self.hits = self.misses = 0
 
     @property
@@ -95,7 +95,7 @@ class KeptTrunksRoute:
     def forget(self) -> None:
         """Drop everything: other weights serve from here on, or memory ran out."""
         self._trunks.clear()
-        self._answers.clear()
+        self.answers.clear()
 
     def run(self, readout: Readout, max_tokens: int) -> None:  # noqa: ARG002  pieces must not depend on the budget
         """Answer query by query; what a forward takes is bounded by `_PIECE`, not by the budget."""
@@ -106,7 +106,7 @@ class KeptTrunksRoute:
             ids, context = tree.query_context(query)
             path, pairs = ids[:-1], np.arange(tree.num_scored)[tree.query_slice(query)]
             key = _digest(ids.tobytes(), str(context).encode())
-            known = self._answers.get(key) if plain else None
+            known = self.answers.get(key) if plain else None
             if isinstance(known, np.ndarray):
                 self.hits += 1
                 readout.logprobs[pairs] = known
@@ -117,8 +117,8 @@ class KeptTrunksRoute:
             self._compute(readout, path, context, pairs)
             readout.query_tokens[query] = readout.tokens_computed - computed
             if plain:
-                self._answers.put(key, readout.logprobs[pairs].copy(), len(pairs))
-                self._answers.trim()
+                self.answers.put(key, readout.logprobs[pairs].copy(), len(pairs))
+                self.answers.trim()
 
     def _compute(self, readout: Readout, path: Ids, context: int, pairs: NDArray[np.int64]) -> None:
         whole = (context - 1) // BLOCK  # the context's last token predicts the first target: never in a trunk

@@ -47,10 +47,10 @@ class TreeScorer:
         self.loaded = loaded
         self.weight_version = weight_version
         self.max_batch_tokens = max_batch_tokens or DEFAULT_TOKENS.get(loaded.device.type, 4096)
-        self._head = Head(loaded.model)
+        self.head = Head(loaded.model)
         with torch.inference_mode():
             self.route = choose_route(
-                loaded, self._head, route, max_tokens=self.max_batch_tokens, measure_s=measure_s
+                loaded, self.head, route, max_tokens=self.max_batch_tokens, measure_s=measure_s
             )
 
     def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
@@ -91,7 +91,7 @@ class TreeScorer:
         while True:
             try:
                 with torch.inference_mode():
-                    readout = Readout(batch, self._head, self.loaded.model.dtype)
+                    readout = Readout(batch, self.head, self.loaded.model.dtype)
                     self.route.run(readout, budget)
                     self._isolate(readout, budget)
                 break

@@ -72,9 +72,9 @@ class Sar(Reward[SarConfig, SarPlan]):
     def _compared(self, member: Member, alone: Values) -> Outcome:
         where = member.numbers.written & ~np.isnan(alone)
         asked, itself = -mean_over(member.numbers.logprobs, where), -mean_over(alone, where)
-        worth = max((itself - asked) / itself, self.config.least) if itself > 0 else 0.0
+        value = max((itself - asked) / itself, self.config.least) if itself > 0 else 0.0
         components = {"with_prompt": asked, "alone": itself}
-        return outcome_of(member, worth if member.valid else self.config.least, components)
+        return outcome_of(member, value if member.valid else self.config.least, components)
 
 
 def _alone(trajectory: EncodedTrajectory, tree: TreeBuilder) -> int | None:

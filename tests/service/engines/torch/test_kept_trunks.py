@@ -99,7 +99,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_leaves(lab, kept):
         builder.score(builder.extend(ROOT, path[:200]), TARGET)
         scorer.score([builder.build()])
         assert route.held_tokens <= kept
-        assert route._answers.held <= kept
+        assert route.answers.held <= kept
     assert route.held_tokens == min(kept // BLOCK, 9) * BLOCK
 
 

@@ -11,7 +11,7 @@ from opera_service.engines.torch.scorer import TreeScorer
 @pytest.mark.parametrize("chunk_rows", [4096, 1])
 def test_entropy_and_best_tokens_are_those_of_the_full_softmax(lab, route, chunk_rows):
     scorer = TreeScorer(lab.load("qwen3"), route=route)
-    scorer._head.chunk_rows = chunk_rows
+    scorer.head.chunk_rows = chunk_rows
     tree = lab.edge_tree(want_entropy=True, want_top=3)
     scores = scorer.score([tree])[0]
     every = lab.oracle(lab.make_model("qwen3"), tree)
@@ -54,7 +54,7 @@ def test_a_token_the_model_rules_out_has_no_part_in_the_entropy(lab):
 
 def test_logits_exist_for_a_chunk_of_scored_rows_only(lab):
     scorer = TreeScorer(lab.load("qwen3"), route="tree_sdpa")
-    scorer._head.chunk_rows = 5
+    scorer.head.chunk_rows = 5
     seen = []
     scorer.loaded.model.lm_head.register_forward_hook(lambda module, given, answer: seen.append(answer.shape))
     tree = lab.group_tree()

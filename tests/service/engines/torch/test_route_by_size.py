@@ -165,5 +165,5 @@ def test_a_start_on_a_cpu_takes_less_than_a_second(lab, monkeypatch):
     began = time.process_time()
     scorer = TreeScorer(loaded, measure_s=MEASURE_S["cpu"])
     assert time.process_time() - began < 1.0
-    assert route_by_size._known
+    assert route_by_size._known  # noqa: SLF001
     assert set(scorer.route.name.split("|")) <= {"tree_sdpa", "kv_fork"}

@@ -38,7 +38,7 @@ async def test_a_folder_becomes_an_engine(lab, tmp_path):
 
 async def test_concurrent_calls_share_one_thread_and_leave_the_loop_free(lab, engine):
     threads = set()
-    engine._scorer.loaded.model.lm_head.register_forward_hook(
+    engine.scorer.loaded.model.lm_head.register_forward_hook(
         lambda *_: threads.add(threading.current_thread().name)
     )
     ticks = 0
@@ -61,7 +61,7 @@ async def test_concurrent_calls_share_one_thread_and_leave_the_loop_free(lab, en
 
 
 async def test_a_defect_becomes_engine_failed_and_shows_in_health_until_work_succeeds(lab, engine):
-    layer = engine._scorer.loaded.model.base_model.layers[0]
+    layer = engine.scorer.loaded.model.base_model.layers[0]
     honest = layer.forward
 
     def broken(*args, **kwargs):
@@ -79,7 +79,7 @@ async def test_a_defect_becomes_engine_failed_and_shows_in_health_until_work_suc
 
 
 async def test_memory_that_ends_while_sampling_is_typed(engine):
-    layer = engine._scorer.loaded.model.base_model.layers[0]
+    layer = engine.scorer.loaded.model.base_model.layers[0]
 
     def full(*args, **kwargs):
         raise MemoryError

@@ -195,18 +195,18 @@ async def test_a_file_that_breaks_while_it_is_written_over_is_undone(lab: Simple
     engine = engine_of(lab, mode="in_place")
     before = await numbers(engine, lab)
     path = pushed(other_weights(lab, "qwen3_tied"), tmp_path / "new.safetensors")
-    revision = engine._weights.check(path)
+    revision = engine.weights.check(path)
     good = path.read_bytes()
     broken = load_file(path)
     last = list(json.loads(good[8 : 8 + int.from_bytes(good[:8], "little")]))[-1]
     broken[last] = broken[last] * float("nan")
     save_file(broken, path)
     with pytest.raises(InvalidWeights, match=last):
-        engine._weights.overwrite(path, revision)
+        engine.weights.overwrite(path, revision)
     assert np.array_equal(await numbers(engine, lab), before)
     pushed(other_weights(lab, "qwen3_tied", seed=12), path)
     with pytest.raises(InvalidWeights, match="changed while it was read"):
-        engine._weights.overwrite(path, revision)
+        engine.weights.overwrite(path, revision)
     assert np.array_equal(await numbers(engine, lab), before)
 
 
@@ -216,7 +216,7 @@ async def test_ties_stay_tied_over_many_loads(lab: SimpleNamespace, tmp_path: Pa
         new = other_weights(lab, "qwen3_tied", seed=seed)
         tensors = {name: tensor for name, tensor in new.state_dict().items() if name != "lm_head.weight"}
         await engine.load_weights(save(tensors, tmp_path / f"{seed}.safetensors"), str(seed))
-        model = engine._scorer.loaded.model
+        model = engine.scorer.loaded.model
         assert model.lm_head.weight is model.model.embed_tokens.weight
         assert np.array_equal(
             await numbers(engine, lab), await numbers(TorchEngine(TreeScorer(LoadedModel.of(new, name=""))), lab)

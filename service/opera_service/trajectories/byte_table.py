@@ -1,4 +1,4 @@
-"""The table of pieces of any fast tokenizer: which bytes each token stands for.
+"""The bytes of every token of any fast tokenizer.
 
 Byte-level vocabularies are read off; all others are asked by decoding. Knows no text.
 """
@@ -14,13 +14,13 @@ from tokenizers import Tokenizer as RawTokenizer
 from opera_service.trajectories.token_bytes import TokenBytes
 
 
-def piece_table(raw: RawTokenizer, size: int) -> TokenBytes:
+def byte_table(raw: RawTokenizer, size: int) -> TokenBytes:
     """Return the bytes of every id below `size`."""
     special = [token for token, added in raw.get_added_tokens_decoder().items() if added.special]
     kinds = _decoder_kinds(raw)
     if "ByteLevel" in kinds:
         alphabet = _byte_alphabet()
-        return TokenBytes([_byte_level_piece(raw.id_to_token(i), alphabet) for i in range(size)], special)
+        return TokenBytes([_byte_level(raw.id_to_token(i), alphabet) for i in range(size)], special)
     return _probed_table(raw, size, special, byte_fallback="ByteFallback" in kinds)
 
 
@@ -40,7 +40,7 @@ def _byte_alphabet() -> dict[str, int]:
     }
 
 
-def _byte_level_piece(token: str | None, alphabet: Mapping[str, int]) -> bytes:
+def _byte_level(token: str | None, alphabet: Mapping[str, int]) -> bytes:
     if token is None:  # a hole in the vocabulary
         return b""
     if all(char in alphabet for char in token):
@@ -54,15 +54,15 @@ def _probed_table(raw: RawTokenizer, size: int, special: list[int], *, byte_fall
     prefix = len(raw.decode([anchor], skip_special_tokens=False))
     after = raw.decode_batch([[anchor, i] for i in range(size)], skip_special_tokens=False)
     alone = raw.decode_batch([[i] for i in range(size)], skip_special_tokens=False)
-    pieces = [text[prefix:].encode() for text in after]
+    values = [text[prefix:].encode() for text in after]
     if byte_fallback:
         for i in range(size):
             byte = re.fullmatch(r"<0x([0-9A-F]{2})>", raw.id_to_token(i) or "")
             if byte:
-                pieces[i] = bytes.fromhex(byte[1])
+                values[i] = bytes.fromhex(byte[1])
     initial = {
         i: text.encode()
         for i, text in enumerate(alone)
-        if text.encode() != pieces[i] and pieces[i].startswith(b" ")
+        if text.encode() != values[i] and values[i].startswith(b" ")
     }
-    return TokenBytes(pieces, special, initial)
+    return TokenBytes(values, special, initial)
