@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo docs demo-real check-demo test test-all search coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz hostile mutation clean
+.PHONY: demo docs demo-real check-demo test test-all search coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz fuzz-readers hostile mutation clean
 .DEFAULT_GOAL := demo
 
 # torch first: the plain index then yields the build that fits the machine, and nothing later replaces it.
@@ -35,15 +35,15 @@ test: lint types rooms  ## Everything that guards main, except the slow suites n
 # Where property tests guard what is hard to see: these search with the whole budget.
 SEARCHED := tests/service/scoring tests/service/groups tests/service/rewards tests/service/trajectories tests/service/api/test_bounded_json.py
 
-test-all: test  ## Also the slow tests, and the whole search budget of property tests
+test-all: lint types rooms coverage  ## As `make test` with the coverage measured, also the slow tests, and the whole search budget of property tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not real"
 	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" $(SEARCHED)
 
 search: $(VENV)/.installed  ## New examples for the property tests, other ones every time
 	OMP_NUM_THREADS=1 OPERA_TEST_BUDGET=full OPERA_TEST_SEARCH=random $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" $(SEARCHED)
 
-coverage: $(VENV)/.installed  ## Branch coverage of the default suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" --cov --cov-report=term:skip-covered
+coverage: $(VENV)/.installed  ## The default suite, with the branches it takes; fails below the floor in pyproject.toml
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" --cov --cov-report=term:skip-covered
 
 # vLLM brings its own versions of half the world, so it gets its own environment. PyPI's torchvision and friends
 # do not fit the CPU build of torch and break transformers' imports.
@@ -195,21 +195,21 @@ hostile: $(VENV)/.installed  ## One hostile client beside honest ones: what thos
 	$(BIN)/python benchmarks/hostile.py
 
 FUZZ_SECONDS ?= 25
-fuzz: $(VENV)/.installed  ## Six readers of strangers' bytes (atheris) and the OpenAPI document (schemathesis): three minutes
+fuzz-readers: $(VENV)/.installed  ## Six readers of strangers' bytes (atheris), FUZZ_SECONDS each
 	$(BIN)/pip install --quiet atheris==3.0.0
 	$(BIN)/python -m tests.fuzz.fuzz --seconds $(FUZZ_SECONDS)
+
+fuzz: fuzz-readers  ## These, and the OpenAPI document (schemathesis): three minutes
 	$(BIN)/python -m pytest -q tests/fuzz tests/service/api/test_schema.py
 
-# One file and the tests that are to guard it; the file is changed on disk meanwhile, so the tree must be clean.
-FILE  ?= service/opera_service/retry_after.py
-TESTS ?= tests/service/test_retry_after.py
-mutation: $(VENV)/.installed  ## Mutants of FILE that TESTS do not notice (minutes to hours)
-	git diff --quiet -- $(FILE)
+# A file or a room of the sources, and the tests that are to guard it. Changes are made in a copy.
+FILE   ?= service/opera_service/groups
+TESTS  ?= tests/service/groups
+SAMPLE ?= 40
+SEED   ?= 0
+mutation: $(VENV)/.installed  ## Small changes of FILE that TESTS do not notice: SAMPLE of them, drawn by SEED (minutes)
 	$(BIN)/pip install --quiet cosmic-ray==8.7.0
-	printf '[cosmic-ray]\nmodule-path = "$(FILE)"\ntimeout = 120.0\nexcluded-modules = []\ntest-command = "$(BIN)/python -m pytest -q -x -p no:cacheprovider $(TESTS)"\n[cosmic-ray.distributor]\nname = "local"\n' > .mutation.toml
-	$(BIN)/cosmic-ray init --force .mutation.toml .mutation.sqlite
-	$(BIN)/cosmic-ray exec .mutation.toml .mutation.sqlite; git checkout --quiet -- $(FILE)
-	$(BIN)/cr-report .mutation.sqlite --show-diff --surviving-only
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(FILE) $(TESTS) --sample $(SAMPLE) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .venv-vllm .venv-trl .venv-openrlhf .venv-verl .venv-ui ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

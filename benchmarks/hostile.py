@@ -16,10 +16,9 @@ import contextlib
 import json
 import math
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 import httpx
 
 from attacks import NAMES
-from serving import make_group
+from serving import make_group, server_process
 
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
 PACE_S = 0.1
@@ -63,29 +62,6 @@ class Row:
             "long errors": self.said.get("long", 0) > 0,
         }
         return [name for name, missed in found.items() if missed]
-
-
-@contextlib.contextmanager
-def served(flags: list[str]) -> Iterator[tuple[str, int]]:
-    """Serve, and yield the address and the process id."""
-    command = [
-        str(Path(sys.executable).with_name("opera-reward")),
-        "serve",
-        "--port",
-        "0",
-        "--cache-mb",
-        "0",
-        *flags,
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline())
-        if not found:
-            raise SystemExit("the service did not start")
-        try:
-            yield found[0], process.pid
-        finally:
-            process.terminate()
 
 
 def memory_mb(pid: int) -> float:
@@ -188,7 +164,7 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     """Return one row for the quiet service, and one an attack."""
     names = [name for name in NAMES if not options.only or any(part in name for part in options.only)]
     rows: list[Row] = []
-    with served(["--engine", options.engine]) as (url, pid):
+    with server_process("--engine", options.engine) as (url, pid):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             expected = [await rewards_of(client, number) for number in range(len(GROUPS))]
         rows.append(Row("none"))

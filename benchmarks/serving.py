@@ -63,25 +63,27 @@ def make_group(seed: int, trajectories: int, segments: int, words: int) -> dict[
 
 
 @contextmanager
-def server(*flags: str) -> Iterator[str]:
-    """Run `opera-reward serve` on a free port and yield its URL; what it repeats is computed again."""
-    command = [
-        str(Path(sys.executable).with_name("opera-reward")),
-        "serve",
-        "--port",
-        "0",
-        "--cache-mb",
-        "0",
-        *flags,
-    ]
+def server_process(*flags: str) -> Iterator[tuple[str, int]]:
+    """Run `opera-reward serve` on a free port, without the cache of scores; yield its URL and its process id."""
+    program = str(Path(sys.executable).with_name("opera-reward"))
+    command = [program, "serve", "--port", "0", "--cache-mb", "0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         found = re.search(r"http://\S+", line)
         if not found:
             raise SystemExit(f"the server did not start: {line!r}")
-        yield found[0]
-        process.terminate()
+        try:
+            yield found[0], process.pid
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def server(*flags: str) -> Iterator[str]:
+    """Like `server_process`, for those who need the URL alone."""
+    with server_process(*flags) as (url, _):
+        yield url
 
 
 async def send_all(url: str, bodies: Sequence[bytes], clients: int) -> tuple[float, list[float]]:

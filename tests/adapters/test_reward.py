@@ -36,7 +36,7 @@ async def test_a_reward_that_reads_no_reference_needs_no_column() -> None:
         assert await reward(PROMPTS, ANSWERS) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
 
 
-async def test_what_trl_has_no_seat_for_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_trl_has_no_place_for_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     config = {"rewards": [{"name": "empo"}, {"name": "high_entropy"}]}
     async with AsyncRewardClient.in_process(engine="dummy") as client:
         reward = OperaReward(client=client, reward="sum", config=config, reference_column=None, send="text")

@@ -5,29 +5,20 @@ Without vLLM installed nothing here is collected, so the default suite needs non
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from tests.vllm_on_cpu import INSTALLED, prepare
 
-if find_spec("vllm") is None:
+if not INSTALLED:
     collect_ignore_glob = ["test_*.py"]
 
-os.environ |= {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CACHE_ROOT": str(Path(__file__).parents[2] / ".pytest_cache" / "vllm"),  # not in the home folder
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler is in this process, where a test can break it
-    "HF_HUB_OFFLINE": "1",
-}
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+prepare(VLLM_ENABLE_V1_MULTIPROCESSING="0")  # the scheduler is in this process, where a test can break it
 
 BLOCK = 32
 STEP_TOKENS = 128

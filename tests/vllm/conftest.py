@@ -5,30 +5,22 @@ Without vLLM installed nothing here is collected, so the default suite needs non
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
+from tests.vllm_on_cpu import INSTALLED, prepare
 
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
-if find_spec("vllm") is None:
+if not INSTALLED:
     collect_ignore_glob = ["test_*.py"]
 
-os.environ |= {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CACHE_ROOT": str(Path(__file__).parents[2] / ".pytest_cache" / "vllm"),  # not in the home folder
-    "HF_HUB_OFFLINE": "1",
-}
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+prepare()
 
 VOCAB = 512
 

@@ -5,6 +5,8 @@ It knows headers and key rings; no route's content.
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from fastapi import Request
 from starlette.datastructures import Headers
 
@@ -14,7 +16,7 @@ from opera_service.api.loopback import is_loopback
 
 
 class Authenticator:
-    """Lets requests in.
+    """Admits requests.
 
     An admin key opens everything, an API key everything but the replacing of weights. Without API keys all else
     is open; without admin keys weights can be replaced only on a service that is wholly local: bound to loopback,
@@ -31,6 +33,10 @@ class Authenticator:
         key = given_key(headers)
         if self._api and not (self._api.holds(key) or self._admin.holds(key)):
             raise _unauthorized("API key")
+
+    def sender(self, headers: Headers) -> str:
+        """Return a name for the key of a request that `check` let pass; empty where none is asked for."""
+        return sha256(given_key(headers).encode()).hexdigest() if self._api else ""
 
     def check_admin(self, request: Request) -> None:
         """Raise `Unauthorized` without a known key, `Forbidden` when it may not replace the weights."""

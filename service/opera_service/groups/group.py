@@ -48,6 +48,8 @@ class MemberSubmission(Generic[Content]):
     on_timeout: Literal["partial", "error"] = "partial"
     shared: Mapping[str, object] = field(default_factory=dict)
     """What all members must agree on, by field name: prompt, reference, …"""
+    sender: str = ""
+    """Whose key came with it; empty where no keys are asked for."""
 
 
 @dataclass(eq=False)
@@ -87,6 +89,8 @@ class Group(Generic[Content, Answer]):
     shared: Mapping[str, object]
     touched: float
     """When it last changed or was last waited for."""
+    sender: str = ""
+    """Whose first member opened it; see `MemberSubmission.sender`."""
     members: dict[str, Member[Content, Answer]] = field(default_factory=dict)
     scoring: bool = False
     """A batch of it is out."""

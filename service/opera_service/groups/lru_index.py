@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from operator import add
 from typing import Generic
 
 from opera_service.groups.group import Answer, Content, Group, GroupKey
@@ -17,7 +18,7 @@ class LruIndex(Generic[Content, Answer]):
 
     def __init__(self) -> None:
         self._entries: OrderedDict[GroupKey, tuple[Group[Content, Answer], int, int]] = OrderedDict()
-        self._runs: dict[str | None, tuple[int, int, int]] = {}
+        self._shares: dict[tuple[str, str | None], tuple[int, int, int]] = {}
         self.members = 0
         """Places of all groups."""
         self.tokens = 0
@@ -38,7 +39,7 @@ class LruIndex(Generic[Content, Answer]):
         self._entries[group.key] = (group, members, tokens)
         self.members += members
         self.tokens += tokens
-        self._add(group.key.run_id, 1, members, tokens)
+        self._add(group, 1, members, tokens)
 
     def touch(self, group: Group[Content, Answer], now: float) -> None:
         """Move `group`, which must be here, to the young end."""
@@ -50,19 +51,23 @@ class LruIndex(Generic[Content, Answer]):
         if entry := self._entries.pop(key, None):
             self.members -= entry[1]
             self.tokens -= entry[2]
-            self._add(key.run_id, -1, -entry[1], -entry[2])
+            self._add(entry[0], -1, -entry[1], -entry[2])
 
-    def held_by(self, run: str | None) -> tuple[int, int, int]:
-        """Return groups, places and tokens of one run."""
-        return self._runs.get(run, (0, 0, 0))
+    def of_run(self, group: Group[Content, Answer]) -> tuple[int, int, int]:
+        """Return groups, places and tokens of the group's run."""
+        return self._shares.get(("run", group.key.run_id), (0, 0, 0))
 
-    def _add(self, run: str | None, groups: int, members: int, tokens: int) -> None:
-        held = self.held_by(run)
-        now = held[0] + groups, held[1] + members, held[2] + tokens
-        if now[0]:
-            self._runs[run] = now
-        else:
-            self._runs.pop(run, None)
+    def of_sender(self, group: Group[Content, Answer]) -> tuple[int, int, int]:
+        """Return groups, places and tokens of the group's sender, in all runs."""
+        return self._shares.get(("sender", group.sender), (0, 0, 0))
+
+    def _add(self, group: Group[Content, Answer], *more: int) -> None:
+        for name in (("run", group.key.run_id), ("sender", group.sender)):
+            groups, members, tokens = map(add, self._shares.get(name, (0, 0, 0)), more)
+            if groups:
+                self._shares[name] = groups, members, tokens
+            else:
+                self._shares.pop(name, None)
 
     def __iter__(self) -> Iterator[Group[Content, Answer]]:
         return (group for group, _, _ in self._entries.values())

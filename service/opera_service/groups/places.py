@@ -2,7 +2,8 @@
 
 A run may hold no more than `_SHARE` times what is free (Choudhury and Hahne's dynamic threshold, 1998): one alone
 gets four fifths, two get four ninths each, and there is always something left for the next one. So a run whose
-groups never complete, for a wrong group_size say, fills its own share and nobody else's.
+groups never complete, for a wrong group_size say, fills its own share and nobody else's. Where
+keys are asked for, the same holds for each key: made-up run ids take no more than one run does.
 
 Pure decisions on an index; dropping groups is the state's business.
 """
@@ -85,8 +86,18 @@ class Places(Generic[Content, Answer]):
     def _must_be_fair(
         self, group: Group[Content, Answer], wanted: tuple[int, int, int], free: list[int], now: float
     ) -> None:
-        own = self._open.held_by(group.key.run_id)
-        if all(mine + more <= _SHARE * room for mine, more, room in zip(own, wanted, free, strict=True)):
+        def fits(own: tuple[int, int, int]) -> bool:
+            return all(mine + more <= _SHARE * room for mine, more, room in zip(own, wanted, free, strict=True))
+
+        if group.sender and not fits(held := self._open.of_sender(group)):
+            raise self._refusal(
+                "group_share",
+                f"{held[0]} groups sent with this key wait for members, and what is left is for other keys",
+                1.0,
+                now,
+            )
+        own = self._open.of_run(group)
+        if fits(own):
             return
         oldest = next(one for one in self._open if one.key.run_id == group.key.run_id)
         raise self._refusal(

@@ -107,13 +107,13 @@ class GroupState(Generic[Content, Answer]):
         now = self._clock()
         self._forget(now)
         opened = Group[Content, Answer](
-            submission.key, submission.size, submission.on_timeout, submission.shared, now
+            submission.key, submission.size, submission.on_timeout, submission.shared, now, submission.sender
         )
         group = self.find(submission.key) or opened
         _check_agreement(group, submission)
         member = group.members.get(submission.member_id)
         if member is None:
-            member = self._seat(group, submission, now)
+            member = self._admit(group, submission, now)
         elif member.fingerprint != submission.fingerprint:
             raise MemberConflict(
                 f"member {member.id!r} of group {group.key.group_id!r} came before with another content; "
@@ -192,7 +192,7 @@ class GroupState(Generic[Content, Answer]):
 
     # --- rules -------------------------------------------------------------------------------------------
 
-    def _seat(
+    def _admit(
         self, group: Group[Content, Answer], submission: MemberSubmission[Content], now: float
     ) -> Member[Content, Answer]:
         """Add a new member to `group`, if the group and the limits have room for it."""

@@ -24,16 +24,19 @@ from opera_service.pipelines.runtime import Runtime
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
 
 
-async def reward_member(runtime: Runtime, request: MemberRequest, *, deadline: float | None = None) -> Costed:
+async def reward_member(
+    runtime: Runtime, request: MemberRequest, *, deadline: float | None = None, sender: str = ""
+) -> Costed:
     """Return the member's answer once its group is scored. `deadline` is a time of the runtime's clock.
 
+    `sender` tells keys apart, each of which has a share of the places; empty where none are asked for.
     Raises `InvalidRequest` for an unknown reward, preset or configuration, or for a field that contradicts
     the group; `WeightVersionMismatch`; `MemberConflict`; `Overloaded`; `GroupIncomplete`; `DeadlineExceeded`
     (the member keeps its place, as after a lost connection); and what scoring the group raised.
     """
     runtime.require_weights(request.weight_version)
     runtime.limits.check_trajectories(request.group_size, "group_size")
-    submission = submission_of(request)
+    submission = submission_of(request, sender)
     async with _until(runtime, deadline):
         member = await _join(runtime, submission)
     return Costed(member.result, member.usage, member.timing, member.result.model.weight_version)
@@ -78,7 +81,7 @@ async def _until(runtime: Runtime, deadline: float | None) -> AsyncIterator[None
         ) from None
 
 
-def submission_of(request: MemberRequest) -> MemberSubmission[Trajectory]:
+def submission_of(request: MemberRequest, sender: str = "") -> MemberSubmission[Trajectory]:
     """Return `request` as the gatherer knows it. `InvalidRequest` as `registry.resolve` raises."""
     reward, chosen = _resolved(request.reward, request.preset, json.dumps(request.config, sort_keys=True))
     require_reference(reward, request, "reference")
@@ -93,6 +96,7 @@ def submission_of(request: MemberRequest) -> MemberSubmission[Trajectory]:
         wait_s=request.wait_s,
         on_timeout=request.on_timeout,
         shared={name: getattr(request, name) for name in ASKED + GIVEN},
+        sender=sender,
     )
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_service.rewards.base import ByReference, GroupOutcome, Outcome, Reward, SegmentOutcome, StepOutcome
-from opera_service.rewards.config import Combination, RewardConfig
+from opera_service.rewards.around import AroundReward
+from opera_service.rewards.base import ByReference, GroupOutcome, Outcome, SegmentOutcome, StepOutcome
+from opera_service.rewards.config import Combination
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup
@@ -35,23 +36,12 @@ _SHAPES: Mapping[Combination, Callable[[Values], float]] = {
 }
 
 
-class OverReferences(Reward[RewardConfig, tuple[Any, ...]]):
+class OverReferences(AroundReward[tuple[Any, ...]]):
     """Any reward, computed by every reference of a group and combined as its configuration says."""
 
     name = "over references"
     summary = "Another reward by each of several references."
     source = "ours"
-    needs = ("reference",)
-    presets: ClassVar[Mapping[str, RewardConfig]] = {}
-
-    def __init__(self, reward: Reward[Any, Any]) -> None:
-        super().__init__(reward.config)
-        self._reward = reward
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        """Those of the reward."""
-        return self._reward.components
 
     def plan(self, group: EncodedGroup, tree: TreeBuilder) -> tuple[Any, ...]:
         """Plan the reward once a reference; what the plans share is on the tree once."""

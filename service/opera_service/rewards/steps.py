@@ -1,16 +1,16 @@
 """What each of the policy's turns did to the reference, and which part of a reward it earned.
 
-Works for any reward: the prices stand on the reward's own tree. Knows log-probs, no model.
+Works for any reward: the reference's log-probs stand on the reward's own tree. Knows log-probs, no model.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from opera_service.rewards.base import GroupOutcome, Outcome, Reward, StepOutcome
-from opera_service.rewards.config import RewardConfig
+from opera_service.rewards.around import AroundReward
+from opera_service.rewards.base import GroupOutcome, Outcome, StepOutcome
 from opera_service.rewards.reference_logprobs import ContextQueries, Logprobs, read
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TreeBuilder
@@ -28,7 +28,7 @@ class StepsPlan(NamedTuple):
     """A trajectory: queries for the reference before the first turn and after each; empty without turns."""
 
 
-class WithSteps(Reward[RewardConfig, StepsPlan]):
+class WithSteps(AroundReward[StepsPlan]):
     """Any reward, with the steps of trajectories that came with turns. The reward stays what it is.
 
     IGPO (arXiv 2510.14967) defines a turn's information gain: what the turn, and what the environment answered to
@@ -38,17 +38,6 @@ class WithSteps(Reward[RewardConfig, StepsPlan]):
     name = "with steps"
     summary = "Another reward, with what each turn did."
     source = "ours; IGPO, arXiv 2510.14967, for the gain of a turn"
-    needs = ("reference",)
-    presets: ClassVar[dict[str, RewardConfig]] = {}
-
-    def __init__(self, reward: Reward[Any, Any]) -> None:
-        super().__init__(reward.config)
-        self._reward = reward
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        """Those of the reward."""
-        return self._reward.components
 
     def plan(self, group: EncodedGroup, tree: TreeBuilder) -> StepsPlan:
         """Plan the reward, then the reference before and after each turn; equal contexts are on the tree once."""

@@ -1,7 +1,7 @@
 """A state with a clock that tests move, members in one line, and everything that was replied."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -23,6 +23,11 @@ def submission(
     text = member if text is None else text
     given = {"wait_s": 10.0, "tokens": 1, "shared": {"prompt": "p"}} | fields
     return MemberSubmission(key(group), size, member, text.encode(), text, **given)
+
+
+def of_run(run: str, member: str, group: str, **fields) -> MemberSubmission[str]:
+    one = submission(member, group, **fields)
+    return replace(one, key=one.key._replace(run_id=run))
 
 
 def by_name(batch: GroupBatch[str, str]) -> dict[str, str]:

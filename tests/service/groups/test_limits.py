@@ -1,15 +1,11 @@
 """Every bound of the state, at its smallest, and what refused members may do next."""
 
-from dataclasses import replace
-from itertools import count
-
 import pytest
 
 from opera_client.errors import EngineFailed, GroupIncomplete, InvalidRequest, MemberConflict, Overloaded
-from opera_service.groups.group import MemberSubmission
 from opera_service.groups.limits import GroupLimits
 
-from .conftest import Desk, submission
+from .conftest import Desk, of_run
 
 
 def test_one_group_at_a_time():
@@ -255,37 +251,6 @@ def test_a_large_group_waits_for_as_many_groups_as_it_displaces():
     with pytest.raises(Overloaded) as raised:
         desk.join("a", "large", size=6)
     assert raised.value.retry_after == 6.0, "three of the four groups, one every 2 seconds while there were any"
-
-
-def of_run(run: str, member: str, group: str, **fields) -> MemberSubmission[str]:
-    one = submission(member, group, **fields)
-    return replace(one, key=one.key._replace(run_id=run))
-
-
-def filled(desk: Desk, run: str, **fields) -> int:
-    """Open groups that never complete until one is refused; return how many were admitted."""
-    let_in = count()
-    with pytest.raises(Overloaded, match=r"1 of its 2 members: is group_size right\?") as raised:  # noqa: PT012  whichever it is
-        for number in let_in:
-            desk.enter(of_run(run, "a", f"{run}-{number}", **fields))
-    assert raised.value.reason == "group_share"
-    return next(let_in) - 1
-
-
-def test_a_run_whose_groups_never_complete_leaves_room_for_others():
-    desk = Desk(GroupLimits(max_groups=100))
-    assert filled(desk, "wrong", wait_s=1000.0) == 80
-    for number in range(200):
-        desk.enter(of_run("right", "a", f"g{number}"))
-        desk.enter(of_run("right", "b", f"g{number}"))
-        assert desk.score() == ["complete"]
-
-
-@pytest.mark.parametrize("bound", [{"max_members": 200}, {"max_tokens": 200}])
-def test_places_and_tokens_are_shared_as_groups_are(bound):
-    desk = Desk(GroupLimits(**bound))
-    assert filled(desk, "wrong") == 80
-    assert filled(desk, "other") == 16
 
 
 def test_what_nobody_came_back_for_gives_way_to_others_after_a_retry_s_time():

@@ -80,7 +80,7 @@ async def test_what_was_let_in_may_come_again():
         assert len(await scheduler.answer_all([tree(0), tree(1), tree(2)], reservation=reservation)) == 3
 
 
-async def test_a_seat_is_given_back_whatever_happens():
+async def test_a_reservation_is_given_back_whatever_happens():
     scheduler = TreeDispatcher(Stepped(), 3, limits=QueueLimits(max_requests=1))
     with pytest.raises(ZeroDivisionError), scheduler.reserve():
         1 / scheduler.queued_items

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -9,6 +11,7 @@ from opera_client.wire import MemberRequest, MemberResult
 from opera_service.api import examples
 from opera_service.api.answering import receive, respond
 from opera_service.api.describing import GROUP_ERRORS, described
+from opera_service.api.state import state_of
 from opera_service.pipelines.member import reward_member
 
 router = APIRouter(tags=["rewards"])
@@ -31,4 +34,6 @@ async def post_member(request: Request) -> Response:
     `wait_s`, `on_timeout` decides: reward the members present (flag `group_partial`), or 408. Members of a group
     must reach the same process: route by the header `X-Opera-Group`. The cost headers are the whole group's.
     """
-    return await respond(await receive(request, MemberRequest), reward_member, replays=False)
+    sender = state_of(request).authenticator.sender(request.headers)
+    call = await receive(request, MemberRequest)
+    return await respond(call, partial(reward_member, sender=sender), replays=False)
