@@ -32,7 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from opera_client.wire import Group
 from opera_service.engines.torch.engine import TorchEngine
 from opera_service.rewards.registry import resolve
-from opera_service.scoring.batching import BatchQueue, Work
+from opera_service.scoring.fair_queue import FairQueue, Work
 from opera_service.scoring.tree import TokenTree, TreeBuilder
 from opera_service.server.settings import Settings
 from opera_service.trajectories.encode import encode_group
@@ -150,7 +150,7 @@ class Planted(Work):
 
 def batches(trees: Sequence[TokenTree], budget: int) -> list[list[TokenTree]]:
     """Pack trees as the scheduler's policy packs a full queue."""
-    queue: BatchQueue[Planted] = BatchQueue(budget, time.monotonic)
+    queue: FairQueue[Planted] = FairQueue(budget, time.monotonic)
     for tree in trees:
         queue.push(Planted(tokens=tree.num_tokens, tree=tree))
     found = []

@@ -192,7 +192,7 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
         """Reward one trajectory with its group, as soon as the group's other members have been sent, too.
 
         Any number of members may wait at a time. A retry is the same member again and counts once. All members
-        of a group carry the same `X-Opera-Group` header, by which a router leads them to the same replica.
+        of a group carry the same `X-Opera-Group` header, by which a router sends them to the same replica.
 
         Raises:
             OperaError: `GroupIncomplete` when the others did not come and `on_timeout` is `error`; else as

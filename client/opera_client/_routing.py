@@ -1,4 +1,4 @@
-"""Where the members of a group meet: the header that leads them all to one replica.
+"""Where the members of a group meet: the header that routes them all to one replica.
 
 Knows names only; any router that hashes the header's value will do.
 """

@@ -1,4 +1,4 @@
-"""The SQLite file: its tables, writing entries, reading windows of groups.
+"""The SQLite file: opening it, writing entries, reading windows of groups.
 
 Knows SQL; no queue, no thread, no command.
 """
@@ -14,48 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from opera_service.audit.entries import Entry
+from opera_service.audit.schema import APPLICATION, VERSION, make_tables, pragma
 
-VERSION = 3
-"""Of the tables; SQLite's `user_version`. 0 is a new file. 1 knew no thoughts."""
-APPLICATION = 0x4F504552
-"""SQLite's `application_id`: OPER."""
 HEADER_BYTES = 100
 """A SQLite file begins with them: 16 bytes of name, the application id at 68 (sqlite.org/fileformat.html)."""
-
-_TABLES = """
-CREATE TABLE groups (
-  key INTEGER PRIMARY KEY,
-  time REAL NOT NULL, request_id TEXT, run_id TEXT, step INTEGER, group_id TEXT NOT NULL, task TEXT NOT NULL,
-  reward TEXT NOT NULL, preset TEXT NOT NULL, config TEXT NOT NULL, config_hash TEXT NOT NULL,
-  model TEXT NOT NULL, revision TEXT NOT NULL, weight_version TEXT NOT NULL, dtype TEXT NOT NULL,
-  engine TEXT NOT NULL, initial_mean_logprob REAL,
-  prompt TEXT, prompt_is_messages INTEGER NOT NULL, prompt_token_ids TEXT,
-  reference TEXT, reference_token_ids TEXT, reference_tokens INTEGER, expected INTEGER, diagnostics TEXT,
-  superseded INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX groups_by_run ON groups (run_id, step);
-CREATE TABLE trajectories (
-  group_key INTEGER NOT NULL REFERENCES groups (key), position INTEGER NOT NULL,
-  id TEXT NOT NULL, fresh INTEGER NOT NULL, status TEXT NOT NULL, reward REAL, components TEXT, mean_logprob REAL,
-  flags TEXT NOT NULL, error TEXT, response TEXT, response_token_ids TEXT, response_tokens INTEGER, segments TEXT,
-  turns TEXT, response_mask TEXT,
-  PRIMARY KEY (group_key, position)
-) WITHOUT ROWID;
-"""
-_FROM_1 = """
-ALTER TABLE groups ADD COLUMN reference_tokens INTEGER;
-ALTER TABLE groups ADD COLUMN expected INTEGER;
-ALTER TABLE groups ADD COLUMN diagnostics TEXT;
-ALTER TABLE groups ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE trajectories ADD COLUMN response_tokens INTEGER;
-ALTER TABLE trajectories ADD COLUMN segments TEXT;
-"""
-_FROM_2 = """
-ALTER TABLE trajectories ADD COLUMN turns TEXT;
-ALTER TABLE trajectories ADD COLUMN response_mask TEXT;
-"""
-_CHANGES = ("", _FROM_1, _FROM_2)
-"""By version: what the tables of the next one have that it had not."""
 
 
 class NotAnAuditLog(Exception):
@@ -115,16 +77,6 @@ def is_damaged(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def make_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables in a new database, or bring those of an older version up to this one."""
-    version = _pragma(connection, "user_version")
-    if version < VERSION:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES if version == 0 else ''.join(_CHANGES[version:])} "
-            f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-        )
-
-
 def open_for_reading(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """Open an existing log; rows come by column name. With `any_thread`, its users take turns.
 
@@ -149,7 +101,7 @@ def open_for_reading(path: Path, *, any_thread: bool = False) -> sqlite3.Connect
 
 def _check(connection: sqlite3.Connection, path: Path, *, new: bool) -> None:
     try:
-        version, application = _pragma(connection, "user_version"), _pragma(connection, "application_id")
+        version, application = pragma(connection, "user_version"), pragma(connection, "application_id")
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.OperationalError:
         raise
@@ -163,13 +115,9 @@ def _check(connection: sqlite3.Connection, path: Path, *, new: bool) -> None:
         raise NotAnAuditLog(f"{path} has version {version} of the tables; this program knows {VERSION}")
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
 def size(connection: sqlite3.Connection) -> int:
     """Return how many bytes the main file has once every committed row is in it."""
-    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    return pragma(connection, "page_count") * pragma(connection, "page_size")
 
 
 def checkpoint(connection: sqlite3.Connection, mode: str) -> bool:

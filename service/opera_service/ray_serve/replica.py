@@ -21,7 +21,7 @@ from opera_service.ray_serve.fence import Fence
 from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of, root_of
 from opera_service.ray_serve.ledger import Beat, Order, Weights
-from opera_service.ray_serve.member import Member
+from opera_service.ray_serve.participant import Participant
 from opera_service.server.app import create_app
 from opera_service.server.backends import Backend, load_backend
 from opera_service.server.build import manager_of
@@ -59,12 +59,12 @@ class Scorer:
             return await coordinator.push.remote(replica_set, pushed)  # type: ignore[no-any-return]
 
         self._engine = backend.engine
-        self._member = Member(name, backend.engine, weights, hear)
-        await self._member.join()
+        self._participant = Participant(name, backend.engine, weights, hear)
+        await self._participant.join()
         fleet = Fleet(weights, push, folder_of(root, replica_set), root / "spool")
         app = create_app(settings, backend=backend, weights=weights, loader=fleet)
         self._lifecycle: Lifecycle = app.state.lifecycle
-        self._app = Fence(app, name, self._member.settled, lambda: self._member.may_serve)
+        self._app = Fence(app, name, self._participant.settled, lambda: self._participant.may_serve)
         self._watch = asyncio.create_task(self._leave_in_time())
 
     def __serve_build_asgi_app__(self) -> Fence:
@@ -76,16 +76,16 @@ class Scorer:
         health = self._engine.health()
         if not health.ok:
             raise EngineFailed(health.detail)
-        if self._member.failure is not None:
-            raise self._member.failure
+        if self._participant.failure is not None:
+            raise self._participant.failure
 
     async def __del__(self) -> None:
         """Stop for good; the app has been closed by now."""
-        if hasattr(self, "_member"):
-            await self._member.aclose()
+        if hasattr(self, "_participant"):
+            await self._participant.aclose()
 
     async def _leave_in_time(self) -> None:
-        """Send members of unfinished groups elsewhere as soon as Serve leads nobody here any more."""
+        """Send members of unfinished groups elsewhere as soon as Serve routes nobody here any more."""
         while not is_stopping():  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(LOOK_S)
         self._lifecycle.drain()

@@ -1,4 +1,4 @@
-"""Leads all members of a group to one replica, and everything else to the less busy of two.
+"""Routes all members of a group to one replica, and everything else to the less busy of two.
 
 Runs inside Serve's proxies. A group's replica is the highest by rendezvous hashing, which all proxies compute
 alike; a proxy that has routed a member of a group stays with its choice while that replica lives, so that a new

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from opera_client.errors import Overloaded, TooManyTokens
 from opera_service.retry_after import LEAST_WAIT_S, DrainRate, seconds_to_wait
-from opera_service.scoring.batching import BatchQueue, Clock, Work
+from opera_service.scoring.fair_queue import Clock, FairQueue, Work
 
 _MARGIN = 0.8
 """Work is admitted when it should be done within this part of the time it has left."""
@@ -78,7 +78,7 @@ class Admission:
     """
 
     def __init__(
-        self, queue: BatchQueue[Any], limits: QueueLimits, clock: Clock, *, beside: Admission | None = None
+        self, queue: FairQueue[Any], limits: QueueLimits, clock: Clock, *, beside: Admission | None = None
     ) -> None:
         """The limits bound what waits here and what waits `beside` together; all else is each check's own."""
         self.queue, self.limits = queue, limits

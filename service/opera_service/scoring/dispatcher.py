@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from opera_client.errors import DeadlineExceeded, EngineFailed, OperaError, Unavailable
 from opera_service.scoring.admission import Admission, QueueLimits, Reservation
-from opera_service.scoring.batching import BatchQueue, Clock, Work
+from opera_service.scoring.fair_queue import Clock, FairQueue, Work
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Dispatcher(Generic[Item, Answer]):
     ) -> None:
         self._compute, self._tokens, self._problem = compute, tokens, problem
         self._clock, self._breaks_off = clock, breaks_off
-        self._queue: BatchQueue[_Job[Item, Answer]] = BatchQueue(max_batch_tokens, clock)
+        self._queue: FairQueue[_Job[Item, Answer]] = FairQueue(max_batch_tokens, clock)
         other = None if beside is None else beside._admission  # noqa: SLF001
         self._admission: Admission = Admission(self._queue, limits or QueueLimits(), clock, beside=other)
         self._on_batch, self._on_drop = on_batch, on_drop

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from opera_client.errors import EngineFailed, OperaError
 from opera_service.scoring.admission import QueueLimits, Reservation
-from opera_service.scoring.batching import Clock
 from opera_service.scoring.dispatcher import BatchReport, Dispatcher, Done
+from opera_service.scoring.fair_queue import Clock
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from opera_service.audit import store
 from opera_service.audit.entries import Entry
+from opera_service.audit.schema import make_tables
 
 Kind = Literal["memory", "audit"]
 
@@ -53,7 +54,7 @@ class Memory:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
-        store.make_tables(self._connection)
+        make_tables(self._connection)
 
     def __str__(self) -> str:
         return "in memory"

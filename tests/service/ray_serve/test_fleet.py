@@ -21,7 +21,7 @@ from opera_service.ray_serve.coordinator import Coordinator
 from opera_service.ray_serve.fleet import Fleet
 from opera_service.ray_serve.folders import folder_of
 from opera_service.ray_serve.ledger import Beat, Order
-from opera_service.ray_serve.member import Member
+from opera_service.ray_serve.participant import Participant
 from opera_service.server.backends import load_backend
 from opera_service.server.settings import Settings
 
@@ -41,18 +41,18 @@ GROUP = {
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "LEASE_S", LEASE_S)
     monkeypatch.setattr(keeping, "HOLD_S", 0.1)
-    monkeypatch.setattr("opera_service.ray_serve.member.AGAIN_S", 0.05)
-    monkeypatch.setattr("opera_service.ray_serve.member.CALL_S", 0.3)
+    monkeypatch.setattr("opera_service.ray_serve.participant.AGAIN_S", 0.05)
+    monkeypatch.setattr("opera_service.ray_serve.participant.CALL_S", 0.3)
 
 
 @dataclass
 class Replica:
     runtime: Runtime
-    member: Member
+    participant: Participant
     fleet: Fleet
 
     async def version(self) -> str:
-        await self.member.settled()
+        await self.participant.settled()
         answer = await score_groups(self.runtime, RewardRequest.model_validate({"groups": [GROUP]}))
         return answer.model.weight_version
 
@@ -73,15 +73,15 @@ class Cluster:
 
     async def start(self, name: str, runtime: Runtime | None = None) -> Replica:
         runtime = runtime or runtime_on()
-        member = Member(name, runtime.engine, runtime.weights, self.hear)
+        participant = Participant(name, runtime.engine, runtime.weights, self.hear)
 
         async def push(weights) -> bool | OperaError:
             assert self.coordinator is not None
             return await self.coordinator.push(LINE, weights)
 
         fleet = Fleet(runtime.weights, push, folder_of(self.root, LINE), self.root / "spool")
-        await member.join()
-        self.replicas.append(Replica(runtime, member, fleet))
+        await participant.join()
+        self.replicas.append(Replica(runtime, participant, fleet))
         return self.replicas[-1]
 
     def pushed(self, salt: int) -> Path:
@@ -101,7 +101,7 @@ async def once_counted(fleet: Fleet, source: Path, version: str):
 
 
 async def until_serving(*replicas: Replica) -> None:
-    await until(lambda: all(replica.member.may_serve for replica in replicas), every_s=0.05)
+    await until(lambda: all(replica.participant.may_serve for replica in replicas), every_s=0.05)
 
 
 async def until_version(version: str, *replicas: Replica) -> None:
@@ -117,7 +117,7 @@ async def cluster(tmp_path) -> AsyncIterator[Cluster]:
         await made.start(name)
     yield made
     for replica in made.replicas:
-        await replica.member.aclose()
+        await replica.participant.aclose()
         await replica.runtime.aclose()
 
 
@@ -160,7 +160,7 @@ async def test_what_was_computed_before_waits_too_while_others_still_read(cluste
     monkeypatch.setattr(engine, "load_weights", slowly)
     assert {await replica.version() for replica in cluster.replicas} == {"0"}  # all have the scores cached now
     pushing = asyncio.create_task(once_counted(cluster.replicas[0].fleet, cluster.pushed(1), "1"))
-    while not cluster.replicas[0].member.state.staged:  # noqa: ASYNC110
+    while not cluster.replicas[0].participant.state.staged:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     asking = asyncio.create_task(cluster.replicas[0].version())
     assert await cluster.replicas[2].version() == "0"
@@ -188,7 +188,7 @@ async def test_one_replicas_refusal_is_everybodys(cluster, monkeypatch):
 async def test_a_replica_that_nobody_hears_may_not_serve_and_catches_up(cluster):
     cluster.deaf.add("c")
     await once_counted(cluster.replicas[0].fleet, cluster.pushed(4), "4")
-    assert not cluster.replicas[2].member.may_serve
+    assert not cluster.replicas[2].participant.may_serve
     await until_serving(*cluster.replicas[:2])
     assert await cluster.replicas[2].version() == "0"
     cluster.deaf.clear()
@@ -199,7 +199,7 @@ async def test_a_replica_that_nobody_hears_may_not_serve_and_catches_up(cluster)
 async def test_a_replica_that_starts_later_has_the_weights_when_it_may_serve(cluster):
     await once_counted(cluster.replicas[0].fleet, cluster.pushed(6), "6")
     late = await cluster.start("late")
-    assert late.member.may_serve
+    assert late.participant.may_serve
     assert await late.version() == "6"
 
 
@@ -207,7 +207,7 @@ async def test_a_new_coordinator_goes_on_where_the_old_one_was(cluster):
     await once_counted(cluster.replicas[0].fleet, cluster.pushed(7), "7")
     cluster.coordinator = None
     await asyncio.sleep(LEASE_S + 0.1)
-    assert not any(replica.member.may_serve for replica in cluster.replicas)  # it may be alive, behind a wall
+    assert not any(replica.participant.may_serve for replica in cluster.replicas)  # it may be alive, behind a wall
     cluster.coordinator = Coordinator(cluster.root)
     late = await cluster.start("late")
     assert await late.version() == "7"
@@ -230,7 +230,7 @@ async def test_two_coordinators_on_one_disk_follow_one_another(cluster, tmp_path
     result = await once_counted(cluster.replicas[1].fleet, cluster.pushed(4), "4")
     assert result.previous_version == "3"
     await until_version("4", newcomer)
-    await newcomer.member.aclose()
+    await newcomer.participant.aclose()
     await newcomer.runtime.aclose()
 
 
@@ -241,10 +241,10 @@ async def test_weights_that_not_all_replicas_see_are_refused_with_the_remedy(clu
     await once_counted(cluster.replicas[0].fleet, source, "1")
     source.unlink()
     blind = runtime_on()
-    member = Member("blind", blind.engine, blind.weights, cluster.hear)
+    participant = Participant("blind", blind.engine, blind.weights, cluster.hear)
     with pytest.raises(InvalidWeights, match="--spool-dir"):
-        await member.join()
-    await member.aclose()
+        await participant.join()
+    await participant.aclose()
 
 
 async def test_a_model_waits_for_the_others_on_its_device_thread(tmp_path):
@@ -264,7 +264,7 @@ async def test_a_model_waits_for_the_others_on_its_device_thread(tmp_path):
     assert len({info.canary.mean_logprob for info in after}) == 1
     assert after[0].canary.mean_logprob != before.canary.mean_logprob
     for replica in cluster.replicas:
-        await replica.member.aclose()
+        await replica.participant.aclose()
         await replica.runtime.aclose()
 
 

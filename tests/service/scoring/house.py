@@ -4,7 +4,7 @@ import pytest
 
 from opera_client.errors import Overloaded
 from opera_service.scoring.admission import Admission, QueueLimits, Reservation
-from opera_service.scoring.batching import BatchQueue, Work
+from opera_service.scoring.fair_queue import FairQueue, Work
 
 
 class House:
@@ -13,7 +13,7 @@ class House:
     def __init__(self, *, requests: int = 1000, tokens: int = 1000, budget: int = 100, rate: float = 10.0) -> None:
         self.now = 0.0
         self.rate = rate
-        self.queue: BatchQueue[Work] = BatchQueue(budget, lambda: self.now)
+        self.queue: FairQueue[Work] = FairQueue(budget, lambda: self.now)
         self.admission = Admission(self.queue, QueueLimits(requests, tokens), lambda: self.now)
 
     def ask(self, tokens: int, run: str = "", deadline: float | None = None) -> Reservation:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opera_client.errors import Overloaded, TooManyTokens
 from opera_service.scoring.admission import QueueLimits, Reservation
-from opera_service.scoring.batching import Work
+from opera_service.scoring.fair_queue import Work
 
 from .house import House, refused
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opera_service.scoring.batching import BatchQueue, Work
+from opera_service.scoring.fair_queue import FairQueue, Work
 
 
 class Clock:
@@ -17,14 +17,14 @@ class Clock:
         return self.now
 
 
-def queue_of(*works: Work, budget: int, now: float = 0.0) -> BatchQueue[Work]:
-    queue = BatchQueue[Work](budget, Clock(now))
+def queue_of(*works: Work, budget: int, now: float = 0.0) -> FairQueue[Work]:
+    queue = FairQueue[Work](budget, Clock(now))
     for work in works:
         queue.push(work)
     return queue
 
 
-def batches(queue: BatchQueue[Work]) -> list[list[Work]]:
+def batches(queue: FairQueue[Work]) -> list[list[Work]]:
     """Everything that is served from now on."""
     found = []
     while batch := queue.take().batch:
@@ -58,7 +58,7 @@ def test_a_budget_of_one_still_serves_everything():
     works = [Work(1), Work(5), Work(1)]
     assert batches(queue_of(*works, budget=1)) == [[work] for work in works]
     with pytest.raises(ValueError, match="max_batch_tokens"):
-        BatchQueue[Work](0, Clock())
+        FairQueue[Work](0, Clock())
 
 
 def test_expired_work_is_dropped_at_its_deadline_and_costs_no_budget():
@@ -199,7 +199,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 30))
 def test_the_counts_are_those_of_what_waits(script: list[tuple], budget: int):
     clock = Clock()
-    queue = BatchQueue[Work](budget, clock)
+    queue = FairQueue[Work](budget, clock)
     waiting: list[Work] = []
     for kind, *details in script:
         if kind == "push":

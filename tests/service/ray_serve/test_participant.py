@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from opera_service.ray_serve.ledger import Beat, Order
-from opera_service.ray_serve.member import Member
+from opera_service.ray_serve.participant import Participant
 
 from ..app import runtime_on
 
@@ -36,17 +36,17 @@ class SlowCoordinator:
 
 
 @pytest.fixture
-async def member() -> AsyncIterator[tuple[Member, Clock]]:
+async def participant() -> AsyncIterator[tuple[Participant, Clock]]:
     clock, runtime = Clock(), runtime_on()
-    made = Member("a", runtime.engine, runtime.weights, SlowCoordinator(clock).hear, clock)
+    made = Participant("a", runtime.engine, runtime.weights, SlowCoordinator(clock).hear, clock)
     await made.join()
     yield made, clock
     await made.aclose()
     await runtime.aclose()
 
 
-async def test_the_lease_counts_from_the_question(member):
-    replica, clock = member
+async def test_the_lease_counts_from_the_question(participant):
+    replica, clock = participant
     assert (clock.now, replica.may_serve) == (104.0, True)
     clock.now = 109.9
     assert replica.may_serve

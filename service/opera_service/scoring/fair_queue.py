@@ -51,7 +51,7 @@ class _Run(Generic[AnyWork]):
         self.tokens = 0
 
 
-class BatchQueue(Generic[AnyWork]):
+class FairQueue(Generic[AnyWork]):
     """Hands out batches of at most `max_batch_tokens` tokens, runs in turn.
 
     A run sends while its credit lasts, then the next one is up; every turn adds a quarter of a batch. While two

@@ -28,7 +28,7 @@ CALL_S = 5.0
 AGAIN_S = 1.0
 
 
-class Member:
+class Participant:
     """Used from one event loop."""
 
     def __init__(
