@@ -41,7 +41,9 @@ def run(argv: list[str]) -> int:
 )
 def bench(
     context: typer.Context,
-    name: Annotated[Benchmark, typer.Argument(help="Which; `bench NAME --help` lists its options.")],
+    name: Annotated[
+        Benchmark, typer.Argument(help="The benchmark to run. `bench NAME --help` lists its options.")
+    ],
 ) -> None:
     """Measure this machine with a benchmark of the repository; needs a checkout."""
     script = Path(opera_service.__file__).parents[2] / "benchmarks" / f"{name}.py"

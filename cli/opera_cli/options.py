@@ -20,22 +20,26 @@ Out = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", callback=_file_or_stdout,
-        help="Write results here (.jsonl or .parquet) instead of to stdout, which `-` is, too.",
+        help="The file for the results, .jsonl or .parquet. Without it, or with `-`, they go to standard output.",
     ),
 ]  # fmt: skip
 Url = Annotated[
     str | None,
-    typer.Option(envvar="OPERA_REWARD_URL", help="A running service; its key is taken from OPERA_API_KEY."),
+    typer.Option(
+        envvar="OPERA_REWARD_URL", help="The URL of a running service. Its key is taken from OPERA_API_KEY."
+    ),
 ]
-Engine = Annotated[str | None, typer.Option(help="Engine to run in this process: torch (default) or dummy.")]
+Engine = Annotated[
+    str | None, typer.Option(help="The engine to run in this process: torch (the default) or dummy.")
+]
 Model = Annotated[
     str | None,
     typer.Option(
-        help="Model to run in this process: a path, a Hugging Face id or smollm2; default: the demo model."
+        help="The model to run in this process: a path, a Hugging Face id or smollm2. Default: the demo model."
     ),
 ]
-Concurrency = Annotated[int, typer.Option(min=1, help="Requests in flight at a time.")]
-Timeout = Annotated[float, typer.Option(help="Seconds that one item may take with all its retries.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="The requests that may be in flight at a time.")]
+Timeout = Annotated[float, typer.Option(help="The seconds that one item may take with all its retries.")]
 
 
 def parse_config(given: list[str]) -> dict[str, Any]:

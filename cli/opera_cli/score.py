@@ -49,20 +49,28 @@ def score(
             metavar="KEY=VALUE", help="Override a field (a.b=1) of the preset, or several as JSON. Repeatable."
         ),
     ] = None,
-    detail: Annotated[Detail, typer.Option(help="How much of the way to the number to keep.")] = "segments",
+    detail: Annotated[
+        Detail,
+        typer.Option(help="What to keep of how a reward came about: nothing, its segments, or every token."),
+    ] = "segments",
     url: Url = None,
     engine: Engine = None,
     model: Model = None,
     concurrency: Concurrency = 8,
     timeout: Timeout = 3600.0,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Score a file or folder of any size with Ray Data, on all of a cluster.")
+        bool, typer.Option("--ray", help="Score a file or folder of any size with Ray Data, on a whole cluster.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: engines; default: one a GPU, else one a CPU.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="The engines to run with --ray. The default is one for each GPU, else one for each CPU.",
+        ),
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(min=0, help="With --ray: GPUs of each; default: 1 where there are any.")
+        float | None,
+        typer.Option(min=0, help="The GPUs of each engine with --ray. The default is 1 where there are any."),
     ] = None,
 ) -> None:
     """Reward the groups of a file; an interrupted OUT is gone on with.

@@ -14,13 +14,15 @@ from opera_client import RewardClient
 from opera_client.wire import PolicyLoadResult
 
 Version = Annotated[
-    str, typer.Option("--version", help="Name of these weights, for ever: every answer will carry it.")
+    str, typer.Option("--version", help="The name of these weights, for ever. Every answer carries it.")
 ]
 CanaryLogprob = Annotated[
     float | None,
-    typer.Option(help="The canary's mean log-probability on your model, see GET /policy; another one is refused."),
+    typer.Option(
+        help="The canary's mean log-probability on your model (see GET /policy). Weights with another are refused."
+    ),
 ]
-Timeout = Annotated[float, typer.Option(help="Seconds for all of it, retries included.")]
+Timeout = Annotated[float, typer.Option(help="The seconds that the whole transfer may take, retries included.")]
 
 weights = typer.Typer(no_args_is_help=True, help="Give a running service other weights.")
 

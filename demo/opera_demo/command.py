@@ -57,8 +57,8 @@ def run(argv: list[str]) -> int:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option(help="Draws questions and responses.")] = SEED,
+    out: Annotated[Path, typer.Option(help="The folder for the files.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="The seed by which questions and responses are drawn.")] = SEED,
     model: Annotated[
         str | None,
         typer.Option(

@@ -49,12 +49,17 @@ def _time(text: str) -> float:
 
 
 Log = Annotated[Path, typer.Argument(metavar="LOG", help="The file that `serve --audit` writes.")]
-Run = Annotated[str | None, typer.Option(help="Only this run id.")]
-Steps = Annotated[Any, typer.Option(parser=_steps, metavar="A:B", help="Only these steps, B too.")]
-Since = Annotated[
-    Any, typer.Option(parser=_time, metavar="TIME", help="Only from then on, such as 2026-01-31T12:00.")
+Run = Annotated[str | None, typer.Option(help="Take only what has this run id.")]
+Steps = Annotated[
+    Any, typer.Option(parser=_steps, metavar="A:B", help="Take only these trainer steps, A and B included.")
 ]
-Last = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the newest N groups of those.")]
+Since = Annotated[
+    Any,
+    typer.Option(
+        parser=_time, metavar="TIME", help="Take only what was written since then, such as 2026-01-31T12:00."
+    ),
+]
+Last = Annotated[int | None, typer.Option(min=1, metavar="N", help="Take only the newest N groups of those.")]
 
 app = new_app("Export the audit log to Parquet, or score a part of it again and print what changed.")
 
@@ -92,14 +97,17 @@ def replay(
     since: Since = None,
     last: Last = None,
     url: Annotated[
-        str | None, typer.Option(help="A running service; default: OPERA_REWARD_URL, else none.")
+        str | None, typer.Option(help="The URL of a running service. The default is OPERA_REWARD_URL.")
     ] = None,
     model: Model = None,
     engine: Engine = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Groups in flight at a time.")] = 8,
-    tolerance: Annotated[float, typer.Option(help="A difference of rewards that is none.")] = 1e-6,
+    concurrency: Annotated[int, typer.Option(min=1, help="The groups that may be in flight at a time.")] = 8,
+    tolerance: Annotated[
+        float, typer.Option(help="The difference up to which two rewards count as equal.")
+    ] = 1e-6,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="OUT.jsonl", help="Also write every pair of numbers.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="OUT.jsonl", help="Also write every pair of numbers to this file."),
     ] = None,
 ) -> None:
     """Score logged groups again, by a model in this process or by a running service, and print what changed.

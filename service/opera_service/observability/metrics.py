@@ -34,14 +34,16 @@ class Metrics:
             return Histogram(f"opera_{name}", text, labels, buckets=buckets, registry=self.registry)
 
         self._requests = counter("requests", "Answers by route and HTTP status.", "route", "status")
-        self._request_seconds = histogram("request_seconds", "Whole requests.", _SECONDS, "route")
+        self._request_seconds = histogram("request_seconds", "Seconds of a whole request.", _SECONDS, "route")
         self._in_hand: set[object] = set()
         running = Gauge("opera_requests_running", "Requests that are being answered.", registry=self.registry)
         running.set_function(lambda: len(self._in_hand))
-        self._encode_seconds = histogram("encode_seconds", "Text to token trees, per request.", _SECONDS)
-        self._queue_seconds = histogram("queue_seconds", "Wait of a tree for the engine.", _SECONDS)
-        self._engine_seconds = histogram("engine_seconds", "Engine calls.", _SECONDS)
-        self._read_seconds = histogram("read_seconds", "Scores to answers, per request.", _SECONDS)
+        self._encode_seconds = histogram(
+            "encode_seconds", "Seconds from text to token trees, per request.", _SECONDS
+        )
+        self._queue_seconds = histogram("queue_seconds", "Seconds that a tree waited for the engine.", _SECONDS)
+        self._engine_seconds = histogram("engine_seconds", "Seconds of an engine call.", _SECONDS)
+        self._read_seconds = histogram("read_seconds", "Seconds from scores to answers, per request.", _SECONDS)
         self._batch_tokens = histogram("batch_tokens", "Distinct tree tokens per engine call.", _TOKENS)
         self._batches = counter("batches", "Engine calls by outcome: ok or an error code.", "outcome")
         self._dropped = counter("dropped_trees", "Trees dropped before the engine, by reason.", "reason")
@@ -70,7 +72,9 @@ class Metrics:
         self._thinkless = counter(
             "thinkless_trajectories", "Scored trajectories without a thought.", "reward", "preset"
         )
-        self._flagged = counter("flagged_trajectories", "Trajectories with a sign of hacking, by sign.", "flag")
+        self._flagged = counter(
+            "flagged_trajectories", "Trajectories with a reward-hacking indicator, by indicator.", "flag"
+        )
         self._spreads = histogram(
             "reward_group_spread", "Largest minus smallest reward of a group.", _SPREADS, "reward", "preset"
         )
@@ -252,14 +256,14 @@ _TEXTS = {
     "engine_memory_bytes": "Device memory that the engine holds.",
     "groups_waiting": "Groups that wait for members.",
     "hinted_members": "Trajectories that hints have told of.",
-    "hinted_tokens": "About how many tokens of them are known.",
+    "hinted_tokens": "Estimated tokens of hinted trajectories that are held.",
     "hints_taken": "Hints that told something new.",
     "hints_repeated": "Hints whose part was known already.",
     "hints_refused": "Hints for an engine that keeps nothing between calls.",
-    "hints_worked": "Times that a trajectory was worked ahead for.",
-    "hints_failed": "Times that this ended in an error, which changes no answer.",
-    "group_places_waiting": "Places in them.",
-    "group_tokens_waiting": "About how many tokens they hold.",
+    "hints_worked": "Times that the service worked ahead for a hinted trajectory.",
+    "hints_failed": "Times that working ahead ended in an error, which changes no answer.",
+    "group_places_waiting": "Places of groups that wait for members, empty ones included.",
+    "group_tokens_waiting": "Estimated tokens that room is kept for in waiting groups.",
     "group_answers_kept": "Answers kept for members that come again.",
     "groups_complete": "Groups scored with all their members.",
     "groups_partial": "Groups scored with the members present when a wait was over.",
@@ -270,13 +274,13 @@ _TEXTS = {
     "groups_duplicates": "Arrivals of a member that had its place already.",
     "groups_refused": "Members refused by a limit.",
     "cache_entries": "Trees whose scores are remembered.",
-    "cache_bytes": "What they take.",
+    "cache_bytes": "Bytes that remembered scores of trees take.",
     "cache_hits": "Trees answered from memory.",
     "cache_misses": "Trees that had to be scored.",
     "cache_evictions": "Scores forgotten to make room.",
     "idempotent_answers_kept": "Answers remembered under their Idempotency-Key.",
-    "idempotent_answer_bytes": "What they take.",
-    "idempotent_replays": "Requests answered from them.",
+    "idempotent_answer_bytes": "Bytes that remembered answers to an Idempotency-Key take.",
+    "idempotent_replays": "Requests answered from the idempotency cache.",
 }
 
 

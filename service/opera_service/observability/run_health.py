@@ -58,7 +58,7 @@ class RunNumbers:
     length_ratio: float | None
     """Mean length of the last `RECENT` responses over that of the run's first `BASELINE`; None before those."""
     flagged: Mapping[str, float]
-    """Share of each sign of hacking."""
+    """Share of each reward-hacking indicator."""
 
 
 @dataclass

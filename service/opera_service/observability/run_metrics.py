@@ -37,7 +37,9 @@ class RunMetrics:
                     family.add_metric([run], value)
             yield family
         flagged = GaugeMetricFamily(
-            "opera_run_flagged_ratio", "Share of responses with a sign of hacking.", labels=["run", "flag"]
+            "opera_run_flagged_ratio",
+            "Share of responses with a reward-hacking indicator.",
+            labels=["run", "flag"],
         )
         for run, numbers in runs.items():
             for flag, share in numbers.flagged.items():
