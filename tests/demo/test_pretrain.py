@@ -17,6 +17,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # trains
 def test_a_few_steps_end_in_a_model_that_loads(made):
     model = AutoModelForCausalLM.from_pretrained(made)
     tokenizer = AutoTokenizer.from_pretrained(made)
@@ -28,6 +29,7 @@ def test_a_few_steps_end_in_a_model_that_loads(made):
     assert 800_000 < sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
 
 
+@pytest.mark.slow
 def test_the_card_states_its_weights(made):
     card = (made / "README.md").read_text(encoding="utf-8")
     assert checksum(made / "model.safetensors") in card
@@ -35,6 +37,7 @@ def test_the_card_states_its_weights(made):
     assert "carry no meaning" in card
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_model(packaged_tokenizer):
     first, again, other = (trained(packaged_tokenizer, seed) for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -47,6 +50,7 @@ def trained(vocabulary, seed):
     return model.state_dict()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_on_unseen_documents(packaged_tokenizer):
     ids, labels = next(batches(packaged_tokenizer, seed=99))
 

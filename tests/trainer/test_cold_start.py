@@ -76,7 +76,7 @@ def test_what_the_cold_start_leaves(whole: Path):
     ]
 
 
-@pytest.mark.parametrize("when", ["reference: 6 of 8", "step: 2 of 2"])
+@pytest.mark.parametrize("when", [pytest.param("reference: 6 of 8", marks=pytest.mark.slow), "step: 2 of 2"])
 def test_ctrl_c_and_the_same_command_again_is_as_if_nothing_had_been(
     url: str, whole: Path, tmp_path: Path, when: str
 ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opera_client.errors import NotSupported
+from opera_client.errors import NotFound, NotSupported
 from opera_service.model_store import gguf, packages
 from opera_service.model_store.cache import is_complete
 
@@ -17,9 +17,12 @@ def model_folder(source: str) -> str:
     """Return what transformers can load for `source`, the value of `--model`; blocks while it is made.
 
     A model that can be fetched must have been fetched: nothing is downloaded here. A GGUF file, or a folder that
-    holds one and no other model, is converted once. Raises `NotSupported`, naming the way.
+    holds one and no other model, is converted once. Raises `NotSupported`, naming the way, and `NotFound` for a path
+    from the root that leads nowhere: before torch and transformers are imported, which takes seconds.
     """
     path = Path(source).expanduser()
+    if path.is_absolute() and not path.exists():
+        raise NotFound(f"model {source}: there is no such file or folder")
     package = packages.PACKAGES.get(source)
     if package and not path.exists():
         folder = packages.folder_of(package)

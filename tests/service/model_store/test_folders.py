@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opera_client.errors import NotSupported
+from opera_client.errors import NotFound, NotSupported
 from opera_service.model_store.cache import cache_home, is_complete, written_whole
 from opera_service.model_store.folders import model_folder
 
@@ -25,9 +25,14 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     assert cache_home() == Path.home() / ".cache" / "opera-reward"
 
 
-@pytest.mark.parametrize("source", ["org/model", "/no/such/folder", "./model"])
+@pytest.mark.parametrize("source", ["org/model", "./model"])
 def test_what_transformers_loads_itself_stays(source: str):
     assert model_folder(source) == source
+
+
+def test_a_path_that_leads_nowhere_is_said_before_anything_is_imported():
+    with pytest.raises(NotFound, match="model /no/such/folder: there is no such file or folder"):
+        model_folder("/no/such/folder")
 
 
 def test_a_fetchable_model_that_was_not_fetched_names_the_command():

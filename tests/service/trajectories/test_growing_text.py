@@ -1,7 +1,5 @@
 """Growing by pieces gives the tokens that plain tokenising gives, for every family of tokenizers."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,22 +48,13 @@ class Counting:
 def test_the_work_grows_with_the_text_not_with_its_square(name, request):
     counting = Counting(request.getfixturevalue(name))
     growing = GrowingText("Q", counting)
-    for number in range(2000):
+    for number in range(1000):
         growing.add(f"a step, {number}\n\n")
     contexts = growing.contexts(as_ids([]), lambda _: None)
-    assert len(contexts) == 2000
-    assert counting.characters < 2000 * 4 * 1024 + 200_000
+    assert len(contexts) == 1000
+    assert counting.characters < 1000 * 4 * 1024 + 100_000  # each from its start: 8 million
     owned = sum(context.nbytes for context in contexts if context.base is None)
     assert owned < 1_000_000 or owned < sum(context.nbytes for context in contexts) / 10
-
-
-def test_an_attack_of_thousands_of_paragraphs_is_quick(qwen_like):
-    growing = GrowingText("Q", qwen_like)
-    started = time.process_time()
-    for _ in range(2000):
-        growing.add("a\n\n")
-    growing.contexts(as_ids([]), lambda _: None)
-    assert time.process_time() - started < 30  # about one second on a quiet machine
 
 
 def test_nothing_added_is_nothing_marked(qwen_like):

@@ -40,6 +40,7 @@ def test_a_policy_whose_thoughts_are_cut_off_is_refused(tmp_path):
     assert json.loads((folders["fitness"] / "findings.json").read_text())["verdict"] == "unfit"
 
 
+@pytest.mark.slow  # the same
 def test_a_policy_that_can_learn_goes_on_and_leaves_its_groups_to_the_check(tmp_path):
     said: list[str] = []
     folders = run(tmp_path, said, grpo={"max_completion_length": 110})
