@@ -17,8 +17,8 @@ def model_folder(source: str) -> str:
     """Return what transformers can load for `source`, the value of `--model`; blocks while it is made.
 
     A model that can be fetched must have been fetched: nothing is downloaded here. A GGUF file, or a folder that
-    holds one and no other model, is converted once. Raises `NotSupported`, naming the way, and `NotFound` for a path
-    from the root that leads nowhere: before torch and transformers are imported, which takes seconds.
+    holds one and no other model, is converted once. Raises `NotSupported`, naming the way, and `NotFound` for a
+    path from the root that leads nowhere: before torch and transformers are imported, which takes seconds.
     """
     path = Path(source).expanduser()
     if path.is_absolute() and not path.exists():
