@@ -88,10 +88,10 @@ async def test_a_caller_cancelled_in_the_moment_of_its_answer_does_no_harm():
 async def test_a_caller_that_was_cancelled_ends_no_wait():
     scorer = Scorer()
     desk = GroupGatherer(scorer)
-    gone = asyncio.create_task(desk.join(submission("a", wait_s=0.02)))
+    gone = asyncio.create_task(desk.join(submission("a", wait_s=0.5)))
     await settle()
     gone.cancel()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     assert scorer.batches == []
 
 
