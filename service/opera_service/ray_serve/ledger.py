@@ -160,7 +160,7 @@ class Ledger:
     @property
     def on_offer(self) -> Weights | None:
         """The weights that replicas are asked to stage."""
-        return self._offer and self._offer.weights
+        return None if self._offer is None else self._offer.weights
 
     def decided(self) -> OperaError | bool:
         """Return False while replicas are still staging, True once all have, or why one did not.
