@@ -75,7 +75,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
     app = create_app(settings, wait=False)
     lifecycle: Lifecycle = app.state.lifecycle
-    server = _Server(
+    server = GracefulServer(
         uvicorn.Config(
             app,
             log_config=None,
@@ -115,7 +115,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     return 0 if failure is None else _refuse(" ".join(failure.message.split()))
 
 
-class _Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """Takes SIGINT and SIGTERM as a wish to drain; uvicorn itself would die of them after draining."""
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:

@@ -129,7 +129,7 @@ async def test_few_connections_are_accepted_at_a_stretch_and_many_may_wait():
     with Listener() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_config=None, lifespan="off", backlog=command.ACCEPTED_AT_ONCE)
-        server = command._Server(config, lifecycle=None)  # type: ignore[arg-type]
+        server = command.GracefulServer(config, lifecycle=None)  # type: ignore[arg-type]
         config.load()
         server.lifespan = config.lifespan_class(config)
         await server.startup([listener])
