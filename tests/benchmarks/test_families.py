@@ -2,7 +2,7 @@
 
 import pytest
 
-from families import TERMS, Asked, measured, terms
+from families import REQUESTS, TERMS, Asked, Journal, measured, terms
 from opera_client import RewardClient
 
 ROW = {
@@ -13,18 +13,38 @@ ROW = {
 }
 
 
-def test_one_request_gives_every_reward_as_it_is_alone():
+def test_a_request_gives_every_reward_as_it_is_alone():
     with RewardClient.in_process(engine="dummy") as client:
         table = measured(client, [ROW], 0)
-        together = Asked(client, thought=False)(ROW["prompt"], ROW["reference"], list(ROW["responses"].values()))
+        answers = list(ROW["responses"].values())
+        together = Asked(client, Journal(None), thought=False)(ROW["prompt"], ROW["reference"], answers)
         assert list(table) == list(together) == list(TERMS)
         group = {
             "prompt": [{"role": "user", "content": ROW["prompt"]}],
             "reference": ROW["reference"],
-            "trajectories": [{"response": text} for text in ROW["responses"].values()],
+            "trajectories": [{"response": text} for text in answers],
         }
-        for label, term in zip(TERMS, terms(thought=False), strict=True):
-            alone = client.reward([group], reward=term["name"], config=term["config"]).rewards[0]
-            assert together[label].tolist() == pytest.approx(alone, abs=1e-6)
+        for chosen in REQUESTS:
+            for label, term in zip(chosen, terms(chosen, thought=False), strict=True):
+                alone = client.reward(
+                    [group], reward=term["name"], preset=term.get("preset", "hardened"), config=term["config"]
+                )
+                assert together[label].tolist() == pytest.approx(alone.rewards[0], abs=1e-6), label
     assert all(0 <= figures["agreement"][0] <= 1 for figures in table.values())
     assert table["empo"]["tokens"] == 0 < table["logprob"]["tokens"]
+
+
+def test_what_the_journal_holds_is_not_asked_again(tmp_path):
+    def refuse() -> None:
+        raise AssertionError("asked again")
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    assert journal.answer(["a"], lambda: {"x": [1.0, None]}) == {"x": [1.0, None]}
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"asked": "cut o')
+    again = Journal(tmp_path / "journal.jsonl")
+    assert again.answer(["a"], refuse) == {"x": [1.0, None]}
+    with pytest.raises(AssertionError, match="asked again"):
+        again.answer(["b"], refuse)
+    assert again.answer(["b"], lambda: 1) == 1
+    assert Journal(tmp_path / "journal.jsonl").answer(["b"], refuse) == 1

@@ -42,7 +42,7 @@ class RewardInfo(Answer):
     name: str
     summary: str
     needs: list[str]
-    """Any of `reference`, `group`, `outcome`, `entropy`."""
+    """Any of `reference`, `group`, `outcome`, `entropy`, `second_model`."""
     source: str
     equation: str = ""
     """What it computes, in one line."""
@@ -76,6 +76,11 @@ class ServedModel(ModelInfo):
     """`template`: the model's chat template shows them; `default`: it shows none."""
     turn_end: str | None = None
     """What ends an assistant's turn, and is priced as the end of a reference."""
+    memory_bytes: float | None = None
+    """On a GPU what the engine has allocated now, on a CPU the most that its process has held; null where the
+    engine does not know."""
+    second_model: ModelInfo | None = None
+    """The frozen model that rewards with the need `second_model` compare with; null without `--second-model`."""
 
 
 class Health(Answer):

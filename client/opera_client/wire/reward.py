@@ -220,6 +220,8 @@ class RewardResult(Answer):
     """The answer of POST /reward."""
 
     model: ModelInfo
+    second_model: ModelInfo | None = None
+    """The frozen model that it was compared with; null where the reward reads none."""
     reward: str
     preset: str
     config_hash: str

@@ -83,6 +83,12 @@ def check(
     farmed: Annotated[Pair, _threshold("a family's attacks that earn more than the honest best", "above")] = None,
     agreement: Annotated[Pair, _threshold("graded pairs that are in order", "below")] = None,
     gated: Annotated[Pair, _threshold("responses that fail the format", "above")] = None,
+    enough: Annotated[
+        Pair,
+        typer.Option(
+            metavar="WARN UNFIT", help="Groups to check: fewer than WARN warns, fewer than UNFIT is unfit."
+        ),
+    ] = None,
 ) -> None:
     """Say before a run is paid for whether this reward is fit for these data and this model.
 
@@ -98,7 +104,13 @@ def check(
             "config": parse_config(config or []),
             "detail": "reward",
         }
-        given = {"informative": informative, "farmed": farmed, "agreement": agreement, "gated": gated}
+        given = {
+            "informative": informative,
+            "farmed": farmed,
+            "agreement": agreement,
+            "gated": gated,
+            "enough": enough,
+        }
         thresholds = {name: pair for name, pair in given.items() if pair is not None}
         asked = Asked(file, settings, thresholds, groups, attacked, journal, json, html)
         try:

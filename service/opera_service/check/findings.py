@@ -36,6 +36,9 @@ class Thresholds:
     """At least this share of the known pairs must be in order."""
     gated: tuple[float, float] = (0.1, 0.5)
     """At most this share of responses may fail the format."""
+    enough: tuple[float, float] = (8, 1)
+    """At least so many groups must be checked. Of eight that all carry information, a third of the prompts may yet
+    carry none (3/n, the 95 % bound for what was not seen once in n)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def _signal(measured: Measured, thresholds: Thresholds) -> list[Finding]:
     informative = [float(_informative(group)) for group in groups]
     spreads = [_spread(group) for group in groups]
     found = [
+        _counted(len(groups), thresholds.enough),
         _shared("signal", "groups with information", informative, thresholds.informative, at_least=True,
                 advice="sample at a higher temperature, take larger groups, or a larger scorer"),
         Finding("signal", "median spread of a group's rewards", float(np.median(spreads))),
@@ -137,6 +141,7 @@ def _format(measured: Measured, thresholds: Thresholds) -> list[Finding]:
 def _cost(measured: Measured) -> list[Finding]:
     count = sum(len(group.trajectories) for group in measured.honest)
     per_hour = 3600 * count / measured.engine_s if measured.engine_s > 0 else float("inf")
+    memory = measured.memory_bytes
     largest = max(measured.tokens_computed / len(measured.honest), 1.0)
     return [
         Finding("cost", "tokens computed a trajectory", measured.tokens_computed / count),
@@ -152,6 +157,7 @@ def _cost(measured: Measured) -> list[Finding]:
             largest,
             advice=f"--max-batch-tokens of at least {int(largest)} lets one fit",
         ),
+        *([] if memory is None else [Finding("cost", "memory of the engine, GiB", memory / 2**30)]),
     ]
 
 
@@ -262,7 +268,7 @@ def _shared(
     section: str, name: str, hits: Sequence[float], levels: tuple[float, float], *, at_least: bool, advice: str
 ) -> Finding:
     share = float(np.mean(hits)) if hits else float("nan")
-    low, high = _bootstrap(np.array(hits)) if hits else (None, None)
+    low, high = _wilson(np.array(hits)) if hits else (None, None)
     level = _level(share, levels, at_least=at_least)
     keep = level != "ok" or section == "farming"
     return Finding(section, name, share, low, high, level, advice if keep else "")
@@ -277,11 +283,30 @@ def _ratio(
     sums = table[drawn].sum(1)
     shares = sums[:, 0][sums[:, 1] > 0] / sums[:, 1][sums[:, 1] > 0]
     level = _level(share, levels, at_least=True) if levels else "ok"
-    low, high = map(float, np.quantile(shares, (0.025, 0.975)))
+    alone = len(table) < 2
+    low, high = (None, None) if alone else map(float, np.quantile(shares, (0.025, 0.975)))
     return Finding("signal", name, share, low, high, level, advice if level != "ok" else "")
 
 
-def _bootstrap(values: NDArray[np.float64]) -> tuple[float, float]:
+def _counted(count: int, levels: tuple[float, float]) -> Finding:
+    level = _level(count, levels, at_least=True)
+    unseen = min(100.0, 300 / count)
+    advice = f"too few to tell: {unseen:.0f} % of the prompts may be of a kind that is not among these"
+    return Finding("signal", "groups checked", count, level=level, advice=advice if level != "ok" else "")
+
+
+def _wilson(hits: NDArray[np.float64]) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share, which is wide for few hits, also where all are alike."""
+    z2, count, share = 1.959964**2, len(hits), float(hits.mean())
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * count)) / count) / (1 + z2 / count)
+    return max(0.0, middle - float(half)), min(1.0, middle + float(half))
+
+
+def _bootstrap(values: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
+    """Return the 95 % interval of the mean; none of a single value, of which nothing can be drawn."""
+    if len(values) < 2:
+        return None, None
     drawn = np.random.default_rng(0).integers(0, len(values), (_DRAWS, len(values)))
     low, high = np.quantile(values[drawn].mean(1), (0.025, 0.975))
     return float(low), float(high)

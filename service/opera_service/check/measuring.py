@@ -38,6 +38,8 @@ class Measured:
     tokens_computed: int
     engine_s: float
     """Engine seconds of the honest groups."""
+    memory_bytes: float | None = None
+    """What the engine holds after them (see `ServedModel`); None where it does not know."""
 
 
 class Journal:
@@ -101,7 +103,8 @@ async def measure(
         if made:
             await _attack(client, model, sample, made, settings, journal, beaten)
         advance()
-    return Measured(samples, honest, paper or None, beaten, naive, computed, engine_ms / 1e3)
+    memory = (await client.model()).memory_bytes
+    return Measured(samples, honest, paper or None, beaten, naive, computed, engine_ms / 1e3, memory)
 
 
 async def _attack(

@@ -38,6 +38,8 @@ class EngineInfo:
     """Why so, where it was not the user's choice."""
     borrowed: bool = False
     """Whether the weights are another's, who may replace them unseen: `weight_version` is the last answer's."""
+    second: EngineInfo | None = None
+    """The frozen model that answers `TokenTree.second`, where there is one."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,13 @@ def message_of(results: Sequence[TrajectoryResult]) -> str | None:
         return None
     counts = {why: sum(flag in own for own in flags) for flag, why in _UNREADABLE.items()}
     if not all("format_gate" in own for own in flags) or not any(counts.values()):
-        return "no member of the group has what this reward reads; look at the responses"
+        if len(flags) == 1:
+            only = "one member" if len(results) == 1 else f"one member that could be scored, of {len(results)}"
+            return (
+                f"the group has {only}, and this reward compares members with each other; sample at least two "
+                "responses a prompt, and send them as one group"
+            )
+        return "nothing that this reward reads tells the members apart; look at the responses"
     told = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
     return (
         f"no response of the group can be read ({told}, of {len(flags)}); where the policy does not think, set "

@@ -37,6 +37,7 @@ async def reward_member(
     runtime.require_weights(request.weight_version)
     runtime.limits.check_trajectories(request.group_size, "group_size")
     submission = submission_of(request, sender)
+    runtime.second_for(_resolved(request.reward, request.preset, json.dumps(request.config, sort_keys=True))[0])
     async with _until(runtime, deadline):
         member = await _join(runtime, submission)
     return Costed(member.result, member.usage, member.timing, member.result.model.weight_version)

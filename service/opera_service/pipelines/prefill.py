@@ -31,6 +31,7 @@ async def prefill(runtime: Runtime, request: RewardRequest) -> None:
     """
     chosen = resolve(request.reward, request.preset, request.config)
     require_reference(chosen, request.groups[0], "reference")
+    runtime.second_for(chosen)
     deadline = runtime.deadline(WITHIN_S)
     with RequestContext(runtime, request, "groups", run_id=HINTS, deadline=deadline, comes_back=False) as context:
         tree = await context.encode(_planned, runtime, chosen, request)

@@ -183,7 +183,7 @@ class RequestContext:
         `TooManyTokens` and `Overloaded` when there is no room for the trees.
         """
         planted = [tree for tree in trees if tree is not None]
-        self.runtime.limits.check_tokens(sum(tree.num_tokens for tree in planted), self._field)
+        self.runtime.limits.check_tokens(sum(tree.fed_tokens for tree in planted), self._field)
         outcomes = await self._outcomes(planted)
         for _ in range(_TIMES_AGAIN):
             stale = self._stale(outcomes)
@@ -253,7 +253,7 @@ class RequestContext:
         if not np.isfinite(outcome.answer.logprobs).any():
             return EngineFailed("the model gave not one finite number; check its weights and --dtype")
         self._scored.append(outcome)
-        self._naive += tree.naive_tokens
+        self._naive += tree.naive_tokens + (0 if tree.second is None else tree.second.naive_tokens)
         return outcome.answer
 
     @property
@@ -269,7 +269,7 @@ class RequestContext:
         return Usage(
             tokens_naive=self._naive,
             tokens_computed=sum(scored.answer.tokens_computed for scored in computed),
-            scored_tokens=sum(len(scored.answer.logprobs) for scored in self._scored),
+            scored_tokens=sum(scored.answer.num_scored for scored in self._scored),
             cache_hits=len(cached),
             tokens_cached=sum(scored.answer.tokens_computed for scored in cached),
         )

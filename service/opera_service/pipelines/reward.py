@@ -89,6 +89,7 @@ async def score_groups(
     """
     runtime.limits.check_groups(request.groups)
     chosen = resolve(request.reward, request.preset, request.config)
+    second = runtime.second_for(chosen)
     _refuse_repeated_groups(request.groups)
     for index, group in enumerate(request.groups):
         require_reference(chosen, group, path(index).field("reference"))
@@ -112,6 +113,7 @@ async def score_groups(
     named = request.run_id if fresh is None else None
     answer = RewardResult(
         model=context.model,
+        second_model=second,
         reward=request.reward,
         preset=request.preset,
         config_hash=config_hash(chosen),

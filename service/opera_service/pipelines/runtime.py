@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from opera_client.errors import OperaError, WeightVersionMismatch
+from opera_client.errors import NotSupported, OperaError, WeightVersionMismatch
 from opera_client.wire import ModelInfo, ServedModel, Trajectory
 from opera_service.engines.base import Engine, Generation, GenerationRequest, WeightReceiver
 from opera_service.groups.gatherer import GroupGatherer
@@ -25,6 +25,7 @@ from opera_service.pipelines.hints import Hints
 from opera_service.pipelines.limits import RequestLimits
 from opera_service.pipelines.member_reward import MemberReward
 from opera_service.pipelines.shared_threads import SharedThreads
+from opera_service.rewards.registry import AnyReward
 from opera_service.rewards.verifier_pool import VerifierPool
 from opera_service.scoring.cache import CacheKey, ScoreCache
 from opera_service.scoring.dispatcher import Dispatcher
@@ -97,6 +98,29 @@ class Runtime:
             engine=info.engine,
         )
 
+    def second_model(self) -> ModelInfo | None:
+        """Describe the second model, if there is one."""
+        info = self.engine.info.second
+        if info is None:
+            return None
+        return ModelInfo(
+            name=info.model,
+            revision=info.revision,
+            weight_version=info.weight_version,
+            dtype=info.dtype,
+            engine=info.engine,
+        )
+
+    def second_for(self, reward: AnyReward) -> ModelInfo | None:
+        """Describe the second model where the reward reads it. Raises `NotSupported` when there is none."""
+        needing = [part.name for part in reward.parts if "second_model" in part.needs]
+        second = self.second_model() if needing else None
+        if needing and second is None:
+            raise NotSupported(
+                f"{needing[0]} compares with a second model; start the service with --second-model, it has none"
+            )
+        return second
+
     def served_model(self) -> ServedModel:
         """Describe the model and its limits."""
         info, end = self.engine.info, self.tokenizer.turn_end_id
@@ -110,6 +134,8 @@ class Runtime:
             think_close=self.tokenizer.tags.close,
             think_source=self.tokenizer.tags.source,
             turn_end=None if end is None else self.tokenizer.decode([end]),
+            memory_bytes=self.engine.health().gauges.get("memory_bytes"),
+            second_model=self.second_model(),
         )
 
     def require_weights(self, wanted: str | None, *, scored: str | None = None) -> None:
@@ -140,7 +166,7 @@ class Runtime:
         """Return, per tree, its scores where the loaded weights have computed them before, and its cache key."""
         if not self.cache.enabled:
             return [None] * len(trees), [None] * len(trees)
-        if sum(tree.num_tokens for tree in trees) > _HASHED_AT_ONCE:
+        if sum(tree.fed_tokens for tree in trees) > _HASHED_AT_ONCE:
             digests = await self.in_thread(lambda: [tree.digest() for tree in trees])
         else:
             digests = [tree.digest() for tree in trees]
@@ -163,7 +189,9 @@ class Runtime:
     def _served(self) -> tuple[str, ...]:
         """Everything that numbers depend on beside their tree."""
         info = self.engine.info
-        return info.engine, info.model, info.revision, info.weight_version, info.dtype, info.route
+        own = info.engine, info.model, info.revision, info.weight_version, info.dtype, info.route
+        other = info.second
+        return own if other is None else (*own, other.model, other.revision, other.dtype, other.route)
 
     def gauges(self) -> Mapping[str, float]:
         """Return what waits and runs now, for metrics."""

@@ -104,4 +104,5 @@ def is_stopping() -> bool:
 def replica_set_of(engine: Engine) -> str:
     """Return what replicas have in common that may serve the same weights: the model they were started with."""
     info = engine.info
-    return "|".join((info.engine, info.model, info.revision, info.weight_version, info.dtype))
+    own = (info.engine, info.model, info.revision, info.weight_version, info.dtype)
+    return "|".join(own if info.second is None else (*own, info.second.model, info.second.revision))

@@ -22,8 +22,9 @@ from opera_service.trajectories.encoding_config import ConfigModel
 
 Config = TypeVar("Config", bound=ConfigModel)
 Plan = TypeVar("Plan")
-Need = Literal["reference", "group", "outcome", "entropy"]
-"""What a reward reads: a reference, peers, right or wrong, entropies of the policy's tokens."""
+Need = Literal["reference", "group", "outcome", "entropy", "second_model"]
+"""What a reward reads: a reference, peers, right or wrong, entropies of the policy's tokens, their log-probs under
+a second, frozen model."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ planned again without it, on the scores that are there. Knows no reward by name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from opera_client.errors import EngineFailed
@@ -71,13 +72,18 @@ class _Known:
     def __init__(self, tree: TokenTree, scores: TreeScores) -> None:
         self._scores = scores
         self._queries = {path: query for query, path in enumerate(_paths(tree))}
+        asked = tree.second is not None and scores.second is not None
+        self._second = _Known(tree.second, scores.second) if asked else None  # type: ignore[arg-type]
 
     def spoilt(self, reward: AnyReward, group: EncodedGroup) -> int:
         """Return how many of a part's queries have a number that is not finite."""
         builder = TreeBuilder()
         reward.plan(group, builder)
-        found = 0
-        for path in _paths(builder.build()):
+        return self._spoilt(builder.build())
+
+    def _spoilt(self, tree: TokenTree) -> int:
+        found = self._second._spoilt(tree.second) if self._second and tree.second else 0
+        for path in _paths(tree):
             try:
                 self._scores.of(self._queries[path])
             except (KeyError, EngineFailed):
@@ -88,14 +94,15 @@ class _Known:
         """Plan a part of the group; return the plan and its scores. Raises EngineFailed when one is not finite."""
         builder = TreeBuilder()
         plan = reward.plan(group, builder)
-        tree = builder.build()
+        return plan, self._part(builder.build(), reward.name)
+
+    def _part(self, tree: TokenTree, name: str) -> TreeScores:
         try:
             queries = [self._queries[path] for path in _paths(tree)]
         except KeyError:
-            raise EngineFailed(
-                f"{reward.name} reads other contexts for a part of a group; send it again"
-            ) from None
-        return plan, self._scores.part(queries, tree.query_start)
+            raise EngineFailed(f"{name} reads other contexts for a part of a group; send it again") from None
+        second = self._second._part(tree.second, name) if self._second and tree.second else None
+        return replace(self._scores.part(queries, tree.query_start), second=second)
 
 
 def _paths(tree: TokenTree) -> Iterator[tuple[bytes, int]]:

@@ -34,12 +34,27 @@ class TreeScores:
     """int32[N, k]: most likely next tokens, best first, when asked."""
     top_logprobs: NDArray[np.floating] | None = None
     """[N, k]: their log-probabilities."""
+    second: TreeScores | None = None
+    """What a second model answered, where the tree asked one."""
 
     @property
     def finite(self) -> bool:
         """Whether every number is one."""
         found = (self.logprobs, self.entropies, self.top_logprobs)
-        return all(numbers is None or bool(np.isfinite(numbers).all()) for numbers in found)
+        own = all(numbers is None or bool(np.isfinite(numbers).all()) for numbers in found)
+        return own and (self.second is None or self.second.finite)
+
+    @property
+    def num_scored(self) -> int:
+        """How many log-probabilities there are, a second model's included."""
+        return len(self.logprobs) + (0 if self.second is None else len(self.second.logprobs))
+
+    @property
+    def of_second(self) -> TreeScores:
+        """Return the second model's scores; raises ValueError when the tree did not ask it."""
+        if self.second is None:
+            raise ValueError("the tree asked no second model, or there is none")
+        return self.second
 
     def of(self, query: int) -> NDArray[np.floating]:
         """Return the log-probabilities of `query`, one per target token."""
@@ -64,7 +79,7 @@ class TreeScores:
     def part(self, queries: Sequence[int], query_start: Ids) -> TreeScores:
         """Return the scores of some queries, in their order, as those of a tree with `query_start`.
 
-        Raises EngineFailed when one of the numbers is not finite.
+        The second model's are left out. Raises EngineFailed when one of the numbers is not finite.
         """
         pairs = np.concatenate([np.arange(self.query_start[q], self.query_start[q + 1]) for q in queries])
 
@@ -78,6 +93,7 @@ class TreeScores:
             entropies=of(self.entropies),
             top_ids=None if self.top_ids is None else self.top_ids[pairs],
             top_logprobs=of(self.top_logprobs),
+            second=None,
         )
 
     def _pairs(self, query: int) -> slice:

@@ -57,6 +57,8 @@ class TokenTree:
     """int32[Q + 1]: query q owns the pairs query_start[q]:query_start[q + 1]."""
     want_entropy: bool = False
     want_top: int = 0
+    second: TokenTree | None = None
+    """What a second model is asked beside this one."""
 
     def __post_init__(self) -> None:
         """Refuse an inconsistent layout."""
@@ -71,6 +73,11 @@ class TokenTree:
     def num_tokens(self) -> int:
         """Distinct tokens an engine must feed."""
         return len(self.tokens)
+
+    @property
+    def fed_tokens(self) -> int:
+        """Tokens that both models feed; `num_tokens` where there is one."""
+        return self.num_tokens + (0 if self.second is None else self.second.num_tokens)
 
     @property
     def num_paths(self) -> int:
@@ -104,6 +111,8 @@ class TokenTree:
         for array in (self.tokens, self.run_start, self.run_parent, self.rows, self.targets, self.query_start):
             found.update(len(array).to_bytes(8, "little"))
             found.update(np.ascontiguousarray(array, dtype=np.int32).data)
+        if self.second is not None:
+            found.update(self.second.digest())
         return found.digest()
 
     def path_of(self, token: int) -> int:
@@ -172,11 +181,19 @@ class TreeBuilder:
         self.num_tokens = 0
         """Distinct tokens so far."""
         self._want_entropy, self._want_top = False, 0
+        self._second: TreeBuilder | None = None
 
     @property
     def num_queries(self) -> int:
         """Queries so far."""
         return len(self._queries)
+
+    @property
+    def second(self) -> TreeBuilder:
+        """The tree of a second model; its scores come with this one's, which needs a query of its own."""
+        if self._second is None:
+            self._second = TreeBuilder()
+        return self._second
 
     def extend(self, cursor: Cursor, ids: ArrayLike) -> Cursor:
         """Walk from `cursor` along `ids`, adding what is not there yet, and return where that ends."""
@@ -236,6 +253,7 @@ class TreeBuilder:
             query_start=np.cumsum([0] + [len(row) for row in rows], dtype=np.int32),
             want_entropy=want_entropy or self._want_entropy,
             want_top=max(want_top, self._want_top),
+            second=self._second.build() if self._second is not None else None,
         )
 
 

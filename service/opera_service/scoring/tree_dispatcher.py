@@ -17,7 +17,7 @@ Scored = Done[TreeScores]
 
 
 class TreeDispatcher(Dispatcher[TokenTree, TreeScores]):
-    """A dispatcher of trees, weighed by their distinct tokens."""
+    """A dispatcher of trees, weighed by their distinct tokens, a second model's included."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class TreeDispatcher(Dispatcher[TokenTree, TreeScores]):
         super().__init__(
             score_trees,
             max_batch_tokens,
-            tokens=lambda tree: tree.num_tokens,
+            tokens=lambda tree: tree.fed_tokens,
             problem=_problem,
             limits=limits,
             clock=clock,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from opera_client.errors import NotSupported
 from opera_service.engines.base import Engine, WeightReceiver
+from opera_service.engines.pair import PairEngine
 from opera_service.engines.supervisor import Supervisor
 from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS
 from opera_service.engines.vllm.settings import VllmSettings
@@ -21,7 +22,7 @@ from opera_vllm.asking import RolloutVllm
 _VLLM_LOG_LEVEL = {"debug": "DEBUG", "info": "INFO", "warning": "ERROR", "error": "ERROR"}
 """By ours: vLLM warns a dozen times at every start, of what its defaults are."""
 
-AnyEngine = TypeVar("AnyEngine", bound=Engine)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,25 @@ def load_backend(
     Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
     the others need none. `rollout` scores instead of an engine of the service's own.
     """
-    settings = settings.model_copy(update={"model": model_folder(settings.model)} if settings.model else {})
+    named = {"model": settings.model, "second_model": settings.second_model}
+    settings = settings.model_copy(update={key: model_folder(name) for key, name in named.items() if name})
     if settings.engine == "dummy" and rollout is None:
         return _dummy(settings)
+    if settings.second_model is None:
+        return _load(settings, loop, rollout)
+    served = settings.model_path if rollout is None else settings.model or rollout.model
+    _refuse_other_tokens(settings, served, settings.second_model)  # before any weights are read
+    backend = _load(settings, loop, rollout)
+    try:
+        second = Supervisor(lambda: _second(settings, named["second_model"]), stall_s=settings.engine_stall_s)
+    except BaseException:
+        if loop is not None:
+            _awaited(backend.engine.aclose(), loop)
+        raise
+    return replace(backend, engine=PairEngine(backend.engine, second))
+
+
+def _load(settings: Settings, loop: asyncio.AbstractEventLoop | None, rollout: RolloutVllm | None) -> Backend:
     # Only here: torch and transformers take seconds to import, and the dummy engine needs neither.
     from opera_service.trajectories.hf_tokenizer import HFTokenizer
 
@@ -92,6 +109,37 @@ def _torch(settings: Settings) -> Engine:
         weights_mode=settings.weights_mode,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def _second(settings: Settings, name: str | None) -> Engine:
+    from opera_service.engines.torch.engine import TorchEngine
+
+    return TorchEngine.load(
+        settings.second_model or "",
+        measure_s=settings.route_measure_s,
+        dtype=settings.dtype,
+        device=settings.second_device,
+        max_batch_tokens=settings.max_batch_tokens,
+        name=name,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _refuse_other_tokens(settings: Settings, served: str, second: str) -> None:
+    """Raise `NotSupported` unless every token of the served model is the same one of the second."""
+    from opera_service.trajectories.hf_tokenizer import HFTokenizer
+
+    own, other = (
+        HFTokenizer.load(source, trust_remote_code=settings.trust_remote_code) for source in (served, second)
+    )
+    different = own.tokens_unlike(other)
+    if different:
+        token, at, there = different[0]
+        raise NotSupported(
+            f"--second-model has other tokens than the served model: {len(different)} of {own.vocab_size} differ,"
+            f" first {token!r}, which is {at} here and {'nothing' if there is None else there} there; take a model"
+            " of the same family"
+        )
 
 
 def _rollout(
@@ -142,6 +190,6 @@ def _vllm(settings: Settings, tokenizer: Tokenizer, loop: asyncio.AbstractEventL
     return Backend(engine, tokenizer, WeightTransfer(engine))
 
 
-def _awaited(engine: Coroutine[Any, Any, AnyEngine], loop: asyncio.AbstractEventLoop) -> AnyEngine:
-    """Start an engine on the loop it will live on, from another thread."""
-    return asyncio.run_coroutine_threadsafe(engine, loop).result()
+def _awaited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    """Wait for work on the loop that an engine lives on, from another thread."""
+    return asyncio.run_coroutine_threadsafe(work, loop).result()

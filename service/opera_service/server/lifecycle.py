@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from opera_client.errors import EngineFailed, OperaError, Unavailable
 from opera_client.wire import Health
+from opera_service.engines.pair import PairEngine
 from opera_service.engines.supervisor import Supervisor
 from opera_service.pipelines.runtime import Runtime
 
@@ -118,7 +119,7 @@ class Lifecycle:
     def stuck(self) -> bool:
         """Whether an engine's thread would keep the process from ending by itself."""
         engine = self._runtime.engine if self._runtime else None
-        return self._stuck or (isinstance(engine, Supervisor) and engine.left_behind > 0)
+        return self._stuck or (isinstance(engine, Supervisor | PairEngine) and engine.left_behind > 0)
 
     def drain(self) -> None:
         """Tell probes that no new work is wanted; requests in flight go on, members of unfinished groups end."""

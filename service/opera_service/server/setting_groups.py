@@ -81,6 +81,15 @@ class Model(BaseModel):
     weight_version: WeightVersion = Field(
         "0", description="The name of the weights that are loaded first. Every answer carries it."
     )
+    second_model: str | None = Field(
+        None,
+        description="A second, frozen model that some rewards compare with (`implicit_prm`): a folder, a GGUF file"
+        " or a Hugging Face id. Torch computes it, in `dtype`; it needs memory for its weights, and must have the"
+        " served model's tokens.",
+    )
+    second_device: str = Field(
+        "auto", description="The second model's device: `auto` (the first GPU if there is one), `cpu`, `cuda:1`, …"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
         "auto",
         description="The number format of the weights. `auto`: float32 on a CPU, the checkpoint's on a GPU.",

@@ -115,6 +115,10 @@ def check(settings: Settings) -> None:
             raise SettingsError(f"policy_root: {root} is not a folder")
     if settings.route != "auto" and settings.engine != "torch":
         raise SettingsError(f"route: --route is for the torch engine, not for {settings.engine}; leave it out")
+    if settings.second_model is not None and settings.engine == "dummy":
+        raise SettingsError(
+            "second_model: the dummy engine has no text in common with a model; use another engine"
+        )
     if settings.engine == "vllm-http":
         if settings.vllm_url is None:
             raise SettingsError("vllm_url: --engine vllm-http asks a vLLM server; say which with --vllm-url")

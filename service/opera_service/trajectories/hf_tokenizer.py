@@ -73,6 +73,16 @@ class HFTokenizer:
             raise NotSupported(f"{source!r} has only a slow tokenizer; convert it to a tokenizer.json first")
         return cls(tokenizer, listed_ends(source))
 
+    def tokens_unlike(self, other: HFTokenizer) -> list[tuple[str, int, int | None]]:
+        """Return the tokens that `other` lacks or has under another id: token, id here, id there; by id here."""
+        there = other._raw.get_vocab(with_added_tokens=True)
+        own = self._raw.get_vocab(with_added_tokens=True)
+        return [
+            (token, at, there.get(token))
+            for token, at in sorted(own.items(), key=lambda pair: pair[1])
+            if there.get(token) != at
+        ]
+
     @property
     def chat_template(self) -> str | None:
         """The model's own template in Jinja, if it has one."""

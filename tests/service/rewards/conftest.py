@@ -14,7 +14,7 @@ from opera_service.rewards.for_group import for_group
 from opera_service.rewards.registry import AnyReward, resolve
 from opera_service.rewards.verifier import Verifier
 from opera_service.scoring.scores import NO_SCORES, TreeScores
-from opera_service.scoring.tree import Ids, TreeBuilder, as_ids
+from opera_service.scoring.tree import Ids, TokenTree, TreeBuilder, as_ids
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, Judging, PolicyTokens, Segment
 
 VERIFIER = Verifier()
@@ -63,9 +63,13 @@ class PriceList:
     prices: dict[tuple[int, ...], float] = field(default_factory=dict)
     answers: dict[tuple[int, ...], float] = field(default_factory=dict)
     """Contexts with their targets; they come before `prices`."""
+    second: float = 1.5
+    """A second model's log-probs are so many times as large."""
 
     def answer(self, builder: TreeBuilder, shape: Callable[[int], np.ndarray] | None = None) -> TreeScores:
-        tree = builder.build()
+        return self._answer(builder.build(), shape)
+
+    def _answer(self, tree: TokenTree, shape: Callable[[int], np.ndarray] | None) -> TreeScores:
         found = []
         for query in range(tree.num_queries):
             path, context = tree.query_context(query)
@@ -75,7 +79,11 @@ class PriceList:
             found.append(mean + (shape(tokens) if shape else np.zeros(tokens)))
         logprobs = np.concatenate(found)
         entropies = 0.5 - 0.5 * logprobs if tree.want_entropy else None
-        return TreeScores(logprobs, tree.query_start, "0", tree.num_tokens, entropies)
+        scores = TreeScores(logprobs, tree.query_start, "0", tree.num_tokens, entropies)
+        if tree.second is None:
+            return scores
+        second = self._answer(tree.second, shape)
+        return replace(scores, second=replace(second, logprobs=self.second * second.logprobs))
 
 
 @dataclass

@@ -17,6 +17,9 @@ from opera_service.rewards.registry import config_hash, describe, resolve, rewar
 EVERY = [(name, preset) for name, kind in rewards().items() for preset in kind.presets]
 
 
+NEED_RIGHT_AND_WRONG = {"unlikeliness", "steer", "clip_cov", "ares"}
+
+
 def plain_of(name, preset):
     """The preset itself, with the one choice that it may leave to the request."""
     return resolve(name, preset, {"rewards": [{"name": "opera"}]} if name == "sum" else {})
@@ -167,7 +170,7 @@ def test_every_reward_reads_every_shape_of_group_with_its_own_component_keys(han
     for responses, tokens in product(shapes, (1, 8, 400)):
         bridge = () if preset == "paper" and name in ("opera", "sum") else (3,)
         bench = hand.Bench(reference_tokens=tokens, bridge=bridge)
-        if name == "unlikeliness":  # it scales right and wrong, which open tasks do not have
+        if name in NEED_RIGHT_AND_WRONG:  # which open tasks do not have
             bench = replace(bench, task="math", reference="42")
         outcome = bench.price(reward, responses)
         assert len(outcome.trajectories) == len(responses)

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from opera_service.rewards.base import GroupOutcome
+from opera_service.rewards.policy_steps import steps_of
 from opera_service.rewards.policy_tokens import (
     NO_GUARDS,
     Member,
@@ -18,7 +19,7 @@ from opera_service.rewards.policy_tokens import (
     outcome_of,
     outcomes_of,
 )
-from opera_service.trajectories.encoded import EncodedGroup, Span
+from opera_service.trajectories.encoded import EncodedGroup
 
 
 class EmpgConfig(PolicyConfig):
@@ -54,7 +55,7 @@ class Empg(PolicyReward[EmpgConfig]):
     def rewarded(self, group: EncodedGroup, members: list[Member]) -> GroupOutcome:  # noqa: ARG002
         """Weigh all steps against each other; what guards do not pay gets no bonus."""
         config = self.config
-        spans = [self._steps(one) for one in members]
+        spans = [steps_of(one, config.steps) for one in members]
         each = [
             [mean_over(one.numbers.entropies, one.numbers.inside([span])) for span in own]
             for one, own in zip(members, spans, strict=True)
@@ -81,18 +82,6 @@ class Empg(PolicyReward[EmpgConfig]):
             shaped = {"token_weights": weights * written, "token_rewards": rewards * written}
             found.append(outcome_of(one, 0.0, components, **shaped))
         return outcomes_of(found, least_entropy=low, most_entropy=high)
-
-    def _steps(self, member: Member) -> list[Span]:
-        """Return the spans of the steps, in order; they tile what the policy wrote."""
-        written = [span for span in member.numbers.tokens.written if span[0] < span[1]]
-        if self.config.steps == "turns":
-            return written
-        ends = sorted({segment.end for segment in member.trajectory.segments if not segment.between})
-        found: list[Span] = []
-        for start, end in written:
-            cuts = [start, *(cut for cut in ends if start < cut < end), end]
-            found += pairwise(cuts)
-        return found
 
 
 _EPSILON = 1e-8

@@ -74,7 +74,8 @@ class SeedGrpo(Reward[SeedGrpoConfig, Queries]):
             for start, end in tokens.written:
                 weights[start:end] = weight
             components = {"weight": weight, "entropy": entropy, "share": float(share)}
-            outcomes.append(Outcome(0.0, components, NO_REFERENCE, flags=one.flags, token_weights=weights))
+            flags = one.flags if counts.size > 1 else (*one.flags, "uninformative")
+            outcomes.append(Outcome(0.0, components, NO_REFERENCE, flags=flags, token_weights=weights))
         return GroupOutcome(tuple(outcomes), NO_REFERENCE, {"answers": float(counts.distinct)})
 
 
