@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def measured(
         table[label]["attacks paid more"] = paid_more(Payer(attacked, label), tasks)
         term = TERMS[label]
         table[label]["tokens"] = journal.answer(
-            ["tokens", term, rows[0]["prompt"]], lambda term=term: tokens_alone(client, rows[0], term)
+            ["tokens", term, rows[0]["prompt"]], partial(tokens_alone, client, rows[0], term)
         )
     return table
 

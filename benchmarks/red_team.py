@@ -105,11 +105,11 @@ def attack_task(payer: Paying, task: Task, other: Task, found: dict[str, list[in
     count("second reference as an answer: paid like good", [bool(paid[-1] > paid[0] - 0.1)])
     if rounds:
 
-        def beside(responses: Sequence[str]) -> np.ndarray:
-            return payer.pay(task.prompt, task.reference, [*honest, *responses])[len(honest) :]
+        def gains(responses: Sequence[str]) -> np.ndarray:
+            paid = payer.pay(task.prompt, task.reference, [*honest, *responses])
+            return paid[len(honest) :] - paid[0]
 
-        _, best = search(material, beside, rounds)
-        count("search: paid more than good", [bool(best > alone[0])])
+        count("search: paid more than good", [search(material, gains, rounds).paid_more > 0])
 
 
 def _hold_out(payer: Payer, case: HeldOut, found: dict[str, list[int]]) -> None:

@@ -41,7 +41,7 @@ def test_what_the_journal_holds_is_not_asked_again(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
     assert journal.answer(["a"], lambda: {"x": [1.0, None]}) == {"x": [1.0, None]}
     with (tmp_path / "journal.jsonl").open("a") as file:
-        file.write('{"asked": "cut o')
+        file.write('\n{"asked": "cut o')
     again = Journal(tmp_path / "journal.jsonl")
     assert again.answer(["a"], refuse) == {"x": [1.0, None]}
     with pytest.raises(AssertionError, match="asked again"):

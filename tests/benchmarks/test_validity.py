@@ -78,10 +78,14 @@ def test_the_share_of_real_answers_that_help_nobody_more():
     assert shares["another prompt's answer"] == 0
 
 
-def test_the_attacker_keeps_what_is_paid():
+def test_the_attacker_keeps_what_is_paid_and_tells_what_beat_the_good_response():
     material = Material("Why?", "because", "a thought", "an answer", "another answer")
-    best, paid = search(
-        material, lambda responses: [float(response.count("Yes.")) for response in responses], rounds=2
-    )
-    assert best == "Yes. Yes."
-    assert paid == 2
+    found = search(material, lambda responses: [response.count("Yes.") - 1.5 for response in responses], rounds=3)
+    assert found.answer == "Yes. Yes. Yes."
+    assert (found.kinds, found.gain) == (("assent",) * 3, 1.5)
+    assert found.shortest == ("assent",) * 2
+    pieces = found.tried // 3
+    assert found.paid_more == 1 + pieces  # once `Yes. Yes.`, then every sentence behind it
+    poor = search(material, lambda responses: [-1.0] * len(responses), rounds=3)
+    assert (poor.paid_more, poor.shortest, poor.gain) == (0, (), -1.0)
+    assert poor.tried == 2 * pieces  # the second round found nothing better

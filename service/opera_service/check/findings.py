@@ -114,10 +114,10 @@ def _format(measured: Measured, thresholds: Thresholds) -> list[Finding]:
         return [float(flag in one.flags) for one in members]
 
     thinkless = share("think_missing")
-    share_of_thinkless, interval = float(np.mean(thinkless)), _bootstrap(np.array(thinkless))
+    share_of_thinkless, (low, high) = float(np.mean(thinkless)), _wilson(np.array(thinkless))
     written = [_texts(sample) for sample in measured.samples]
     found = [
-        Finding("format", "responses without a think block", share_of_thinkless, *interval,
+        Finding("format", "responses without a think block", share_of_thinkless, low, high,
                 advice=_THINKLESS if share_of_thinkless > 0.5 else ""),
         _part("references that hold a thought", ["</think>" in reference for _, reference in written],
               "only what follows the thought is priced; context.reference_part=full prices all of it"),

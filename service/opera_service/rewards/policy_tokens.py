@@ -21,7 +21,7 @@ from opera_service.rewards.config import RewardConfig
 from opera_service.rewards.guards import malformed
 from opera_service.rewards.repetition import LOOP, repetition
 from opera_service.scoring.scores import TreeScores
-from opera_service.scoring.tree import ROOT, TreeBuilder
+from opera_service.scoring.tree import ROOT, Ids, TreeBuilder
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory, PolicyTokens, Span
 from opera_service.trajectories.encoding_config import ConfigModel, ContextConfig
 
@@ -89,12 +89,16 @@ Queries = tuple[tuple[int, ...], ...]
 
 def plan_policy(group: EncodedGroup, tree: TreeBuilder, *, entropy: bool) -> Queries:
     """Ask for the log-probs of all that the policy wrote, with `entropy` for the entropies, too."""
-    return tuple(_plan_one(policy_of(one), tree, entropy=entropy) for one in group.trajectories)
+    own = map(policy_of, group.trajectories)
+    return tuple(plan_behind(tokens, tokens.context, tree, entropy=entropy) for tokens in own)
 
 
-def _plan_one(tokens: PolicyTokens, tree: TreeBuilder, *, entropy: bool) -> tuple[int, ...]:
-    path = np.concatenate([tokens.context, tokens.ids])
-    before = len(tokens.context)
+def plan_behind(
+    tokens: PolicyTokens, context: Ids, tree: TreeBuilder, *, entropy: bool = False
+) -> tuple[int, ...]:
+    """Ask for what the policy wrote in one response, behind any context; `read_policy` reads it."""
+    path = np.concatenate([context, tokens.ids])
+    before = len(context)
     return tuple(
         tree.score(tree.extend(ROOT, path[: before + start]), tokens.ids[start:end], entropy=entropy)
         for start, end in tokens.written

@@ -25,9 +25,16 @@ Poison = Callable[[bytes, int], bool]
 """Whether the log-probability of the byte at a place is NaN, given the text up to and with it."""
 NAMES = "abcd"
 PARAGRAPHS = ("17 + 25 is 32.", "Wait, 7 + 5 carries: 42.", "So it is 42, as 30 + 12.", "Hmm, let me add again.")
-TEXTS_ALONE = {"empo", "ttrl", "ttrv", "unlikeliness", "seed_grpo"}
+TEXTS_ALONE = {"empo", "ttrl", "ttrv", "copo", "seed_grpo"}
 """Rewards that compare the texts of answers: what the engine says is not asked, or of the question alone."""
-KINDS = [(name, preset) for name, kind in rewards().items() if name not in TEXTS_ALONE for preset in kind.presets]
+MATH_ALONE = {"unlikeliness", "steer", "clip_cov", "ares", "cepo", "cde"}
+"""These refuse open tasks."""
+KINDS = [
+    (name, preset)
+    for name, kind in rewards().items()
+    if name not in TEXTS_ALONE | MATH_ALONE and "second_model" not in kind.needs  # for those `test_pair`
+    for preset in kind.presets
+]
 
 
 class PoisonedEngine(DummyEngine):

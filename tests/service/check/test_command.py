@@ -86,7 +86,10 @@ def test_grades_are_compared_with_the_rewards(data, tmp_path):
 
 def test_thresholds_decide_the_exit_code(data):
     lenient = ["--informative", 0, 0, "--farmed", 1, 1, "--agreement", 0, 0, "--gated", 1, 1]
+    assert check(data, *lenient) == 1  # four groups are few
+    lenient += ["--enough", 4, 4]
     assert check(data, *lenient) == 0
+    assert check(data, *lenient, "--enough", 6, 5) == 2
     assert check(data, *lenient, "--agreement", 1.1, 1.05) == 2
     assert check(data, *lenient, "--agreement", 1.1, 0) == 1
 

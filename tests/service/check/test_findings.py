@@ -1,5 +1,7 @@
 """What a check makes of measured groups, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from opera_client.wire import Group, GroupResult, TrajectoryResult
@@ -66,3 +68,23 @@ def test_a_group_is_without_information_when_no_member_has_any():
     name = "groups with information"
     assert {one.name: one.value for one in findings(one_has_none, Thresholds())}[name] == 1
     assert found(flags=("uninformative",))[name].value == 0
+
+
+def test_few_groups_are_a_warning_and_their_intervals_are_wide():
+    one, eight = found()["groups checked"], found(prompts=("Why?",) * 8)["groups checked"]
+    assert (one.value, one.level, eight.value, eight.level) == (1, "warning", 8, "ok")
+    assert "100 %" in one.advice
+    shares = [found(prompts=("Why?",) * count)["groups with information"] for count in (1, 8)]
+    assert [share.value for share in shares] == [1, 1]
+    # Wilson's interval of n of n is n / (n + 1.96²) to 1.
+    assert [share.low for share in shares] == pytest.approx([1 / (1 + 3.8415), 8 / (8 + 3.8415)], abs=1e-4)
+    assert [share.high for share in shares] == [1, 1]
+    single = found(values=(0.0, 0.5, 1.0))["correlation of `value` with the reward"]
+    assert (single.value, single.low, single.high) == (pytest.approx(1), None, None)
+
+
+def test_the_memory_of_the_engine_is_told_where_it_is_known():
+    known = replace(measured(), memory_bytes=3 * 2**29)
+    told = {one.name: one.value for one in findings(known, Thresholds())}
+    assert told["memory of the engine, GiB"] == 1.5
+    assert "memory of the engine, GiB" not in found()

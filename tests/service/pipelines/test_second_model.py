@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from math import exp
 from pathlib import Path
 from statistics import fmean
@@ -122,13 +123,11 @@ async def test_paragraphs_are_paid_at_their_last_token_and_the_worst_one_ranks(c
         own = [BETA * piece.sum() for piece in pieces[:-1]]
         assert [one.token_rewards[end] for end in ends] == pytest.approx(own, abs=NATS)
         assert least.reward == pytest.approx(min(own), abs=NATS)
-    first = [at for at, value in enumerate(steps.groups[0].trajectories[0].token_rewards) if value]
+    # Where the steps end: behind the blank lines, then where the thought closes, then at the very end.
+    first = [at + 1 for at, value in enumerate(steps.groups[0].trajectories[0].token_rewards) if value]
     ids = ratios(RESPONSES[0])[0]
-    texts = [
-        hf_tokenizer.decode(ids[start:end])
-        for start, end in zip([0, *(e + 1 for e in first)], [e + 1 for e in first], strict=False)
-    ]
-    assert [text.strip().split()[0] for text in texts] == ["<think>", "Wait,", "So"]
+    texts = [hf_tokenizer.decode(ids[start:end]) for start, end in pairwise([0, *first])]
+    assert [text.strip().split()[0] for text in texts] == ["<think>", "Wait,", "So", "</think>"]
 
 
 async def test_hardened_clips_tokens_and_takes_their_mean(client, ratios):

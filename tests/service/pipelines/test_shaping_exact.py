@@ -174,13 +174,54 @@ async def test_copo_turns_to_the_global_side_where_the_group_agrees(client, answ
             assert one.components["entropy"] == pytest.approx(entropy)
 
 
-@pytest.mark.parametrize("name", ["steer", "clip_cov", "ares"])
+async def test_cepo_weighs_by_what_the_right_answer_makes_likelier_than_a_wrong_one(client, rows, hf_tokenizer):
+    def encoded(text):
+        return hf_tokenizer(text, add_special_tokens=False).input_ids
+
+    def behind(evidence, ids):
+        context = encoded(PROMPT) + evidence
+        every = rows(context + ids)[len(context) - 1 : -1]
+        return every[torch.arange(len(ids)), torch.tensor(ids)]
+
+    wrong = encoded("\\boxed{41}")[:16]
+    answer = await client.reward([group()], reward="cepo", preset="paper")
+    for text, right, one in zip(RESPONSES, IS_RIGHT, answer.groups[0].trajectories, strict=True):
+        ids = encoded(text)
+        delta = (behind(encoded("42"), ids) - behind(wrong, ids)).tolist()
+        sign = 1 if right else -1
+        expected = [min(max(exp(sign * one), 0.8), 1.2) for one in delta]
+        assert one.token_weights == pytest.approx(expected, abs=5 * NATS)
+        assert one.components["evidence"] == pytest.approx(fmean(delta), abs=NATS)
+    assert len({round(weight, 6) for weight in answer.groups[0].trajectories[0].token_weights}) > 5
+    half = await client.reward([group()], reward="cepo", preset="paper", config={"mix": 0.5})
+    for full, mixed in zip(answer.groups[0].trajectories, half.groups[0].trajectories, strict=True):
+        assert mixed.token_weights == pytest.approx([0.5 + 0.5 * one for one in full.token_weights], abs=1e-6)
+    hardened = (await client.reward([group()], reward="cepo")).groups[0].trajectories
+    assert set(hardened[1].token_weights) == {1.0}  # its own wrong answer is not held against it
+    assert hardened[0].token_weights == pytest.approx(answer.groups[0].trajectories[0].token_weights)
+    alike = await client.reward([group([RESPONSES[0], RESPONSES[2]])], reward="cepo", preset="paper")
+    assert {weight for one in alike.groups[0].trajectories for weight in one.token_weights} == {1.0}
+
+
+async def test_cde_adds_a_bonus_for_surprise_that_never_turns_right_and_wrong(client, policy):
+    config = {"alpha": 0.05, "most": 0.28, "weight": 0.5}
+    answer = await client.reward([group()], reward="cde", preset="paper", config=config)
+    clipped = []
+    for text, right, one in zip(RESPONSES, IS_RIGHT, answer.groups[0].trajectories, strict=True):
+        surprise = -fmean(policy(text)[0])
+        clipped.append(0.05 * surprise > 0.28)
+        expected = (1 if right else -1) + 0.5 * min(0.28, 0.05 * surprise)
+        assert one.reward == pytest.approx(expected, abs=NATS)
+    assert 0 < sum(clipped) < len(clipped)
+
+
+@pytest.mark.parametrize("name", ["steer", "clip_cov", "ares", "cepo", "cde"])
 async def test_open_tasks_have_no_right_and_wrong(client, name):
     with pytest.raises(OutcomeUnavailable, match=f"{name} .* `math`"):
         await client.reward([group(task="open")], reward=name)
 
 
-@pytest.mark.parametrize("name", ["steer", "clip_cov", "ares", "copo", "seed_grpo", "empo", "ttrl"])
+@pytest.mark.parametrize("name", ["steer", "clip_cov", "ares", "cepo", "copo", "seed_grpo", "empo", "ttrl"])
 async def test_a_lone_member_is_told_so(client, name):
     answer = (await client.reward([group(RESPONSES[:1])], reward=name)).groups[0]
     assert "uninformative" in answer.trajectories[0].flags

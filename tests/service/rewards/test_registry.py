@@ -17,7 +17,7 @@ from opera_service.rewards.registry import config_hash, describe, resolve, rewar
 EVERY = [(name, preset) for name, kind in rewards().items() for preset in kind.presets]
 
 
-NEED_RIGHT_AND_WRONG = {"unlikeliness", "steer", "clip_cov", "ares"}
+NEED_RIGHT_AND_WRONG = {"unlikeliness", "steer", "clip_cov", "ares", "cepo", "cde"}
 
 
 def plain_of(name, preset):

@@ -98,7 +98,12 @@ class Ares(PolicyReward[AresConfig]):
         found = []
         for one, outcome, count in zip(members, right, explored, strict=True):
             term = self._term(name, right=bool(outcome), delta=count - target, target=target) if one.valid else 0.0
-            components = {"outcome": float(outcome), "explored": float(count), "target": target, "term": term + 0.0}
+            components = {
+                "outcome": float(outcome),
+                "explored": float(count),
+                "target": target,
+                "term": term + 0.0,
+            }
             found.append(outcome_of(one, float(outcome) + term, components))
         return outcomes_of(found, threshold=threshold, solved=solved)
 

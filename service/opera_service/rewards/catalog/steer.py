@@ -89,7 +89,7 @@ class Steer(PolicyReward[SteerConfig]):
             weights = most - (change - low) * (most - least) / (high - low)
         else:
             weights = np.full(len(change), (most + least) / 2)
-        return np.clip(weights, least, most)
+        return np.asarray(np.clip(weights, least, most))
 
 
 def _change(advantage: float, member: Member) -> Values:
