@@ -1,4 +1,4 @@
-"""PRL: the KL penalty to a reference model, handed out step by step instead of once."""
+"""PRL: the KL penalty to a second model, handed out step by step instead of once."""
 
 from __future__ import annotations
 

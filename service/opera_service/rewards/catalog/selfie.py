@@ -1,4 +1,4 @@
-"""Selfie: what a policy prefers among its own responses, by their log-ratio to a reference model."""
+"""Selfie: what a policy prefers among its own responses, by their log-ratio to a second model."""
 
 from __future__ import annotations
 
