@@ -40,7 +40,7 @@ class ImplicitPrm(LogRatioReward[ImplicitPrmConfig]):
 
     name = "implicit_prm"
     summary = (
-        "What a model trained on outcomes finds likelier than its reference does: β · log-ratio, step by step."
+        "What a model trained on outcomes finds likelier than a second model does: β · log-ratio, step by step."
     )
     source = "Implicit PRM, arXiv 2412.01981; PRIME, arXiv 2502.01456, with `pay: steps` and `steps: tokens`"
     needs = ("second_model",)
