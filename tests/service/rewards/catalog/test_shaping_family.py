@@ -90,7 +90,6 @@ def test_preferences_of_a_group_add_up_to_half_of_it(hand, levels):
 
 def test_a_cheat_changes_no_threshold(hand):
     levels = [(-1.0, 20, True), (-2.0, 20, False), (-1.5, 20, True)]
-    honest = [told(one) for one in priced(hand, "steer", levels)]
     bench = hand.Bench(task="math", reference="42", shape=wave)
     responses = [
         hand.Response((hand.Paragraph(f"so {at}", -1.0, tokens=tokens),), own=own, outcome=right)
@@ -102,4 +101,3 @@ def test_a_cheat_changes_no_threshold(hand):
     found = bench.price(resolve("steer", "hardened", {}), [*responses, loop])
     paper = bench.price(resolve("steer", "paper", {}), [*responses, loop])
     assert found.diagnostics["largest_change"] < paper.diagnostics["largest_change"]
-    assert len(honest) == 3
