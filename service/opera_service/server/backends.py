@@ -43,8 +43,8 @@ def load_backend(
     Call it on another thread than that of `loop`, the running event loop on which the vLLM engines will live;
     the others need none. `rollout` scores instead of an engine of the service's own.
     """
-    named = {"model": settings.model, "second_model": settings.second_model}
-    settings = settings.model_copy(update={key: model_folder(name) for key, name in named.items() if name})
+    given = {"model": settings.model, "second_model": settings.second_model}
+    settings = settings.model_copy(update={key: model_folder(source) for key, source in given.items() if source})
     if settings.engine == "dummy" and rollout is None:
         return _dummy(settings)
     if settings.second_model is None:
@@ -53,7 +53,7 @@ def load_backend(
     _refuse_other_tokens(settings, served, settings.second_model)  # before any weights are read
     backend = _load(settings, loop, rollout)
     try:
-        second = Supervisor(lambda: _second(settings, named["second_model"]), stall_s=settings.engine_stall_s)
+        second = Supervisor(lambda: _second(settings), stall_s=settings.engine_stall_s)
     except BaseException:
         if loop is not None:
             _awaited(backend.engine.aclose(), loop)
@@ -111,7 +111,7 @@ def _torch(settings: Settings) -> Engine:
     )
 
 
-def _second(settings: Settings, name: str | None) -> Engine:
+def _second(settings: Settings) -> Engine:
     from opera_service.engines.torch.engine import TorchEngine
 
     return TorchEngine.load(
@@ -120,7 +120,6 @@ def _second(settings: Settings, name: str | None) -> Engine:
         dtype=settings.dtype,
         device=settings.second_device,
         max_batch_tokens=settings.max_batch_tokens,
-        name=name,
         trust_remote_code=settings.trust_remote_code,
     )
 

@@ -179,7 +179,7 @@ async def test_selfie_is_the_mean_chance_to_be_preferred(client, ratios):
 
 async def test_both_models_are_named_and_both_are_billed(client, tiny_qwen, other_qwen):
     served = await client.model()
-    assert (served.name, served.second_model.name) == (str(tiny_qwen), str(other_qwen))
+    assert (served.name, served.second_model.name) == (tiny_qwen.name, other_qwen.name)
     assert served.second_model.revision != served.revision
     alone = await client.reward([group()], reward="rent")
     both = await client.reward([group()], reward="implicit_prm")
@@ -234,13 +234,15 @@ async def test_without_a_second_model_it_is_refused_and_told_how(tiny_qwen):
                 await client.reward([group()], **asked)
         with pytest.raises(NotSupported, match="--second-model"):
             await client.member(
-                prompt=MESSAGES,
-                response=RESPONSES[0],
-                group_id="g",
-                member_id="m",
-                group_size=2,
-                reward="implicit_prm",
-                wait_s=60,
+                {
+                    "prompt": MESSAGES,
+                    "response": RESPONSES[0],
+                    "group_id": "g",
+                    "member_id": "m",
+                    "group_size": 2,
+                    "reward": "implicit_prm",
+                    "wait_s": 60,
+                }
             )
         assert (await client.model()).second_model is None
 
