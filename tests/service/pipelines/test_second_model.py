@@ -187,7 +187,7 @@ async def test_both_models_are_named_and_both_are_billed(client, tiny_qwen, othe
     assert both.usage.scored_tokens == 2 * alone.usage.scored_tokens
     assert both.second_model == served.second_model
     assert alone.second_model is None
-    needs = {one.name: one.needs for one in await client.rewards()}
+    needs = {one.name: one.needs for one in (await client.rewards()).rewards}
     assert needs["implicit_prm"] == ["second_model"]
     again = await client.reward([group()], reward="implicit_prm")
     assert again.usage.cache_hits == 1
