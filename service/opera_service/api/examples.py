@@ -23,6 +23,7 @@ REWARD_REQUEST = {
 }
 REWARD_RESULT = {
     "model": _MODEL,
+    "second_model": None,
     "reward": "opera",
     "preset": "hardened",
     "config_hash": "506a4accecfb42dc3da8e340e1eaca8f4878d7bc6a62fb266a6ecb55a70d858c",

@@ -195,6 +195,12 @@ class Bench:
             ),
         )
         assert group.judging is not None
+        shown = [group.reference_ids, *(one.plain_answer for one in trajectories)]
+        for one, response in zip(
+            trajectories, responses, strict=True
+        ):  # a response behind what gives the answer away
+            own = one.full.tolist()
+            answers.update({(own[0], *ids.tolist(), *own[1:]): 1.1 * response.own for ids in shown if len(ids)})
         prices.update({tuple(ids.tolist()): -1.0 for ids in group.judging.prompts.values()})
         return group, PriceList(prices, answers)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from opera_service.rewards.registry import resolve
 
 LEVELS = st.lists(st.tuples(st.floats(-6, -0.01), st.integers(1, 30), st.booleans()), min_size=2, max_size=6)
-NAMES = ("steer", "clip_cov", "ares", "prl", "selfie", "implicit_prm")
+NAMES = ("steer", "clip_cov", "ares", "cde", "prl", "selfie", "implicit_prm")
 
 
 def wave(tokens):
