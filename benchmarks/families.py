@@ -29,28 +29,33 @@ from red_team_tasks import open_tasks
 from validity import Values, interval, measures
 
 NO_THOUGHT = {"think": {"mode": "none"}}
-OTHERS = ("rent", "pear", "sar", "trustjudge")
 LIKELIHOODS = ("opera", "logprob", "verifree", "rlpr", "jepo", "nover", "igpo", "dro")
 RING = {"judging": {"opponents": 2}}
 """Each answer against two others: all pairs of eleven answers would cost more than everything else together."""
-HARDENED: dict[str, dict[str, Any]] = {
+Terms = dict[str, dict[str, Any]]
+
+
+def _both(name: str, label: str = "", **more: Any) -> Terms:
+    own = {"name": name, **more}
+    return {label or name: own, f"{label or name}, paper": {**own, "preset": "paper"}}
+
+
+HARDENED: Terms = {
     **{name: {"name": name} for name in LIKELIHOODS},
-    **{name: {"name": name} for name in (*OTHERS, "empo", "ttrl")},
+    **_both("rent"), **_both("pear"), **_both("sar"),
     "rent, logprob": {"name": "rent", "config": {"measure": "logprob"}},
-    "scope, 2 opponents": {"name": "scope", "config": RING},
-}
-PAPER: dict[str, dict[str, Any]] = {
+}  # fmt: skip
+PAPER: Terms = {
     "opera, hardened-1": {"name": "opera", "preset": "hardened-1"},
     **{f"{name}, paper": {"name": name, "preset": "paper"} for name in LIKELIHOODS},
-    **{
-        f"{name}, paper": {"name": name, "preset": "paper"}
-        for name in ("rent", "pear", "sar", "ttrv", "trustjudge")
-    },
-    "scope, 2 opponents, paper": {"name": "scope", "preset": "paper", "config": RING},
+    "empo": {"name": "empo"},
+    "ttrl": {"name": "ttrl"},
+    "ttrv, paper": {"name": "ttrv", "preset": "paper"},
 }
-REQUESTS = (HARDENED, PAPER)
-"""One request each: a sum has at most 16 terms."""
-TERMS = {**HARDENED, **PAPER}
+JUDGES: Terms = {**_both("trustjudge"), **_both("scope", "scope, 2 opponents", config=RING)}
+REQUESTS = (HARDENED, PAPER, JUDGES)
+"""One request each: a sum has at most 16 terms, and judges cost as much as all others."""
+TERMS = {**HARDENED, **PAPER, **JUDGES}
 SHORT = 400
 """Characters of four answers and a reference, on which costs are compared."""
 MORE = ": paid more than good"
@@ -76,11 +81,16 @@ def by_term(chosen: Mapping[str, dict[str, Any]], result: RewardResult) -> dict[
     return found
 
 
+class Unknown(Exception):
+    """The journal does not hold it, and nothing may be asked."""
+
+
 class Journal:
     """Answers by what was asked; a file keeps them where there is one."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, *, closed: bool = False) -> None:
+        """A `closed` one asks nothing."""
+        self._path, self._closed = path, closed
         self._known: dict[str, Any] = {}
         if path is not None and path.exists():
             for line in path.read_text().splitlines():
@@ -89,9 +99,11 @@ class Journal:
                     self._known[one["asked"]] = one["answer"]
 
     def answer(self, asked: Any, ask: Callable[[], Any]) -> Any:
-        """Return the answer that is known, else what `ask` says."""
+        """Return the answer that is known, else what `ask` says. Raises Unknown when closed."""
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         if key not in self._known:
+            if self._closed:
+                raise Unknown
             self._known[key] = ask()
             if self._path is not None:
                 with self._path.open("a") as file:
@@ -100,26 +112,22 @@ class Journal:
 
 
 class Asked:
-    """Asks about all rewards at once, and remembers the answers."""
+    """Asks about all rewards of a request at once, and remembers the answers."""
 
     def __init__(self, client: RewardClient, journal: Journal, *, thought: bool) -> None:
         self._client, self._journal, self._thought = client, journal, thought
 
-    def __call__(self, prompt: str, reference: str, responses: Sequence[str]) -> dict[str, Values]:
-        """Return what every reward of the table pays the responses; NaN where not scored."""
-        found: dict[str, Values] = {}
-        for chosen in REQUESTS:
-            asked = terms(chosen, thought=self._thought)
+    def __call__(self, label: str, prompt: str, reference: str, responses: Sequence[str]) -> Values:
+        """Return what one reward of the table pays the responses; NaN where not scored."""
+        chosen = next(one for one in REQUESTS if label in one)
+        asked = terms(chosen, thought=self._thought)
 
-            def ask(
-                chosen: Mapping[str, dict[str, Any]] = chosen, asked: list[dict[str, Any]] = asked
-            ) -> dict[str, list[float | None]]:
-                group = group_of(prompt, reference, responses)
-                return by_term(chosen, self._client.reward([group], rewards=asked, detail="reward"))
+        def ask() -> dict[str, list[float | None]]:
+            group = group_of(prompt, reference, responses)
+            return by_term(chosen, self._client.reward([group], rewards=asked, detail="reward"))
 
-            answer = self._journal.answer([asked, prompt, reference, list(responses)], ask)
-            found |= {label: np.array(each, dtype=np.float64) for label, each in answer.items()}
-        return found
+        answer = self._journal.answer([asked, prompt, reference, list(responses)], ask)
+        return np.array(answer[label], dtype=np.float64)
 
 
 class Payer:
@@ -130,7 +138,7 @@ class Payer:
 
     def pay(self, prompt: str, reference: str, responses: Sequence[str]) -> Values:
         """Return what the responses of one group are paid; the least of the group for what was not scored."""
-        found = self._asked(prompt, reference, responses)[self._label]
+        found = self._asked(self._label, prompt, reference, responses)
         return np.where(np.isnan(found), np.nanmin(found), found)
 
 
@@ -150,51 +158,71 @@ def main() -> None:
     parser.add_argument("--model", default=None)
     parser.add_argument("--limit", type=int, default=8, help="prompts")
     parser.add_argument("--tasks", type=int, default=2, help="of the red team")
+    parser.add_argument("--judged", type=int, default=4, help="prompts for rewards that ask a judge")
     parser.add_argument("--journal", type=Path, help="where answers are kept")
+    parser.add_argument("--known", action="store_true", help="ask nothing: the table of what the journal holds")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.file.read_text().splitlines() if line.strip()][: options.limit]
     model = {"model": options.model} if options.model else {}
+    journal = Journal(options.journal, closed=options.known)
     with RewardClient.in_process(engine="torch", cache_mb=0, **model) as client:
-        table = measured(client, rows, options.tasks, Journal(options.journal))
+        table = measured(client, rows, options.tasks, judged=options.judged, journal=journal)
     for label, figures in table.items():
         print(f"{label:26s}", "  ".join(f"{name} {value}" for name, value in figures.items()))
     if options.json:
-        options.json.write_text(
-            json.dumps({"prompts": len(rows), "tasks": options.tasks, "table": table}, indent=1)
-        )
+        options.json.write_text(json.dumps(table, indent=1))
 
 
 def measured(
-    client: RewardClient, rows: Sequence[Mapping[str, Any]], tasks: int, journal: Journal | None = None
+    client: RewardClient,
+    rows: Sequence[Mapping[str, Any]],
+    tasks: int,
+    *,
+    judged: int | None = None,
+    journal: Journal | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return every reward's figures with their intervals, the attacks that beat it, and its cost in tokens."""
     journal = journal or Journal(None)
     asked, attacked = Asked(client, journal, thought=False), Asked(client, journal, thought=True)
-    found = [asked(row["prompt"], row["reference"], list(row["responses"].values())) for row in rows]
-    table: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, Any]] = {label: {} for label in TERMS}
+    for chosen in REQUESTS:  # a prompt's rewards are answered together
+        count = len(rows) if chosen is not JUDGES or judged is None else judged
+        found: list[tuple[Mapping[str, Any], dict[str, Values]]] = []
+        for row in rows[:count]:
+            given = row["prompt"], row["reference"], list(row["responses"].values())
+            with suppress(Unknown):
+                found.append((row, {label: asked(label, *given) for label in chosen}))
+        own = [row for row, _ in found]
+        for label in chosen if found else ():
+            values = [one[label] for _, one in found]
+            table[label] = {"prompts": len(found)} | {
+                name: [round(one, 3) for one in interval(own, values, measures(own)[name])] for name in FIGURES
+            }
+    for label, term in TERMS.items():
+        with suppress(Unknown):
+            ask = partial(tokens_alone, client, rows[0], term)
+            table[label]["tokens"] = journal.answer(["tokens", term, rows[0]["prompt"]], ask)
     for label in TERMS:
-        values = [one[label] for one in found]
-        table[label] = {
-            name: [round(one, 3) for one in interval(rows, values, measures(rows)[name])] for name in FIGURES
-        }
-        table[label]["attacks paid more"] = paid_more(Payer(attacked, label), tasks)
-        term = TERMS[label]
-        table[label]["tokens"] = journal.answer(
-            ["tokens", term, rows[0]["prompt"]], partial(tokens_alone, client, rows[0], term)
-        )
+        table[label] |= paid_more(Payer(attacked, label), tasks)
     return table
 
 
-def paid_more(payer: Payer, tasks: int) -> dict[str, list[int]]:
-    """Return, a family of attacks, how many are paid more than the good response, and of how many."""
+def paid_more(payer: Payer, tasks: int) -> dict[str, Any]:
+    """Return the attacked tasks, and a family of attacks how many, of how many, are paid more than the good answer."""
     outcomes: dict[str, list[int]] = {}
-    each = open_tasks()
+    each, done = open_tasks(), 0
     for at in range(tasks):
-        attack_task(payer, each[at], each[(at + 5) % len(each)], outcomes, 0)
+        own: dict[str, list[int]] = {}
+        with suppress(Unknown):
+            attack_task(payer, each[at], each[(at + 5) % len(each)], own, 0)
+            done += 1
+            for name, some in own.items():
+                outcomes[name] = [*outcomes.get(name, []), *some]
     found = {name.removesuffix(MORE): some for name, some in outcomes.items() if name.endswith(MORE)}
     families = {name: [sum(some), len(some)] for name, some in found.items()}
-    return {"all": [sum(one[at] for one in families.values()) for at in (0, 1)], **families}
+    everything = [sum(one[at] for one in families.values()) for at in (0, 1)]
+    return {"tasks": done, "attacks paid more": {"all": everything, **families}}
 
 
 def tokens_alone(client: RewardClient, row: Mapping[str, Any], term: Mapping[str, Any]) -> int:

@@ -14,11 +14,11 @@ ROW = {
 
 
 def test_a_request_gives_every_reward_as_it_is_alone():
+    answers = list(ROW["responses"].values())
     with RewardClient.in_process(engine="dummy") as client:
         table = measured(client, [ROW], 0)
-        answers = list(ROW["responses"].values())
-        together = Asked(client, Journal(None), thought=False)(ROW["prompt"], ROW["reference"], answers)
-        assert list(table) == list(together) == list(TERMS)
+        together = Asked(client, Journal(None), thought=False)
+        assert list(table) == list(TERMS)
         group = {
             "prompt": [{"role": "user", "content": ROW["prompt"]}],
             "reference": ROW["reference"],
@@ -29,9 +29,20 @@ def test_a_request_gives_every_reward_as_it_is_alone():
                 alone = client.reward(
                     [group], reward=term["name"], preset=term.get("preset", "hardened"), config=term["config"]
                 )
-                assert together[label].tolist() == pytest.approx(alone.rewards[0], abs=1e-6), label
+                found = together(label, ROW["prompt"], ROW["reference"], answers).tolist()
+                assert found == pytest.approx(alone.rewards[0], abs=1e-6), label
     assert all(0 <= figures["agreement"][0] <= 1 for figures in table.values())
     assert table["empo"]["tokens"] == 0 < table["logprob"]["tokens"]
+
+
+def test_the_table_of_what_is_known_asks_nothing(tmp_path):
+    other = {**ROW, "prompt": "And now?"}
+    with RewardClient.in_process(engine="dummy") as client:
+        first = measured(client, [ROW], 0, journal=Journal(tmp_path / "journal.jsonl"))
+        closed = Journal(tmp_path / "journal.jsonl", closed=True)
+        assert measured(client, [ROW, other], 1, journal=closed) == {
+            label: {**figures, "tasks": 0} for label, figures in first.items()
+        }
 
 
 def test_what_the_journal_holds_is_not_asked_again(tmp_path):
