@@ -209,7 +209,7 @@ def measured(
 
 
 def paid_more(payer: Payer, tasks: int) -> dict[str, Any]:
-    """Return the attacked tasks, and a family of attacks how many, of how many, are paid more than the good answer."""
+    """Return the attacked tasks, and a family of attacks how many, of how many, beat the good one."""
     outcomes: dict[str, list[int]] = {}
     each, done = open_tasks(), 0
     for at in range(tasks):
