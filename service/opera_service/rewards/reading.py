@@ -79,10 +79,11 @@ class _Known:
         """Return how many of a part's queries have a number that is not finite."""
         builder = TreeBuilder()
         reward.plan(group, builder)
-        return self._spoilt(builder.build())
+        return self.spoilt_of(builder.build())
 
-    def _spoilt(self, tree: TokenTree) -> int:
-        found = self._second._spoilt(tree.second) if self._second and tree.second else 0
+    def spoilt_of(self, tree: TokenTree) -> int:
+        """Return the same of a tree; a second model's is in it."""
+        found = self._second.spoilt_of(tree.second) if self._second and tree.second else 0
         for path in _paths(tree):
             try:
                 self._scores.of(self._queries[path])
@@ -94,14 +95,15 @@ class _Known:
         """Plan a part of the group; return the plan and its scores. Raises EngineFailed when one is not finite."""
         builder = TreeBuilder()
         plan = reward.plan(group, builder)
-        return plan, self._part(builder.build(), reward.name)
+        return plan, self.part(builder.build(), reward.name)
 
-    def _part(self, tree: TokenTree, name: str) -> TreeScores:
+    def part(self, tree: TokenTree, name: str) -> TreeScores:
+        """Return the scores of a tree of the reward `name`. Raises EngineFailed when one is not finite."""
         try:
             queries = [self._queries[path] for path in _paths(tree)]
         except KeyError:
             raise EngineFailed(f"{name} reads other contexts for a part of a group; send it again") from None
-        second = self._second._part(tree.second, name) if self._second and tree.second else None
+        second = self._second.part(tree.second, name) if self._second and tree.second else None
         return replace(self._scores.part(queries, tree.query_start), second=second)
 
 
