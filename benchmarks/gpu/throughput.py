@@ -18,7 +18,8 @@ import torch
 
 from gpu.part import Part
 from opera_service.engines.torch.loading import LoadedModel
-from opera_service.engines.torch.scorer import TreeScorer, out_of_memory
+from opera_service.engines.torch.memory import out_of_memory
+from opera_service.engines.torch.scorer import TreeScorer
 from scoring_work import (
     PROMPT,
     Context,

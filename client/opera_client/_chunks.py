@@ -21,7 +21,6 @@ from opera_client.wire import (
     RewardResult,
     ScoreResult,
     Timing,
-    Usage,
 )
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -129,7 +128,7 @@ def merge(parts: Sequence[Result]) -> Result:
     if len(parts) == 1:
         return first
     changes: dict[str, object] = {
-        "usage": _total([part.usage for part in parts]),
+        "usage": type(first.usage).total([part.usage for part in parts]),
         "timing_ms": _total([part.timing_ms for part in parts]),
     }
     if isinstance(last, RewardResult):
@@ -150,9 +149,9 @@ def _same_model(one: ModelInfo, other: ModelInfo) -> None:
         raise UnexpectedAnswer(f"one call was answered by two models: {one} and {other}; check the address")
 
 
-Sums = TypeVar("Sums", bound=Usage | Timing)
+Times = TypeVar("Times", bound=Timing)
 
 
-def _total(parts: Sequence[Sums]) -> Sums:
+def _total(parts: Sequence[Times]) -> Times:
     kind = type(parts[0])
     return kind(**{name: sum(getattr(part, name) for part in parts) for name in kind.model_fields})

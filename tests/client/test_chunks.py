@@ -12,6 +12,7 @@ from tests.client.toy import Service, group, refusal, toy_reward
 from opera_client import AsyncRewardClient, Group
 from opera_client._chunks import cut, in_order, shift_field
 from opera_client.errors import InvalidRequest
+from opera_client.wire import Usage
 
 responses = st.lists(st.text("ab ", max_size=12), min_size=1, max_size=4)
 
@@ -51,6 +52,15 @@ def test_a_cut_keeps_everything_and_is_no_smaller_than_needed(sizes, max_items, 
         assert len(chunk) == 1 or sum(own) <= max_bytes
         if position < len(items):
             assert len(chunk) == max_items or sum(own) + weights[position] > max_bytes
+
+
+def test_costs_of_several_answers_add_up_and_routes_are_named_once():
+    def usage(computed: int, route: str) -> Usage:
+        return Usage(tokens_naive=9, tokens_computed=computed, scored_tokens=2, route=route, route_reason="why")
+
+    total = Usage.total([usage(5, "a"), usage(6, "b"), usage(7, "a")])
+    assert (total.tokens_naive, total.tokens_computed, total.route, total.route_reason) == (27, 18, "a; b", "why")
+    assert Usage.total([]) == Usage(tokens_naive=0, tokens_computed=0, scored_tokens=0)
 
 
 async def test_finished_answers_do_not_pile_up_behind_a_slow_one():

@@ -7,12 +7,16 @@ Knows OpenRLHF's executor protocol; generation is OpenRLHF's, scoring the servic
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
 from opera_adapters._missing import need
 from opera_adapters.groups import GroupMember, GroupReward
+from opera_adapters.hinting import CallHints, HintingEngine
 from opera_adapters.rollout_engines.openrlhf import ActorVllm
 from opera_adapters.turns import of_ranges
 from opera_client import AsyncRewardClient
@@ -20,6 +24,9 @@ from opera_client.errors import InvalidRequest, NotSupported
 
 need("openrlhf", "openrlhf")
 from openrlhf.utils.agent import AgentExecutorBase, SingleTurnAgentExecutor  # noqa: E402
+
+_OF_A_HINT = ("reward", "preset", "config", "run_id")
+"""Options that a hint has, too."""
 
 
 @dataclass
@@ -43,9 +50,9 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
     told, and no group waits for samples that do not come. Failures are constants, see `GroupReward`.
 
     Args:
-        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default. score_on: `rollout`
-        scores in this process, on the vLLM that sampled; it needs `--vllm.enable_prefix_caching`.
-            `service` is a service's own model.
+        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default.
+        score_on: `rollout` scores in this process, on the vLLM that sampled; it needs
+            `--vllm.enable_prefix_caching`. `service` is a service's own model.
         moved_weights: whether samples that other weights began than those that would score them, as happens in
             asynchronous training, are refused or scored all the same; for `score_on="rollout"`.
         task: `open`, or `math` for answers that are right or wrong.
@@ -53,6 +60,8 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
             another model as scorer, and for single turns only.
         rollout: what generates: OpenRLHF's executor of single turns, or `MultiTurnAgentExecutor(YourAgent)`, whose
             rewards are replaced; what its environment says is context.
+        hints: tell the service after every step what was written, so that it works ahead; it changes no reward,
+            and is of use where the service keeps what it computes (docs/hints.md).
         options: the further arguments of `GroupReward`.
     """
 
@@ -65,16 +74,22 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         task: Literal["open", "math"] = "open",
         send: Literal["ids", "text"] = "ids",
         rollout: AgentExecutorBase | None = None,
+        hints: bool = False,
         **options: Any,
     ) -> None:
         if score_on == "rollout" and (url is not None or "client" in options or send != "ids"):
             raise InvalidRequest("needs no url and no client, and scores the rollout's ids", field="score_on")
+        if hints and (score_on == "rollout" or send != "ids" or "client" in options):
+            raise InvalidRequest("are of use to a service at a url that scores ids", field="hints")
+        self._about = {name: value for name, value in options.items() if name in _OF_A_HINT}
+        self._hinted = AsyncRewardClient(url, **options.get("client_options", {})) if hints else None
         self.task, self.send, self.moved_weights = task, send, moved_weights
         self._rollout = rollout or SingleTurnAgentExecutor()
         self._make_reward = partial(GroupReward, **options)
         self._reward = self._make_reward(url=url) if score_on == "service" else None
         self._vllm: ActorVllm | None = None
         self._gathering: dict[tuple[int, str, str], _Group] = {}
+        self._names = itertools.count()
 
     async def execute(
         self,
@@ -103,9 +118,10 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
             await asyncio.sleep(0)  # the call starts all its samples at once: now they are all here
             if self._gathering.get(key) is group:
                 del self._gathering[key]
-            sample: dict[str, Any] = await self._rollout.execute(
-                prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine
-            )
+            async with self._telling(label, llm_engine) as engine:
+                sample: dict[str, Any] = await self._rollout.execute(
+                    prompt, label, sampling_params, max_length, hf_tokenizer, engine
+                )
             group.samples[place] = sample
         finally:
             group.generating -= 1
@@ -117,6 +133,20 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         member = (await asyncio.shield(group.members))[place]
         sample.update(reward=member.reward, scores=member.score, extra_logs=member.logs)
         return sample
+
+    @asynccontextmanager
+    async def _telling(self, label: str, engine: Any) -> AsyncIterator[Any]:
+        """Give an engine whose calls the service is told of, where hints are wanted."""
+        if self._hinted is None:
+            yield engine
+            return
+        name = f"{id(self)}/{next(self._names)}"
+        about = {**self._about, "reference": label, "task": self.task, "detail": "reward"}
+        hints = CallHints(self._hinted, **about, group_id=name, member_id=name)
+        try:
+            yield HintingEngine(engine, hints)
+        finally:
+            await hints.aclose()
 
     async def _members(self, group: _Group, tokenizer: Any) -> dict[int, GroupMember]:
         samples = {place: sample for place, sample in enumerate(group.samples) if sample is not None}

@@ -41,10 +41,10 @@ class OperaReward:
     `<name>/<component>`, with `<name>/scored`, the share of completions that have a reward.
 
     Args:
-        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default. client: instead of
-        `url`, a client, e.g. `RewardClient.in_process()`. Cannot be pickled. score_on: `rollout` scores in this
-        process, on the vLLM that GRPOTrainer samples with (`vllm_mode="colocate"`);
-            `service` is a service's own model.
+        url: the service's address; `OPERA_REWARD_URL` or http://127.0.0.1:8000 by default.
+        client: instead of `url`, a client, e.g. `RewardClient.in_process()`. Cannot be pickled.
+        score_on: `rollout` scores in this process, on the vLLM that GRPOTrainer samples with
+            (`vllm_mode="colocate"`); `service` is a service's own model.
         num_generations: size of a group. GRPOTrainer and RLOOTrainer are asked for theirs, so it is needed only
             where the trainer cannot be seen; without it, completions of equal prompts are a group.
         reward, preset, config: which reward, as in `POST /reward`.

@@ -150,6 +150,7 @@ async def _serialized(request: Request, made: Costed) -> SerializedAnswer:
         "X-Queue-Ms": f"{made.timing.queue:.3f}",
         "X-Engine-Ms": f"{made.timing.engine:.3f}",
         "X-Tokens-Computed": str(made.usage.tokens_computed),
+        "X-Route": made.usage.route,
     }
     content = await dump(made.answer, large=made.usage.scored_tokens > SMALL_ANSWER or sent > SMALL)
     return SerializedAnswer(content, headers, made.weight_version)

@@ -41,7 +41,8 @@ from opera_service.ui.live_page import LivePage
 
 _ABOUT = """Rewards for reinforcement learning, read off a language model's own token log-probabilities.
 
-Every answer carries `X-Request-Id`; scoring answers also `X-Queue-Ms`, `X-Engine-Ms` and `X-Tokens-Computed`.
+Every answer carries `X-Request-Id`; scoring answers also `X-Queue-Ms`, `X-Engine-Ms`,
+`X-Tokens-Computed` and `X-Route`.
 A scoring request may carry `X-Request-Deadline`, in unix seconds. Errors have one form everywhere:
 `{"error": {"code", "message", "retryable", "field", "request_id"}}`, with these codes:
 
@@ -124,6 +125,7 @@ def create_api(
                 "X-Queue-Ms",
                 "X-Engine-Ms",
                 "X-Tokens-Computed",
+                "X-Route",
                 "Retry-After",
                 "Idempotency-Replayed",
             ],

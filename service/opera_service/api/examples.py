@@ -1,5 +1,14 @@
 """Example bodies for /docs, and the answers that the dummy engine gives to them (a test keeps them true)."""
 
+from typing import Any
+
+
+def _usage(naive: int, computed: int, scored: int) -> dict[str, Any]:
+    tokens = {"tokens_naive": naive, "tokens_computed": computed, "scored_tokens": scored}
+    spared = {"cache_hits": 0, "tokens_cached": 0, "recomputed_contexts": 0}
+    return {**tokens, **spared, "route": "table", "route_reason": ""}
+
+
 _MODEL = {
     "name": "dummy",
     "revision": "bigram-13",
@@ -155,13 +164,7 @@ REWARD_RESULT = {
             "reward; if most groups are like this, sample at a higher temperature or take a larger scorer",
         }
     ],
-    "usage": {
-        "tokens_naive": 457,
-        "tokens_computed": 199,
-        "scored_tokens": 26,
-        "cache_hits": 0,
-        "tokens_cached": 0,
-    },
+    "usage": _usage(457, 199, 26),
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
     "ema_baseline": None,
 }
@@ -203,13 +206,7 @@ RANK_RESULT = {
             "error": None,
         }
     ],
-    "usage": {
-        "tokens_naive": 102,
-        "tokens_computed": 65,
-        "scored_tokens": 32,
-        "cache_hits": 0,
-        "tokens_cached": 0,
-    },
+    "usage": _usage(102, 65, 32),
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
 }
 EXPAND_REQUEST = {
@@ -260,14 +257,7 @@ EXPAND_RESULT = {
             "error": None,
         }
     ],
-    "usage": {
-        "tokens_naive": 85,
-        "tokens_computed": 48,
-        "scored_tokens": 15,
-        "cache_hits": 0,
-        "tokens_cached": 0,
-        "generated_tokens": 4,
-    },
+    "usage": _usage(85, 48, 15) | {"generated_tokens": 4},
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 140.0, "generate": 100.0},
 }
 SCORE_REQUEST = {
@@ -292,7 +282,7 @@ SCORE_RESULT = {
             "error": None,
         }
     ],
-    "usage": {"tokens_naive": 12, "tokens_computed": 11, "scored_tokens": 2, "cache_hits": 0, "tokens_cached": 0},
+    "usage": _usage(12, 11, 2),
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
 }
 COMPLETION_REQUEST = {

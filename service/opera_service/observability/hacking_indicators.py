@@ -47,7 +47,7 @@ def indicators(group: EncodedGroup) -> list[tuple[str, ...]]:
 def _signs(trajectory: EncodedTrajectory, copies: CopyGuard) -> tuple[str, ...]:
     found = {
         EMPTY_REFLECTION: reflects_on_nothing(trajectory.thought),
-        REPETITION: repetition(trajectory.text) > LOOP,
+        REPETITION: repetition(trajectory.scored_text) > LOOP,
         REFERENCE_COPY: copies.first_copy(trajectory) is not None,
     }
     return tuple(sign for sign, is_so in found.items() if is_so)

@@ -99,7 +99,7 @@ def _cost(rewarded: Sequence[MemberReward]) -> tuple[Usage, Timing]:
     """Add up the groups' costs, each once, however many of its samples were asked about."""
     groups = {(one.usage.model_dump_json(), one.timing.model_dump_json()): one for one in rewarded}.values()
     return (
-        Usage(**{name: sum(getattr(one.usage, name) for one in groups) for name in Usage.model_fields}),
+        Usage.total([one.usage for one in groups]),
         Timing(
             encode=max((one.timing.encode for one in groups), default=0.0),
             queue=max((one.timing.queue for one in groups), default=0.0),

@@ -264,6 +264,7 @@ class RequestContext:
     @property
     def usage(self) -> Usage:
         """Tokens of everything scored so far."""
+        engine = self.runtime.engine.info
         cached = [scored for scored in self._scored if scored.cached]
         computed = [scored for scored in self._scored if not scored.cached]
         return Usage(
@@ -272,6 +273,9 @@ class RequestContext:
             scored_tokens=sum(scored.answer.num_scored for scored in self._scored),
             cache_hits=len(cached),
             tokens_cached=sum(scored.answer.tokens_computed for scored in cached),
+            recomputed_contexts=sum(scored.answer.recomputed for scored in computed),
+            route=engine.route,
+            route_reason=engine.route_reason,
         )
 
     @property

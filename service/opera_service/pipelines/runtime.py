@@ -127,6 +127,7 @@ class Runtime:
         return ServedModel(
             **self.model().model_dump(),
             route=info.route,
+            route_reason=info.route_reason,
             vocab_size=info.vocab_size,
             max_context=info.max_context,
             max_batch_tokens=self.max_batch_tokens,

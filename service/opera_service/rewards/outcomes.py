@@ -76,7 +76,7 @@ def _outcome(
     trajectory: EncodedTrajectory, reference: str, method: Judge, verdicts: Mapping[Question, Verdict]
 ) -> Verdict:
     if method == "boxed_exact":
-        return released_answer(trajectory.text) == reference.strip()
+        return released_answer(trajectory.scored_text) == reference.strip()
     found = _boxed(trajectory, reference)
     if isinstance(found, Question):
         return verdicts.get(found, OutcomeUnavailable("the answer was not verified"))

@@ -142,7 +142,7 @@ def member_of(guards: PolicyGuards, trajectory: EncodedTrajectory, numbers: Poli
     """Return a trajectory with its numbers and what the guards say of it."""
     reasons = {
         "format_gate": guards.format_gate and malformed(trajectory),
-        "loop": guards.loops and repetition(trajectory.text) > LOOP,
+        "loop": guards.loops and repetition(trajectory.scored_text) > LOOP,
     }
     flags = tuple(name for name, is_so in reasons.items() if is_so)
     return Member(trajectory, numbers, not flags, trajectory.flags + flags)

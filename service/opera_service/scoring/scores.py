@@ -36,6 +36,8 @@ class TreeScores:
     """[N, k]: their log-probabilities."""
     second: TreeScores | None = None
     """What a second model answered, where the tree asked one."""
+    recomputed: int = 0
+    """Contexts of the tree that a vLLM computed in full, without its prefix cache."""
 
     @property
     def finite(self) -> bool:

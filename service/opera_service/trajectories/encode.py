@@ -25,6 +25,7 @@ from opera_service.trajectories.group_path import GroupPath
 from opera_service.trajectories.patience import must_be_wanted
 from opera_service.trajectories.reference import Reference, read_references
 from opera_service.trajectories.think import PromptThought, prompt_thought
+from opera_service.trajectories.turn_texts import texts_differ
 from opera_service.trajectories.turn_tokens import read_turns
 
 
@@ -218,6 +219,8 @@ class _Common:
             prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
             tokenizer=self.fields.tokenizer, rules=self.rules,
         )  # fmt: skip
+        if texts_differ(trajectory, tokens, self.fields.tokenizer):
+            found = replace(found, flags=(*found.flags, "text_ids_differ"))
         return self._fitting(found, field)
 
     def _fitting(self, found: EncodedTrajectory, field: str) -> EncodedTrajectory:

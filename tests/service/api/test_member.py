@@ -114,7 +114,7 @@ async def test_who_came_first_makes_no_difference_to_the_engine():
 
 async def test_the_answer_carries_request_id_and_cost_headers(client):
     (answer,) = await post(client, member("a", 1))
-    for header in ("X-Request-Id", "X-Queue-Ms", "X-Engine-Ms", "X-Tokens-Computed"):
+    for header in ("X-Request-Id", "X-Queue-Ms", "X-Engine-Ms", "X-Tokens-Computed", "X-Route"):
         assert header in answer.headers
 
 

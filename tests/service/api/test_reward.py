@@ -74,6 +74,9 @@ async def test_usage_counts_contexts_and_distinct_tokens(client: httpx.AsyncClie
         "scored_tokens": len(REFERENCE) * len(contexts),
         "cache_hits": 0,
         "tokens_cached": 0,
+        "recomputed_contexts": 0,
+        "route": "table",
+        "route_reason": "",
     }
 
 
@@ -191,6 +194,7 @@ async def test_cost_headers_match_the_body(client: httpx.AsyncClient):
     response = await client.post("/reward", json=paper_request())
     timing, usage = response.json()["timing_ms"], response.json()["usage"]
     assert int(response.headers["X-Tokens-Computed"]) == usage["tokens_computed"]
+    assert response.headers["X-Route"] == usage["route"] == "table"
     assert float(response.headers["X-Engine-Ms"]) == pytest.approx(timing["engine"], abs=1e-3)
     assert float(response.headers["X-Queue-Ms"]) == pytest.approx(timing["queue"], abs=1e-3)
     assert timing["total"] >= timing["encode"] + timing["engine"]

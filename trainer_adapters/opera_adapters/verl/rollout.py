@@ -17,12 +17,14 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row
+from opera_adapters.hinting import HintingClient, own_hints
 from opera_adapters.rollout_engines.verl import ReplicasVllm
 from opera_adapters.shaping import arrays_of
 from opera_adapters.turns import masked, steps_of
 from opera_adapters.verl.answers import Told, told, written_by
 from opera_adapters.verl.drift import Drift
 from opera_adapters.verl.group import PromptGroup
+from opera_adapters.verl.hints import hints_of
 from opera_adapters.verl.settings import OperaSettings, settings_of
 from opera_client import AsyncRewardClient
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
@@ -49,6 +51,10 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         if self._settings.score_on == "rollout":
             self.llm_client: Any = own_engine(self.llm_client, self.config, self._settings)
             client = AsyncRewardClient.in_process(rollout=self.llm_client)
+        self._hinted: AsyncRewardClient | None = None
+        if self._settings.hints:
+            self._hinted = AsyncRewardClient(self._settings.url)
+            self.llm_client = HintingClient(self.llm_client)
         self._caller = RewardCaller(
             self._settings.url,
             client,
@@ -71,10 +77,14 @@ class OperaAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  
         await super()._run_prompt(prompt, sampling_params, trajectory, trace)
 
     async def _run_agent_loop(self, *args: Any, session_id: int, **kwargs: Any) -> Any:
+        hints = None if self._hinted is None else hints_of(self._hinted, self._settings, kwargs, session_id)
+        own_hints.set(hints)  # of this session's own task
         try:
             return await super()._run_agent_loop(*args, session_id=session_id, **kwargs)
         finally:
             _own_group.get().leave(session_id)
+            if hints is not None:
+                await hints.aclose()
 
     async def _compute_score(self, outputs: list[Any], kwargs: dict[str, Any]) -> None:
         output = outputs[-1]  # verl rewards the last one and shares its reward

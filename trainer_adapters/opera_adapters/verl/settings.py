@@ -40,6 +40,9 @@ class OperaSettings:
     """`ids` scores the very tokens of the rollout; `text` is for another model as scorer."""
     run_id: str | None = None
     """Name of this run, for the service's logs and the names of weights."""
+    hints: bool = False
+    """In the agent loop, tell the service after every turn what was written, so that it works ahead. It changes no
+    reward, and is of use where the service keeps what it computes (docs/hints.md)."""
     timeout_s: float = 300.0
     """Seconds for scoring a group with all retries."""
     wait_s: float = 600.0
@@ -66,6 +69,8 @@ class OperaSettings:
             _refuse(
                 "score_on", "rollout scores the rollout's ids, with no url; the scorer is the policy: no scorer_kl"
             )
+        if self.hints and (self.score_on == "rollout" or self.send != "ids"):
+            _refuse("hints", "are of use to a service that scores ids; they need score_on=service and send=ids")
         if self.max_lag is not None and self.max_lag < 0:
             _refuse("max_lag", f"must be at least 0 steps, not {self.max_lag}")
 

@@ -30,9 +30,10 @@ from opera_client.errors import (
 from opera_service.engines.adapter import adapter_revision, is_adapter
 from opera_service.engines.base import EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.torch.loading import load_model
+from opera_service.engines.torch.memory import out_of_memory
 from opera_service.engines.torch.route_by_size import MEASURE_S, RouteBySize
 from opera_service.engines.torch.sampler import Sampler
-from opera_service.engines.torch.scorer import TreeScorer, out_of_memory
+from opera_service.engines.torch.scorer import TreeScorer
 from opera_service.engines.torch.weights import Base, ServedWeights, Undo
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree

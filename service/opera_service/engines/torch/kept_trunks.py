@@ -11,6 +11,7 @@ Knows a model's cache; no tree layout, no request.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -22,8 +23,11 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from opera_client.errors import NotSupported
+from opera_service.engines.torch.memory import out_of_memory
 from opera_service.engines.torch.readout import Readout
 from opera_service.scoring.tree import Ids
+
+log = logging.getLogger(__name__)
 
 BLOCK = 64
 """Tokens. Longer ones are computed faster, and more is read again behind the last whole one."""
@@ -84,6 +88,7 @@ class KeptTrunksRoute:
         if kinds != {"full_attention"} or getattr(model, "_is_stateful", False):
             raise NotSupported("route kept_trunks needs full attention in every layer; use --route auto")
         self._model = model
+        self._kept_tokens = kept_tokens
         self._trunks, self.answers = _Kept(kept_tokens), _Kept(kept_tokens)
         self.hits = self.misses = 0
 
@@ -96,9 +101,13 @@ class KeptTrunksRoute:
         """Drop everything: other weights serve from here on, or memory ran out."""
         self._trunks.clear()
         self.answers.clear()
+        self._trunks.most = self._kept_tokens
 
     def run(self, readout: Readout, max_tokens: int) -> None:  # noqa: ARG002  pieces must not depend on the budget
-        """Answer query by query; what a forward takes is bounded by `_PIECE`, not by the budget."""
+        """Answer query by query; what a forward takes is bounded by `_PIECE`, not by the budget.
+
+        Where memory ends, half as much is kept from then on, at last nothing: that costs time, no number.
+        """
         tree = readout.tree
         readout.query_tokens = np.zeros(tree.num_queries, dtype=np.int64)
         plain = not (tree.want_entropy or tree.want_top)
@@ -114,11 +123,29 @@ class KeptTrunksRoute:
                 continue
             self.misses += 1
             computed = readout.tokens_computed
-            self._compute(readout, path, context, pairs)
+            self._compute_within_memory(readout, path, context, pairs)
             readout.query_tokens[query] = readout.tokens_computed - computed
             if plain:
                 self.answers.put(key, readout.logprobs[pairs].copy(), len(pairs))
                 self.answers.trim()
+
+    def _compute_within_memory(self, readout: Readout, path: Ids, context: int, pairs: NDArray[np.int64]) -> None:
+        """Compute a query. Raises what the model does when memory ends although nothing is kept."""
+        read = readout.pairs_read
+        while True:
+            try:
+                self._compute(readout, path, context, pairs)
+                return
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or not self._trunks.most:
+                    raise
+            # Outside of `except`, whose traceback holds the tensors that are in the way.
+            readout.pairs_read = read
+            self._trunks.most = min(self._trunks.most, max(self._trunks.held, BLOCK)) // (2 * BLOCK) * BLOCK
+            log.warning("memory ran out: at most %d tokens of trunks are kept from here on", self._trunks.most)
+            self._trunks.clear()
+            if self._model.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _compute(self, readout: Readout, path: Ids, context: int, pairs: NDArray[np.int64]) -> None:
         whole = (context - 1) // BLOCK  # the context's last token predicts the first target: never in a trunk
@@ -146,7 +173,8 @@ class KeptTrunksRoute:
         cache = _joined(found)
         for number in range(len(found), len(keys)):
             self._forward(readout, path[number * BLOCK : (number + 1) * BLOCK], cache)
-            self._trunks.put(keys[number], _Block(tuple(map(_last, cache.layers))), BLOCK)
+            if (number + 1) * BLOCK <= self._trunks.most:
+                self._trunks.put(keys[number], _Block(tuple(map(_last, cache.layers))), BLOCK)
         for key in reversed(keys):  # a trunk's start is the last to leave: without it the rest is of no use
             self._trunks.get(key)
         self._trunks.trim()

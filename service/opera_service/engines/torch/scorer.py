@@ -14,6 +14,7 @@ import torch
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
 from opera_service.engines.torch.kept_trunks import KeptTrunksRoute
 from opera_service.engines.torch.loading import LoadedModel
+from opera_service.engines.torch.memory import out_of_memory
 from opera_service.engines.torch.naive import NaiveRoute
 from opera_service.engines.torch.packed_batch import join
 from opera_service.engines.torch.readout import Head, Readout
@@ -166,11 +167,3 @@ def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:
         else:
             bundles.append((sizes[index], [index]))
     return [members for _, members in bundles]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU's allocator."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
-    )

@@ -27,7 +27,7 @@ from opera_service.engines.checkpoint import (
     read_headers,
     tensors_by_name,
 )
-from opera_service.engines.torch.scorer import out_of_memory
+from opera_service.engines.torch.memory import out_of_memory
 
 Undo = Callable[[], None]
 Base = dict[int, tuple[Tensor, Tensor]]

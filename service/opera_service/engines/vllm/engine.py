@@ -238,8 +238,9 @@ class VllmEngine:
                 self._rescored += 1
                 log.warning("vLLM lost scored rows of a prompt of %d tokens; scoring it afresh", len(prompt.ids))
                 rows = await core.score(prompt, recompute=True)
-        if rows is None:
-            raise EngineFailed("vLLM lost scored rows twice, with and without its prefix cache")
+                if rows is None:
+                    raise EngineFailed("vLLM lost scored rows twice, with and without its prefix cache")
+                rows = replace(rows, recomputed=True)
         return rows
 
     async def _sample(self, core: Core, request: GenerationRequest, number: int) -> Generation:

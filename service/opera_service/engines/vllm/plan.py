@@ -48,6 +48,8 @@ class Rows:
     """int32[rows, top]."""
     top_logprobs: NDArray[np.float32] | None = None
     """float32[rows, top]."""
+    recomputed: bool = False
+    """Whether the prefix cache was not read for it."""
 
 
 class _Place(NamedTuple):
@@ -119,12 +121,13 @@ class Plan:
             if top and found.top_ids is not None and found.top_logprobs is not None:
                 top_ids[pairs] = found.top_ids[skip:, :top]
                 top_logprobs[pairs] = found.top_logprobs[skip:, :top]
-        own = (found.computed for prompt, found in zip(self.prompts, rows, strict=True) if prompt.tree == number)
+        own = [found for prompt, found in zip(self.prompts, rows, strict=True) if prompt.tree == number]
         return TreeScores(
             logprobs=logprobs,
             query_start=tree.query_start,
             weight_version=weight_version,
-            tokens_computed=sum(own),
+            tokens_computed=sum(found.computed for found in own),
+            recomputed=sum(found.recomputed for found in own),
             top_ids=top_ids if top else None,
             top_logprobs=top_logprobs if top else None,
         )

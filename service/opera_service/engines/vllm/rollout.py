@@ -177,7 +177,7 @@ class RolloutEngine:
             answer = await self._asked(prompt, "recomputed")
         if answer.rows is None:
             raise EngineFailed("vLLM answered without the tokens that were asked for")
-        return answer.rows, answer.weight_version
+        return replace(answer.rows, recomputed=True), answer.weight_version
 
     async def _asked(self, prompt: Prompt, route: Route) -> Answer:
         try:

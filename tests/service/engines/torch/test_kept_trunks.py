@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opera_client.errors import NotSupported
+from opera_client.errors import EngineOutOfMemory, NotSupported
 from opera_service.engines.torch import TorchEngine
 from opera_service.engines.torch.kept_trunks import BLOCK, KeptTrunksRoute
 from opera_service.engines.torch.scorer import TreeScorer
@@ -109,6 +109,44 @@ def test_a_trunks_start_outlives_its_end(lab):
     scorer.route = KeptTrunksRoute(scorer.loaded.model, 2 * BLOCK)
     scorer.score([growing(226)])
     assert scorer.score([growing(BLOCK + 5)])[0].tokens_computed == 5 + len(TARGET) - 1
+
+
+@pytest.mark.parametrize("room", [0, 2 * BLOCK, 5 * BLOCK])
+def test_a_batch_that_outgrows_memory_is_computed_and_less_is_kept(lab, cold, room):
+    """Memory here has room for `room` kept tokens and the forward at hand; the bound allows far more."""
+    scorer = scorer_of(lab)
+    route, ended = scorer.route, []
+
+    def forward(*_: object, **__: object) -> None:
+        if route.held_tokens > room:
+            ended.append(route.held_tokens)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = scorer.loaded.model.base_model.register_forward_pre_hook(forward)
+    builders = [TreeBuilder() for _ in range(4)]
+    for start, builder in enumerate(builders):
+        builder.score(builder.extend(ROOT, [start, *PATH][:200]), TARGET)
+    trees = [*(builder.build() for builder in builders), growing(*CUTS)]
+    *others, grown = scorer.score(trees)
+    assert [grown.of(query).tolist() for query in range(len(CUTS))] == [cold[cut] for cut in CUTS]
+    assert 0 < len(ended) < 9
+    assert route.held_tokens <= room
+    hook.remove()
+    route.forget()
+    assert [one.logprobs.tolist() for one in scorer.score(trees[:4])] == [one.logprobs.tolist() for one in others]
+    assert route.held_tokens == 4 * 3 * BLOCK  # new weights begin with the whole bound
+
+
+def test_memory_that_ends_with_nothing_kept_is_a_typed_error(lab):
+    scorer = scorer_of(lab)
+
+    def forward(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = scorer.loaded.model.base_model.register_forward_pre_hook(forward)
+    with pytest.raises(EngineOutOfMemory, match="do not fit"):
+        scorer.score([growing(100)])
+    hook.remove()
 
 
 async def test_new_weights_forget_the_old_ones(lab, tmp_path):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.budget import examples
 
 from opera_client.errors import ContextTooLong, EngineFailed, EngineOutOfMemory, TokenOutOfVocabulary
-from opera_service.engines.torch.scorer import DEFAULT_TOKENS, MIN_TOKENS, TreeScorer, out_of_memory, pack
+from opera_service.engines.torch.memory import out_of_memory
+from opera_service.engines.torch.scorer import DEFAULT_TOKENS, MIN_TOKENS, TreeScorer, pack
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
 

@@ -14,6 +14,9 @@ from opera_service.engines.base import GenerationRequest
 from opera_service.engines.vllm import http
 from opera_service.engines.vllm.rollout import RolloutEngine
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
+from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+
+from ...app import on, opened
 
 BLOCK = 4
 
@@ -65,8 +68,8 @@ class Server:
         return math.nan if token == self.overflows else -float(token) - self.stale * scored
 
 
-async def connect(server: Server) -> RolloutEngine:
-    return await http.connect("http://vllm", vocab_size=10, transport=httpx.MockTransport(server))
+async def connect(server: Server, vocab_size: int = 10) -> RolloutEngine:
+    return await http.connect("http://vllm", vocab_size=vocab_size, transport=httpx.MockTransport(server))
 
 
 def tree() -> TokenTree:
@@ -87,6 +90,7 @@ async def test_a_server_with_the_plugin_is_asked_from_the_first_scored_row():
     assert asked["vllm_xargs"] == {"opera_first_row": 1}
     assert asked["prompt_logprobs"] == 0
     assert scores.tokens_computed == 4 + 6 - BLOCK
+    assert scores.recomputed == 0
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,7 @@ async def test_any_other_recomputes_and_says_what_would_help(server, remedy, cap
     (scores,) = await engine.score([tree()])
     np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
     assert scores.tokens_computed == tree().naive_tokens
+    assert scores.recomputed == 2
     assert "vllm_xargs" not in server.requests[-1]
 
 
@@ -121,8 +126,24 @@ async def test_rows_that_were_not_computed_are_scored_afresh_and_counted():
     server.beyond = 1
     (scores,) = await engine.score([tree()])
     np.testing.assert_array_equal(scores.logprobs, [-3, -4, -6])
-    assert engine.health().gauges["vllm_rescored_prompts"] == 1
+    assert engine.health().gauges["vllm_rescored_prompts"] == scores.recomputed == 1
     assert scores.tokens_computed == 4 + 6 - BLOCK
+
+
+@pytest.mark.parametrize(("plugin", "recomputed"), [(True, 0), (False, 2)])
+async def test_the_way_that_was_taken_is_told_with_every_answer(plugin, recomputed):
+    engine = await connect(Server(plugin=plugin), ByteTokenizer.vocab_size)
+    async with opened(on(engine)) as client:
+        model = (await client.get("/model")).json()
+        items = [{"context": "2 + 2 =", "target": text} for text in ("4", "5")]
+        usage = (await client.post("/score", json={"items": items})).json()["usage"]
+        completion = await client.post("/v1/completions", json={"prompt": "42", "echo": True, "max_tokens": 0})
+    route, reason = engine.info.route, engine.info.route_reason
+    assert "plug-in" in reason
+    assert (model["route"], model["route_reason"]) == (usage["route"], usage["route_reason"]) == (route, reason)
+    assert usage["recomputed_contexts"] == recomputed
+    assert completion.status_code == 200, completion.text
+    assert completion.headers["X-Route"] == route
 
 
 async def test_weights_that_change_meanwhile_are_an_error():

@@ -110,3 +110,14 @@ def test_a_loop_is_certain_and_is_not_paid(hand):
     assert paper.trajectories[0].reward > paper.trajectories[1].reward
     assert hardened.trajectories[0].reward < hardened.trajectories[1].reward
     assert hardened.trajectories[0].flags == ("loop",)
+
+
+def test_a_loop_that_is_shown_as_another_text_is_not_paid_either(hand):
+    """The ids are scored, so what they say is what is guarded."""
+    bench = hand.Bench()
+    group, prices = bench.group([hand.thought(-1.0, own=-0.01), hand.thought(-1.0, own=-0.5)])
+    hidden, told = (replace(group.trajectories[0], decoded=said) for said in (LOOPING, "the sea is grey"))
+    told = replace(told, text=LOOPING)
+    for looped, flags in ((hidden, ("loop",)), (told, ())):
+        asked = replace(group, trajectories=(looped, group.trajectories[1]))
+        assert bench.read(resolve("rent", "hardened", {}), asked, prices).trajectories[0].flags == flags
