@@ -14,7 +14,7 @@ from opera_cli.exits import Exit, one_line_errors
 from opera_cli.options import Concurrency, Engine, Model, Out, Timeout, Url, parse_config
 from opera_cli.outputs import output_for
 from opera_cli.plotting import PlotPage
-from opera_cli.score_job import asking, failed
+from opera_cli.score_job import asking, failed, reads_references
 from opera_cli.source import GroupSource
 from opera_cli.table import show_record
 from opera_cli.target import Target
@@ -100,11 +100,8 @@ def score(
                 page.see(record)
 
         async def check(client: AsyncRewardClient) -> None:
-            if source.without_reference is None:
-                return
-            needs = {one.name: one.needs for one in (await client.rewards()).rewards}
-            if reward != "sum" and "reference" in needs.get(reward, ()):
-                source.must_have_references(reward)
+            if source.without_reference is not None and (name := await reads_references(client, settings)):
+                source.must_have_references(name)
 
         job = Job(asking(settings), failed, "score", source, settings, check)
         show = show_record if sys.stdout.isatty() else None

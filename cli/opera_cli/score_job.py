@@ -21,6 +21,15 @@ def asking(settings: Mapping[str, Any]) -> Callable[[AsyncRewardClient, Group, s
     return ask
 
 
+async def reads_references(client: AsyncRewardClient, settings: Mapping[str, Any]) -> str | None:
+    """Return the name of the asked reward, or of the first term of the asked sum, that needs a reference."""
+    names = [settings["reward"]]
+    if names == ["sum"]:
+        names = [term.get("name") for term in settings["config"].get("rewards", ()) if isinstance(term, Mapping)]
+    needs = {one.name: one.needs for one in (await client.rewards()).rewards}
+    return next((name for name in names if "reference" in needs.get(name, ())), None)
+
+
 def failed(group: Group, error: OperaError) -> Record:
     """Return the result of a group whose request failed."""
     reason = error_of(error)

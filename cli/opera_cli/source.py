@@ -65,7 +65,7 @@ class GroupSource:
         ignored: set[str] = set()
         for number, offset, line in self._lines.scan():
             nested = "trajectories" in line
-            if self.without_reference is None and not _has_reference(line):
+            if self.without_reference is None and not has_reference(line):
                 self.without_reference = number
             ignored |= line.keys() - (Group.model_fields.keys() if nested else {*_SHARED, *_OWN})
             if nested:
@@ -92,11 +92,7 @@ class GroupSource:
     def must_have_references(self, reward: str) -> None:
         """Raise `BadInput` that names the first line without one."""
         if self.without_reference is not None:
-            raise self._lines.wrong(
-                self.without_reference,
-                f"{reward} needs a reference: give `reference` or `reference_token_ids`, or choose a --reward that"
-                " does without (docs/rewards.md lists them)",
-            )
+            raise self._lines.wrong(self.without_reference, reference_needed(reward))
 
     def close(self) -> None:
         """Close the file."""
@@ -162,7 +158,16 @@ def key_of(row: dict[str, Any]) -> bytes:
     return _hash(named if named is not None else [row.get("prompt"), row.get("prompt_token_ids")], named is None)
 
 
-def _has_reference(line: dict[str, Any]) -> bool:
+def reference_needed(reward: str) -> str:
+    """Return what is wrong with a line that has no reference."""
+    return (
+        f"{reward} needs a reference: give `reference` or `reference_token_ids`, or choose a --reward that"
+        " does without (docs/rewards.md lists them)"
+    )
+
+
+def has_reference(line: dict[str, Any]) -> bool:
+    """Whether a line has a reference, as text or as ids."""
     return line.get("reference") is not None or line.get("reference_token_ids") is not None
 
 

@@ -24,6 +24,7 @@ from opera_client.errors import (
     error_from_body,
 )
 from opera_client.network import header_value, through
+from opera_client.wire import problem_of
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -118,7 +119,7 @@ def _parse(kind: type[Answer], response: httpx.Response, content: bytes, request
         where = ".".join(map(str, first["loc"])) or "body"
         raise UnexpectedAnswer(
             f"{response.url} answered {response.status_code}, but not as opera-reward does: {where}: "
-            f"{first['msg']}; check the address and the versions of client and service",
+            f"{problem_of(first)}; check the address and the versions of client and service",
             request_id=request_id,
         ) from None
 

@@ -15,6 +15,7 @@ import httpx
 from pydantic import ValidationError
 
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, Unavailable
+from opera_client.wire import problem_of
 
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -44,7 +45,7 @@ def service_app(settings: Mapping[str, Any], rollout: Any = None) -> App:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise InvalidRequest(f"{first['msg']}, got {first['input']!r}", field=field) from None
+        raise InvalidRequest(f"{problem_of(first)}, got {first['input']!r}", field=field) from None
     return app
 
 

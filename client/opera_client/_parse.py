@@ -19,6 +19,7 @@ from opera_client.wire import (
     RewardRequest,
     ScoreItem,
     ScoreRequest,
+    problem_of,
 )
 
 Item = TypeVar("Item", Group, RankItem, ExpandItem, ScoreItem)
@@ -105,4 +106,4 @@ def validated(kind: type[Model], given: object, where: str) -> Model:
         loc = [part for part in first["loc"] if not str(part).startswith(("function-", "list[", "str"))]
         path = ".".join(str(part) for part in (where, *loc) if part != "")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InvalidRequest(first["msg"].removeprefix("Value error, ") + more, field=path or None) from None
+        raise InvalidRequest(problem_of(first) + more, field=path or None) from None

@@ -5,7 +5,7 @@ import pytest
 
 from opera_adapters._grouping import Row
 from opera_adapters._references import reference
-from opera_adapters._texts import tags_of, text_of
+from opera_adapters._texts import USUAL, has_thought, tags_of, text_of
 from opera_adapters.groups import GroupReward
 from opera_adapters.reward import OperaReward
 from opera_client import AsyncRewardClient
@@ -67,7 +67,8 @@ async def test_several_references_are_scored():
     ],
 )
 def test_a_completion_of_messages_is_the_text_that_was_written(messages, text):
-    assert text_of(messages, tags_of({})) == text
+    assert text_of(messages, USUAL) == text
+    assert has_thought(messages) == ("think" in text)
 
 
 def test_a_thought_stands_in_the_tags_of_the_configuration():
@@ -78,4 +79,4 @@ def test_a_thought_stands_in_the_tags_of_the_configuration():
 
 def test_content_that_is_no_text_is_refused():
     with pytest.raises(ValueError, match="image_url"):
-        text_of([{"role": "assistant", "content": [{"type": "image_url"}]}], tags_of({}))
+        text_of([{"role": "assistant", "content": [{"type": "image_url"}]}], USUAL)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opera_adapters.reward import OperaReward, _templated
-from opera_client import AsyncRewardClient
+from opera_client import AsyncRewardClient, RewardClient
+from opera_service.trajectories.byte_tokenizer import ByteTokenizer
+from opera_service.trajectories.think_tags import ThinkTags
 
 
 @given(st.lists(st.sampled_from(["a", "b", "longer"]), min_size=1, max_size=9))
@@ -45,3 +47,56 @@ async def test_what_trl_has_no_place_for_is_said_once(caplog: pytest.LogCaptureF
     assert [one.message for one in caplog.records if "shapes tokens" in one.message] == [
         "the reward shapes tokens, which this trainer cannot take: only its number is used"
     ]
+
+
+THOUGHTS = [[{"role": "assistant", "reasoning_content": f"so {one}", "content": one}] for one in ("7", "8", "8")]
+REFERENCES = ["8"] * 3
+
+
+def in_tags(opening: str, closing: str) -> list[str]:
+    return [f"{opening}\nso {one}\n{closing}\n\n{one}" for one in ("7", "8", "8")]
+
+
+SUM = {"rewards": [{"name": "rent"}, {"name": "opera", "config": {"think": {"open": "[T]", "close": "[/T]"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "opening", "closing"),
+    [
+        ({}, "[THINK]", "[/THINK]"),
+        ({"config": {"think": {"open": "<r>", "close": "</r>"}}}, "<r>", "</r>"),
+        ({"config": {"think": {"mode": "optional"}}}, "[THINK]", "[/THINK]"),
+        ({"preset": "paper"}, "<think>", "</think>"),
+        ({"reward": "sum", "config": SUM}, "[T]", "[/T]"),
+    ],
+)
+@pytest.mark.parametrize("kind", [AsyncRewardClient, RewardClient])
+async def test_a_thought_of_its_own_field_stands_in_the_tags_that_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, kind: type, asked: dict, opening: str, closing: str
+) -> None:
+    monkeypatch.setattr(ByteTokenizer, "tags", ThinkTags.of("[THINK]", "[/THINK]", "template"))
+    client = kind.in_process(engine="dummy")
+    try:
+        reward = OperaReward(client=client, send="text", **asked)
+        asking = {"reference": REFERENCES}
+        found = await reward(PROMPTS, THOUGHTS, **asking)
+        assert found == pytest.approx(await reward(PROMPTS, in_tags(opening, closing), **asking))
+        assert None not in found
+        wrong = await reward(PROMPTS, in_tags("<other>", "</other>"), **asking)
+        assert found != pytest.approx(wrong)
+    finally:
+        await client.aclose() if kind is AsyncRewardClient else client.close()
+
+
+async def test_a_service_that_names_no_tags_has_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with AsyncRewardClient.in_process(engine="dummy") as client:
+        known = await client.model()
+
+        async def model() -> object:
+            return known.model_copy(update={"think_open": "", "think_close": ""})
+
+        monkeypatch.setattr(client, "model", model)
+        reward = OperaReward(client=client, send="text")
+        found = await reward(PROMPTS, THOUGHTS, reference=REFERENCES)
+        usual = await reward(PROMPTS, in_tags("<think>", "</think>"), reference=REFERENCES)
+        assert found == pytest.approx(usual)

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opera_client.errors import BadInput
-from opera_client.wire import Message, SegmentResult
+from opera_client.wire import Message, SegmentResult, problem_of
 
 
 class Row(BaseModel):
@@ -132,7 +132,7 @@ def read_rows(path: Path, kind: type[R]) -> Iterator[R]:
                 except ValidationError as error:
                     first = error.errors(include_url=False)[0]
                     where = ".".join(map(str, first["loc"])) or "line"
-                    raise BadInput(f"{path}, line {number}: {where}: {first['msg']}") from None
+                    raise BadInput(f"{path}, line {number}: {where}: {problem_of(first)}") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -158,7 +158,7 @@ def read_json(path: Path, kind: type[R]) -> R:
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
-        raise BadInput(f"{path}: {error.errors(include_url=False)[0]['msg']}") from None
+        raise BadInput(f"{path}: {problem_of(error.errors(include_url=False)[0])}") from None
 
 
 def write_json(path: Path, value: BaseModel | dict[str, object]) -> None:

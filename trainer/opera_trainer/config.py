@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from opera_client.errors import BadInput
+from opera_client.wire import problem_of
 from opera_trainer.settings.ablation import AblationSettings
 from opera_trainer.settings.base import Settings
 from opera_trainer.settings.evaluation import EvaluationSettings
@@ -98,7 +99,7 @@ def validated(found: Mapping[str, Any], origin: str) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        what = "unknown key" if first["type"] == "extra_forbidden" else problem_of(first)
         raise BadInput(f"{origin}: {where}: {what}") from None
 
 

@@ -11,13 +11,15 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from opera_adapters._grouping import Row, groups, wire_group
+from opera_adapters._texts import USUAL, Tags, tags_of
 from opera_client import AsyncRewardClient, ClientOptions, RewardClient
 from opera_client.errors import InvalidRequest, NotSupported, OperaError, RequestError, WeightVersionMismatch
-from opera_client.wire import Group, GroupResult, RewardResult, TrajectoryResult
+from opera_client.wire import Group, GroupResult, PresetInfo, RewardResult, TrajectoryResult
 
+T = TypeVar("T")
 log = logging.getLogger("opera_adapters")
 
 MANY = 1_000_000
@@ -85,6 +87,7 @@ class RewardCaller:
         self._options: ClientOptions = {"retries": MANY, **options, "timeout": timeout_s}
         self._scored_before = False
         self._looked_at_form = False
+        self._tags: Tags | None = None
         self._client()  # a wrong address is refused here and now
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,9 +115,12 @@ class RewardCaller:
             if not self._scored_before:
                 raise InvalidRequest(f"no row can be sent, so training would be in vain: {problem}")
             return self._told(Scored(found, problem=problem))
-        questions = [wire_group(str(name), [rows[at] for at in group]) for name, group in enumerate(sendable)]
         try:
             async with asyncio.timeout(self.timeout_s):
+                written = await self._in_tags(rows)
+                questions = [
+                    wire_group(str(name), [written[at] for at in group]) for name, group in enumerate(sendable)
+                ]
                 answer = await self._ask(questions, step=step, weight_version=weight_version)
         except TimeoutError:
             return self._told(Scored(found, problem=f"no answer within timeout_s={self.timeout_s:g}"))
@@ -140,6 +146,31 @@ class RewardCaller:
             return await client.reward(questions, **fields)
         return await _in_thread(lambda: client.reward(questions, **fields))
 
+    async def _in_tags(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows, thoughts of their own fields in the tags that the reward will look for."""
+        if all(row.spoken is None for row in rows):
+            return rows
+        if self._tags is None:
+            client = self._client()
+            if isinstance(client, AsyncRewardClient):
+                known, served = (await client.rewards()).rewards, await client.model()
+            else:
+                known, served = await _in_thread(lambda: (client.rewards().rewards, client.model()))
+            presets = {one.name: one.presets for one in known}
+            model = (served.think_open, served.think_close)
+            self._tags = self._set_tags(presets) or (model if all(model) else USUAL)
+        return [row.in_tags(self._tags) for row in rows]
+
+    def _set_tags(self, presets: Mapping[str, Mapping[str, PresetInfo]]) -> Tags | None:
+        """Return the tags that the reward's configuration or preset sets; of a sum, its first such term."""
+        config = self.fields["config"]
+        for term in config.get("rewards") or [{"name": self.fields["reward"], "config": config}]:
+            preset = presets.get(term.get("name"), {}).get(term.get("preset") or self.fields["preset"])
+            found = tags_of(term.get("config") or {}) or (tags_of(preset.config) if preset else None)
+            if found is not None:
+                return found
+        return None
+
     def _warn_of_form(self, scored: Sequence[TrajectoryResult]) -> None:
         """Say once, of the first rows that were scored, when most of them are paid nothing for their form."""
         if self._looked_at_form or not scored:
@@ -157,9 +188,9 @@ class RewardCaller:
         return scored
 
 
-def _in_thread(call: Callable[[], RewardResult]) -> asyncio.Future[RewardResult]:
+def _in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Call it in a thread that nobody waits for once the deadline has passed; `to_thread`'s are joined."""
-    promise: concurrent.futures.Future[RewardResult] = concurrent.futures.Future()
+    promise: concurrent.futures.Future[T] = concurrent.futures.Future()
     promise.set_running_or_notify_cancel()
 
     def work() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from opera_adapters._texts import Conversation, Tags, text_of
 from opera_client import Group
-from opera_client.wire import texts_of
+from opera_client.wire import problem_of, texts_of
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,20 @@ class Row:
     """Fields of a wire `Trajectory`."""
     problem: str | None = None
     """Why the row cannot be sent."""
+    spoken: Conversation | None = None
+    """The completion, where its thought has a field of its own: only the service knows the model's tags, and until
+    it was asked the response has the usual ones."""
 
     @cached_property
     def key(self) -> str:
         """What rows of one group have in common."""
         return json.dumps(self.question, sort_keys=True, default=str)
+
+    def in_tags(self, tags: Tags) -> Row:
+        """Return the row with its thought in `tags`."""
+        if self.spoken is None:
+            return self
+        return replace(self, trajectory={**self.trajectory, "response": text_of(self.spoken, tags)})
 
     def checked(self) -> Row:
         """Return the row, its problem filled in when the wire would refuse it, or a reference it names is none."""
@@ -40,7 +50,7 @@ class Row:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "row"
-            return Row({}, self.trajectory, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+            return Row({}, self.trajectory, f"{where}: {problem_of(first)}")
         if "reference" not in self.question:
             return self
         if any(not text.strip() for text in texts_of(group.reference)):

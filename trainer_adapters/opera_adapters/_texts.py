@@ -14,10 +14,20 @@ Conversation = Sequence[Mapping[str, Any]]
 Tags = tuple[str, str]
 
 
-def tags_of(config: Mapping[str, Any]) -> Tags:
-    """Return the tags around a thought that a reward's configuration sets, or the usual ones."""
+USUAL: Tags = ("<think>", "</think>")
+
+
+def tags_of(config: Mapping[str, Any]) -> Tags | None:
+    """Return the tags around a thought that a reward's configuration sets, if it does."""
     think = config.get("think") or {}
-    return think.get("open") or "<think>", think.get("close") or "</think>"
+    return (think["open"], think["close"]) if think.get("open") and think.get("close") else None
+
+
+def has_thought(completion: str | Conversation) -> bool:
+    """Whether a message of the assistant has its thought in a field of its own."""
+    if isinstance(completion, str):
+        return False
+    return any(one.get("role") == "assistant" and any(one.get(key) for key in THOUGHT_KEYS) for one in completion)
 
 
 def text_of(completion: str | Conversation, tags: Tags) -> str:

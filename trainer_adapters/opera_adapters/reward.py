@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from opera_adapters import _ranks
 from opera_adapters._calling import RewardCaller, Scored
 from opera_adapters._grouping import Row, groups
-from opera_adapters._texts import tags_of, text_of
+from opera_adapters._texts import USUAL, has_thought, text_of
 from opera_adapters._tool_mask import tool_mask
 from opera_adapters._versions import weight_version
 from opera_adapters.groups import filled
@@ -102,7 +102,6 @@ class OperaReward:
             raise InvalidRequest(
                 "needs no url, client or follow_policy: the policy scores itself", field="score_on"
             )
-        self._tags = tags_of(config or {})
         self._make_caller = partial(
             RewardCaller,
             timeout_s=timeout_s,
@@ -197,7 +196,8 @@ class OperaReward:
             if self.reference_column is not None:
                 question["reference"] = columns[self.reference_column][at]
             question["task"] = columns[self.task_column][at] if self.task_column else self.task
-            rows.append(Row(question, trajectory).checked())
+            spoken = completions[at] if "response" in trajectory and has_thought(completions[at]) else None
+            rows.append(Row(question, trajectory, spoken=spoken).checked())
         return rows
 
     def _written(
@@ -207,7 +207,7 @@ class OperaReward:
         if ids is not None and mask is not None:
             return masked(ids, mask)
         if isinstance(completion, str) or not has_environment(completion):
-            text = {"response": text_of(completion, self._tags)}
+            text = {"response": text_of(completion, USUAL)}
             return text if ids is None else {**text, "response_token_ids": list(ids)}
         found = None if ids is None else tool_mask(completion, ids, trainer)
         return of_messages(completion) if ids is None or found is None else masked(ids, found)

@@ -92,7 +92,10 @@ def files_of(source: Path) -> list[Path]:
     """Return the files of a data set: one file, or those of a folder by name. Raises `BadInput`."""
     if not source.exists():
         raise BadInput(f"{source} does not exist")
-    files = sorted(path for path in source.iterdir() if path.suffix in SUFFIXES) if source.is_dir() else [source]
+    found = sorted(source.iterdir()) if source.is_dir() else [source]
+    if packed := next((path for path in found if path.suffix == ".gz"), None):
+        raise BadInput(f"{packed} is packed, so workers cannot share it out; unpack it first")
+    files = [path for path in found if path.suffix in SUFFIXES] if source.is_dir() else found
     if not files:
         raise BadInput(f"{source} holds no .jsonl and no .parquet files")
     return files

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -86,6 +86,8 @@ class _Plan:
     chunks: list[Chunk]
     groups: list[int]
     """How many groups each holds."""
+    without_reference: str | None = None
+    """File and line of the first that has none."""
 
     @property
     def firsts(self) -> list[int]:
@@ -107,10 +109,11 @@ def _planned(parts: Parts, files: Sequence[Path], source: Path) -> _Plan:
         if flat:
             _gather(plan, gathered, source)
             chunks = cut([gathered])
-            plan, _ = _looked_through(chunks, source)
-        known = {"gathered": bool(flat), "groups": plan.groups}
+            plan = replace(_looked_through(chunks, source)[0], without_reference=plan.without_reference)
+        known = {"gathered": bool(flat), "groups": plan.groups, "without_reference": plan.without_reference}
         parts.note("plan", known)
-    return _Plan(cut([gathered] if known["gathered"] else files), known["groups"])
+    chunks = cut([gathered] if known["gathered"] else files)
+    return _Plan(chunks, known["groups"], known.get("without_reference"))
 
 
 def _looked_through(chunks: list[Chunk], source: Path) -> tuple[_Plan, int]:
@@ -121,16 +124,19 @@ def _looked_through(chunks: list[Chunk], source: Path) -> tuple[_Plan, int]:
             found[row["index"]] = row
             advance(1)
     before: dict[str, int] = {}
+    without = None
     for chunk in chunks:
         row = found[chunk.index]
+        start = before.get(chunk.path, 0)
         if row["problem"]:
-            number = before.get(chunk.path, 0) + row["at"]
-            raise BadInput(f"{chunk.path}, {chunk.unit} {number}: {row['problem']}")
+            raise BadInput(f"{chunk.path}, {chunk.unit} {start + row['at']}: {row['problem']}")
+        if row["without_reference"] and without is None:
+            without = f"{chunk.path}, {chunk.unit} {start + row['without_reference']}"
         before[chunk.path] = before.get(chunk.path, 0) + row["lines"]
     groups = [found[chunk.index]["groups"] + found[chunk.index]["flat"] for chunk in chunks]
     if not sum(groups):
         raise BadInput(f"{source} is empty; one JSON object a line is needed")
-    return _Plan(chunks, groups), sum(row["flat"] for row in found.values())
+    return _Plan(chunks, groups, without), sum(row["flat"] for row in found.values())
 
 
 def _gather(plan: _Plan, gathered: Path, source: Path) -> None:
@@ -167,7 +173,7 @@ def _score_all(
             advance(row["groups"])
         if not todo:
             return
-        arguments = (settings, target, str(parts.folder))
+        arguments = (settings, target, str(parts.folder), plan.without_reference)
         resources = _resources(workers, len(todo))
         for row in _data(todo).map(Scorer, fn_constructor_args=arguments, **resources).iter_rows():
             if row["problem"]:

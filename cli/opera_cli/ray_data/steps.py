@@ -15,8 +15,8 @@ from typing import Any
 from opera_cli.batch import Asking, Tally, answers, model_of
 from opera_cli.ray_data.chunks import BadLine, Chunk
 from opera_cli.ray_data.parts import Parts
-from opera_cli.score_job import asking, failed
-from opera_cli.source import digest, joined, key_of, must_be_group, shared_of
+from opera_cli.score_job import asking, failed, reads_references
+from opera_cli.source import digest, has_reference, joined, key_of, must_be_group, reference_needed, shared_of
 from opera_cli.target import Target
 from opera_client import AsyncRewardClient, Group, OperaError
 from opera_client._portal import Portal
@@ -27,17 +27,23 @@ Row = dict[str, Any]
 
 
 def look(row: Row) -> Row:
-    """Check a chunk's lines and count them: groups, flat rows, and lines as an editor counts them."""
+    """Check a chunk's lines and count them: groups, flat rows, and lines as an editor counts them.
+
+    `without_reference` is the number of the first line without one; 0 where all have one.
+    """
     chunk = Chunk(**json.loads(row["chunk"]))
     groups = flat = 0
     problem, at = "", 0
+    without = 0
     try:
-        for line in _checked(chunk):
+        for number, line in _checked(chunk):
             groups, flat = groups + ("trajectories" in line), flat + ("trajectories" not in line)
+            without = without or (0 if has_reference(line) else number)
     except BadLine as error:
         problem, at = error.what, error.number
     return {
         "index": chunk.index, "lines": chunk.count(), "groups": groups, "flat": flat, "problem": problem, "at": at,
+        "without_reference": without,
     }  # fmt: skip
 
 
@@ -45,7 +51,7 @@ def rows(row: Row) -> list[Row]:
     """Return a chunk's lines with the key of their group and their place in the data set."""
     chunk, first = Chunk(**json.loads(row["chunk"])), row["first"]
     found = []
-    for at, line in enumerate(_checked(chunk), start=first):
+    for at, (_, line) in enumerate(_checked(chunk), start=first):
         key = key_of(line).hex() if "trajectories" not in line else f"whole {at}"
         found.append({"key": key, "place": at, "line": json.dumps(line)})
     return found
@@ -77,7 +83,11 @@ def count(row: Row, folder: str) -> Row:
 class Scorer:
     """One engine, in the worker's own process; scores chunk after chunk."""
 
-    def __init__(self, settings: dict[str, Any], target: Target, folder: str) -> None:
+    def __init__(
+        self, settings: dict[str, Any], target: Target, folder: str, without_reference: str | None = None
+    ) -> None:
+        """`without_reference` names the first line of the data set that has none."""
+        self._without_reference = without_reference
         self._settings, self._target, self._parts = settings, target, Parts(Path(folder))
         self._portal, self._stack = Portal(), AsyncExitStack()
         self._client: AsyncRewardClient | None = None
@@ -97,7 +107,10 @@ class Scorer:
 
     async def _score(self, chunk: Chunk, first: int) -> Row:
         if self._client is None:
-            self._client = await self._stack.enter_async_context(self._target.opened())
+            opened = await self._stack.enter_async_context(self._target.opened())
+            if self._without_reference and (name := await reads_references(opened, self._settings)):
+                raise BadInput(f"{self._without_reference}: {reference_needed(name)}")
+            self._client = opened
         client, model = self._client, await model_of(self._client)
         run = {**self._settings, "model": model}
         self._parts.agree("run", run)
@@ -120,13 +133,13 @@ class Scorer:
         return _counted(chunk.index, len(records), tally)
 
 
-def _checked(chunk: Chunk) -> Iterator[Row]:
+def _checked(chunk: Chunk) -> Iterator[tuple[int, Row]]:
     for number, line in chunk.lines():
         try:
             must_be_group(line)
         except ValueError as error:
             raise BadLine(number, str(error)) from None
-        yield line
+        yield number, line
 
 
 def _counted(index: int, groups: int, tally: Tally) -> Row:

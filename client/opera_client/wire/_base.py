@@ -72,10 +72,17 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
-def needs_one(text: object, ids: object, name: str) -> None:
-    """Raise ValueError when something was given neither as text nor as ids."""
+def needs_one(text: object, ids: object, name: str, *, or_else: tuple[str, ...] = ()) -> None:
+    """Raise ValueError when something was given neither as text nor as ids; `or_else` names what else would do."""
     if text is None and ids is None:
-        raise ValueError(f"give `{name}` or `{name}_token_ids`")
+        *first, last = (f"`{one}`" for one in (name, f"{name}_token_ids", *or_else))
+        raise ValueError(f"give {', '.join(first)} or {last}")
+
+
+def at_most_one(text: object, ids: object, name: str) -> None:
+    """Raise ValueError when something was given as text and as ids, of which one would be left unread."""
+    if text is not None and ids is not None:
+        raise ValueError(f"give `{name}` or `{name}_token_ids`, not both: only one of them can be priced")
 
 
 TEXT_PARTS = ("text", "input_text", "output_text")

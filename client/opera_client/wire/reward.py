@@ -44,7 +44,7 @@ class Trajectory(Request):
     @model_validator(mode="after")
     def _some_response(self) -> Trajectory:
         if self.turns is None:
-            needs_one(self.response, self.response_token_ids, "response")
+            needs_one(self.response, self.response_token_ids, "response", or_else=("turns",))
         elif (self.response, self.response_token_ids, self.response_mask) != (None, None, None):
             raise ValueError("give `turns`, or a response with its ids and mask, not both")
         if self.response_mask is not None and self.response_token_ids is None:

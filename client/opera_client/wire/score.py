@@ -6,7 +6,18 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from opera_client.wire._base import Answer, Detail, Id, Prompt, Request, Status, Text, TokenIds, needs_one
+from opera_client.wire._base import (
+    Answer,
+    Detail,
+    Id,
+    Prompt,
+    Request,
+    Status,
+    Text,
+    TokenIds,
+    at_most_one,
+    needs_one,
+)
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
 from opera_client.wire.turns import TokenMask
 
@@ -23,6 +34,7 @@ class OtherContext(Request):
     @model_validator(mode="after")
     def _complete(self) -> OtherContext:
         needs_one(self.context, self.context_token_ids, "context")
+        at_most_one(self.context, self.context_token_ids, "context")
         return self
 
 
@@ -49,7 +61,9 @@ class ScoreItem(Request):
     @model_validator(mode="after")
     def _complete(self) -> ScoreItem:
         needs_one(self.context, self.context_token_ids, "context")
+        at_most_one(self.context, self.context_token_ids, "context")
         needs_one(self.target, self.target_token_ids, "target")
+        at_most_one(self.target, self.target_token_ids, "target")
         if self.target_mask is not None and self.target_token_ids is None:
             raise ValueError("`target_mask` says which `target_token_ids` are priced; give them, too")
         names = [one.name for one in self.other_contexts]

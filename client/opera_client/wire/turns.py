@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from opera_client.wire._base import Answer, FirstError, Message, Text, TokenIds
 
 MOST_TURNS = 1024
 """Messages of one trajectory."""
-TokenMask = Annotated[list[Annotated[int, Field(strict=True, ge=0, le=1)]], FirstError()]
-"""1 for a token that the policy wrote, 0 for one of its environment."""
+
+
+def _as_numbers(given: object) -> object:
+    return [int(one) if isinstance(one, bool) else one for one in given] if isinstance(given, list) else given
+
+
+TokenMask = Annotated[
+    list[Annotated[int, Field(strict=True, ge=0, le=1)]], FirstError(), BeforeValidator(_as_numbers)
+]
+"""1 or true for a token that the policy wrote, 0 or false for one of its environment."""
 
 
 class Turn(Message):

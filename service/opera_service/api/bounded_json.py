@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from opera_client.errors import BodyTooLarge, InvalidRequest, MalformedBody, TooManyTokens
-from opera_client.wire import HALF_CHARACTER
+from opera_client.wire import HALF_CHARACTER, problem_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -165,7 +165,7 @@ def _invalid(value: Mapping[str, Any], error: ValidationError, where: str) -> In
     # A value that fits one branch of a union up to a field of its own is told about that field.
     field = next((deeper for deeper in fields if deeper.startswith(f"{fields[0]}.")), fields[0])
     about = [detail for detail, name in zip(details, fields, strict=True) if name == field]
-    message = "; or ".join(dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in about))
+    message = "; or ".join(dict.fromkeys(problem_of(detail) for detail in about))
     if about[0]["type"] == "extra_forbidden":
         message = "unknown field; leave it out (see /docs for the accepted ones)"
     others = len({name for name in fields if not field.startswith(name)})

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from opera_client.errors import InvalidRequest
-from opera_client.wire import PresetInfo, RewardInfo
+from opera_client.wire import PresetInfo, RewardInfo, problem_of
 from opera_service.rewards import catalog
 from opera_service.rewards.base import Reward
 from opera_service.rewards.weighted_sum import SumConfig, Term, WeightedSum
@@ -107,7 +107,7 @@ def _overridden(base: Chosen, overrides: Mapping[str, Any]) -> Chosen:
     except ValidationError as problem:
         error = problem.errors(include_url=False, include_input=False)[0]
         path, parent = _path(merged, error["loc"])
-        message = error["msg"]
+        message = problem_of(error)
         if error["type"] == "extra_forbidden":
             known = [key for key in parent if key != path[-1]]
             message = f"no such field; there are {_listed(known)}"

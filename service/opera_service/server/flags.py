@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from opera_client.wire import problem_of
 from opera_service.server.setting_groups import GROUPS
 from opera_service.server.settings import Settings, SettingsError, check
 
@@ -38,7 +39,7 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
             raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
         if first["type"] == "value_error":  # ours, and complete
             raise SettingsError(f"{name}: {first['ctx']['error']}") from None
-        raise SettingsError(f"{name}: {first['msg']}, got {repr(first['input'])[:80]}") from None
+        raise SettingsError(f"{name}: {problem_of(first)}, got {repr(first['input'])[:80]}") from None
     check(settings)
     return settings
 

@@ -15,6 +15,11 @@ from opera_client.wire import HALF_CHARACTER, Prompt
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.tokenizer import Tokenizer
 
+CHARACTERS = 8
+"""Of a token, more than most have: a text of so many per token of the longest context is tokenised at once."""
+SLACK = 64
+"""Tokens by which the beginning of a text may differ from the same characters inside of it."""
+
 
 def given_field(field: str, ids: Sequence[int] | None) -> str:
     """Return the path of the field that was used: ids come before text where both are given."""
@@ -52,7 +57,7 @@ class FieldTokenizer:
 
     def text(self, text: str, field: str) -> Ids:
         """Tokenise `text` alone, as it stands behind a context: no special tokens, no space put before it."""
-        return self.checked(self.tokenizer.encode_inside(readable(text, field)), field)
+        return self.checked(self.tokenizer.encode_inside(self._fit(text, field)), field)
 
     def start(self, text: str | None, ids: Sequence[int] | None, field: str) -> Ids:
         """Return `ids` where given, else the ids of `text` at the start of a context, else none.
@@ -61,7 +66,7 @@ class FieldTokenizer:
         """
         if ids is not None or not text:
             return self.tokens(None, ids, field)
-        found = self.checked(self.tokenizer.encode(readable(text, field)), field)
+        found = self.checked(self.tokenizer.encode(self._fit(text, field)), field)
         start = as_ids(self.tokenizer.start_ids if self.add_special_tokens else ())
         return found if np.array_equal(found[: len(start)], start) else np.concatenate([start, found])
 
@@ -71,12 +76,30 @@ class FieldTokenizer:
             return self.start(None if isinstance(prompt, list) else prompt, ids, field)
         messages = [message.model_dump() for message in prompt]
         for message in messages:
-            readable(message["content"], field)
+            self._fit(message["content"], field)
         try:
             tokens = self.tokenizer.chat(messages)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, field=field) from error
         return self.checked(tokens, field)
+
+    def _fit(self, text: str, field: str) -> str:
+        """Return `text`; raises `ContextTooLong` when its beginning is too long already, so that no more is read.
+
+        Raises `InvalidRequest` as `readable` does.
+        """
+        readable(text, field)
+        length = CHARACTERS * (self.max_context + SLACK)
+        while length < len(text):
+            tokens = len(self.tokenizer.encode(text[:length]))
+            if tokens > self.max_context + SLACK:
+                raise ContextTooLong(
+                    f"the first {length} of {len(text)} characters are {tokens} tokens already, more than the "
+                    f"model's {self.max_context}; shorten the text, or serve the model with a longer context",
+                    field=field,
+                )
+            length *= 2
+        return text
 
     def checked(self, ids: Ids, field: str) -> Ids:
         """Return `ids`; raises `TokenOutOfVocabulary` when the model has no row for one of them."""

@@ -76,3 +76,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, said: str):
         (tmp_path / name).write_text("no parquet")
     with pytest.raises(BadInput, match=said):
         cut(files_of(tmp_path / name))
+
+
+def test_packed_files_are_refused_and_never_left_out(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    packed = tmp_path / "b.jsonl.gz"
+    packed.write_bytes(b"")
+    for source in (tmp_path, packed):
+        with pytest.raises(BadInput, match=r"b\.jsonl\.gz is packed.* unpack it first"):
+            files_of(source)

@@ -85,12 +85,47 @@ def test_an_engine_that_cannot_start_says_why(tmp_path, parts, scorer):
 def test_lines_are_counted_and_the_first_wrong_one_is_named(tmp_path):
     path = write(tmp_path / "in.jsonl", [group(0), {"prompt": "p", "reference": "r", "response": "x"}])
     (chunk,) = cut([path])
-    assert look(asked(chunk)) == {"index": 0, "lines": 2, "groups": 1, "flat": 1, "problem": "", "at": 0}
+    assert look(asked(chunk)) == {
+        "index": 0, "lines": 2, "groups": 1, "flat": 1, "problem": "", "at": 0, "without_reference": 0,
+    }  # fmt: skip
     write(path, [group(0), group(1) | {"reference": {"target": 3}}])
     (chunk,) = cut([path])
     found = look(asked(chunk))
     assert found["at"] == 2
     assert "reference" in found["problem"]
+
+
+def test_the_first_line_without_a_reference_is_found(tmp_path):
+    bare = {name: value for name, value in group(1).items() if name != "reference"}
+    by_ids = {**bare, "reference_token_ids": [1]}
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(f"{line}\n" for line in ("", *map(json.dumps, [group(0), by_ids, bare, bare]))))
+    (chunk,) = cut([path])
+    assert look(asked(chunk))["without_reference"] == 4
+
+
+SUM = {"rewards": [{"name": "rent", "weight": 1}, {"name": "logprob", "weight": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "needing"),
+    [({}, "opera"), ({"reward": "sum", "config": SUM}, "logprob"), ({"reward": "rent"}, None)],
+)
+def test_a_reward_that_reads_references_scores_nothing_without_one(tmp_path, parts, asked_for, needing):
+    bare = {name: value for name, value in group(1).items() if name != "reference"}
+    (chunk,) = cut([write(tmp_path / "in.jsonl", [bare])])
+    worker = Scorer({**SETTINGS, **asked_for}, Target(engine="dummy"), str(parts.folder), "in.jsonl, line 1")
+    try:
+        first, again = worker(asked(chunk))["problem"], worker(asked(chunk))["problem"]
+    finally:
+        worker.close()
+    assert first == again
+    if needing is None:
+        assert first == ""
+        assert parts.done(1) == {0}
+    else:
+        assert first.startswith(f"in.jsonl, line 1: {needing} needs a reference")
+        assert parts.done(1) == set()
 
 
 def test_rows_of_a_group_are_gathered_at_the_place_of_the_first(tmp_path):

@@ -96,6 +96,11 @@ async def test_a_wrong_field_is_named(client: httpx.AsyncClient, body: object, f
         ("/rank", {"items": [{"prompt": "p", "candidates": ["a"], "by": "reference"}]}, "items.0"),
         ("/score", {"items": [{"context": "c", "target": ["t"]}]}, "items.0.target"),
         ("/score", {"items": [{"context": "c"}]}, "items.0"),
+        ("/score", {"items": [{"context": "c", "context_token_ids": [1], "target": "t"}]}, "items.0"),
+        ("/score", {"items": [{"context": "c", "target": "t", "target_token_ids": [1]}]}, "items.0"),
+        ("/score", {"items": [{"context": "c", "target": "t", "other_contexts":
+                               [{"name": "a", "context": "d", "context_token_ids": [1]}]}]},
+         "items.0.other_contexts.0"),
         ("/v1/completions", {"prompt": ["a", 3]}, "prompt.1"),
         ("/v1/completions", {"prompt": [[1, "b"]]}, "prompt.0.1"),
         ("/v1/completions", {"prompt": [], "max_tokens": 0}, "prompt"),

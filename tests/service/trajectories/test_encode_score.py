@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from opera_client.errors import (
     ContextTooLong,
@@ -17,6 +18,12 @@ def item(**fields: object) -> ScoreItem:
     return ScoreItem.model_validate({"context": "ab", "target": "c"} | fields)
 
 
+def ids(**given: object) -> ScoreItem:
+    """An item of which only what is given comes as ids."""
+    texts = {name: text for name, text in (("context", "ab"), ("target", "c")) if f"{name}_token_ids" not in given}
+    return ScoreItem.model_validate(texts | given)
+
+
 def test_context_and_target_are_tokenised_alone(llama_like):
     encoded = encode_score(item(context="a.", target="\n\nb"), 7, FieldTokenizer(llama_like, 450, 99))
     assert encoded.id == "7"
@@ -24,9 +31,15 @@ def test_context_and_target_are_tokenised_alone(llama_like):
     assert encoded.target.tolist() == llama_like.encode("\n\nb").tolist()
 
 
-def test_ids_come_before_text(byte_reader):
-    encoded = encode_score(item(id="x", context_token_ids=[1], target_token_ids=[2, 3]), 0, byte_reader)
-    assert (encoded.id, encoded.context.tolist(), encoded.target.tolist()) == ("x", [1], [2, 3])
+def test_ids_are_taken_as_they_are(byte_reader):
+    encoded = encode_score(ids(context_token_ids=[1], target_token_ids=[2, 3]), 0, byte_reader)
+    assert (encoded.context.tolist(), encoded.target.tolist()) == ([1], [2, 3])
+
+
+@pytest.mark.parametrize("name", ["context", "target"])
+def test_text_and_ids_of_one_thing_are_refused(name):
+    with pytest.raises(ValidationError, match=f"give `{name}` or `{name}_token_ids`, not both"):
+        item(**{f"{name}_token_ids": [1]})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +62,7 @@ def test_ids_come_before_text(byte_reader):
 )
 def test_errors(byte_reader, fields, kind, field):
     with pytest.raises(OperaError) as caught:
-        encode_score(item(**fields), 0, FieldTokenizer(byte_reader.tokenizer, 259, 11))
+        encode_score(ids(**fields), 0, FieldTokenizer(byte_reader.tokenizer, 259, 11))
     assert (type(caught.value), caught.value.field) == (kind, field)
 
 

@@ -112,8 +112,8 @@ def test_an_unknown_data_set_says_what_the_loader_said(tmp_path: Path):
         ({"prompt": "Why?"}, "reference: is missing (fields here: prompt)"),
         ({"prompt": "Why?", "reference": 4}, "reference: text is needed, not int"),
         ({"prompt": "  ", "reference": "So."}, "prompt: is empty"),
-        ({"prompt": [{"role": "user"}], "reference": "So."}, "prompt.0.content: Field required"),
-        ({"prompt": 5, "reference": "So."}, "prompt: Input should be a valid list"),
+        ({"prompt": [{"role": "user"}], "reference": "So."}, "prompt.0.content: is missing; give it"),
+        ({"prompt": 5, "reference": "So."}, "prompt: must be a list"),
         (
             {"prompt": [{"role": "assistant", "content": "Hm"}], "reference": "So."},
             "prompt: the last message must be one that an assistant answers",

@@ -120,7 +120,7 @@ def test_a_broken_task_is_named_before_anything_trains(before, start, tmp_path):
     folders = run_stages(before[:1], run_config, tmp_path, lambda _: None)
     path = folders["tasks"] / "train.jsonl"
     path.write_text(path.read_text() + json.dumps({"id": "x"}) + "\n")
-    with pytest.raises(BadInput, match=r"train\.jsonl, line 65: prompt: Field required"):
+    with pytest.raises(BadInput, match=r"train\.jsonl, line 65: prompt: is missing; give it"):
         run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from opera_client.wire import Message
+from opera_client.wire import Message, problem_of
 from opera_trainer.artefacts import Task
 from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.tasks.records import Record
@@ -108,7 +108,7 @@ def _messages(row: Record, name: str, value: Any) -> list[Message]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, (name, *first["loc"])))
-        raise row.wrong(f"{where}: {first['msg']}; text, or a list of {{role, content}}, is needed") from None
+        raise row.wrong(f"{where}: {problem_of(first)}; text, or a list of {{role, content}}, is needed") from None
     if not prompt or prompt[-1].role == "assistant":
         raise row.wrong(f"{name}: the last message must be one that an assistant answers")
     return prompt

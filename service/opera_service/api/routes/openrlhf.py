@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
+from opera_client.wire import problem_of
 from opera_service.api import examples
 from opera_service.api.answering import receive, respond
 from opera_service.api.describing import MEMBER_ERRORS, described
@@ -53,4 +54,6 @@ def _query(request: Request) -> OpenRLHFQuery:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
-        raise InvalidRequest(f"{first['msg']}; it belongs to the URL, as in ?group_size=8", field=name) from None
+        raise InvalidRequest(
+            f"{problem_of(first)}; it belongs to the URL, as in ?group_size=8", field=name
+        ) from None

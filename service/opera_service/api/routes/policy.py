@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from opera_client.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest
-from opera_client.wire import PolicyInfo, PolicyLoadRequest, PolicyLoadResult, WeightVersion
+from opera_client.wire import PolicyInfo, PolicyLoadRequest, PolicyLoadResult, WeightVersion, problem_of
 from opera_service.api.answering import read
 from opera_service.api.body import small
 from opera_service.api.describing import BODY_ERRORS, COMMON_ERRORS, LOAD_ERRORS, described
@@ -95,4 +95,4 @@ def _headers(request: Request) -> PushHeaders:
         return PushHeaders.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidRequest(f"header: {first['msg']}", field=str(first["loc"][0])) from None
+        raise InvalidRequest(f"header: {problem_of(first)}", field=str(first["loc"][0])) from None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from opera_client.errors import InvalidRequest, NotFound
+from opera_client.wire import problem_of
 from opera_service.api.state import runtime_of, state_of
 from opera_service.ui.live_page import LivePage
 from opera_service.ui.queries import Filter, Question
@@ -147,7 +148,7 @@ def _query(request: Request) -> ListQuery:
         return ListQuery.model_validate(dict(request.query_params))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidRequest(first["msg"], field=".".join(map(str, first["loc"]))) from None
+        raise InvalidRequest(problem_of(first), field=".".join(map(str, first["loc"]))) from None
 
 
 def _json(value: dict[str, Any]) -> Response:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from opera_client.errors import InvalidRequest
+from opera_client.wire import problem_of
 from opera_service.api import examples
 from opera_service.api.answering import receive, respond
 from opera_service.api.describing import SCORING_ERRORS, described
@@ -39,5 +40,5 @@ async def post_verify(request: Request) -> Response:
         query = VerifyQuery.model_validate(dict(request.query_params))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidRequest(f"{first['msg']}; it belongs to the URL", field=str(first["loc"][0])) from None
+        raise InvalidRequest(f"{problem_of(first)}; it belongs to the URL", field=str(first["loc"][0])) from None
     return await respond(await receive(request, VerifyRequest), partial(verify, query), replays=False)

@@ -1,0 +1,41 @@
+"""What is wrong with a field, in words for whoever sent it: pydantic's own speak of Python's types."""
+
+from __future__ import annotations
+
+from pydantic_core import ErrorDetails
+
+_WORDS = {
+    "missing": "is missing; give it",
+    "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_long": "has more than {max_length} elements",
+    "string_too_long": "has more than {max_length} characters",
+    "literal_error": "must be {expected}",
+}
+
+
+def problem_of(detail: ErrorDetails) -> str:
+    """Return one problem that pydantic found as words that stand behind the field's path."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in ("too_short", "string_too_short"):
+        least = context["min_length"]
+        what = "elements" if kind == "too_short" else "characters"
+        return "is empty; give at least one" if least == 1 else f"has fewer than {least} {what}"
+    words = _WORDS.get(kind)
+    return detail["msg"].removeprefix("Value error, ") if words is None else words.format(**context)

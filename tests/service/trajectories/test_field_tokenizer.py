@@ -1,0 +1,75 @@
+"""A text that cannot fit is refused by its beginning; one that can is read as it always was."""
+
+import pytest
+
+from opera_client.errors import ContextTooLong, InvalidRequest
+from opera_client.wire import Message
+from opera_service.trajectories.field_tokenizer import CHARACTERS, SLACK, FieldTokenizer
+
+LIMIT = 100
+AT_ONCE = CHARACTERS * (LIMIT + SLACK)
+
+
+class Counting:
+    """A tokenizer that notes how many characters it was given."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.read = 0
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def encode(self, text):
+        self.read += len(text)
+        return self._tokenizer.encode(text)
+
+    def encode_inside(self, text):
+        self.read += len(text)
+        return self._tokenizer.encode_inside(text)
+
+
+@pytest.fixture
+def fields(qwen_like) -> FieldTokenizer:
+    return FieldTokenizer(Counting(qwen_like), 450, LIMIT)
+
+
+@pytest.mark.parametrize("way", ["text", "start", "tokens", "prompt", "messages"])
+def test_only_the_beginning_of_a_hopeless_text_is_read(fields, way):
+    text = "the answer is twenty. " * 50_000
+    asked = {
+        "text": lambda: fields.text(text, "f"),
+        "start": lambda: fields.start(text, None, "f"),
+        "tokens": lambda: fields.tokens(text, None, "f"),
+        "prompt": lambda: fields.prompt(text, None, "f"),
+        "messages": lambda: fields.prompt([Message(role="user", content=text)], None, "f"),
+    }[way]
+    with pytest.raises(
+        ContextTooLong, match=rf"first {AT_ONCE} of {len(text)} characters are \d+ tokens"
+    ) as caught:
+        asked()
+    assert caught.value.field == "f"
+    assert fields.tokenizer.read == AT_ONCE
+
+
+def test_a_long_text_of_long_tokens_is_read_whole(fields, qwen_like):
+    text = "<think>" * (AT_ONCE // 7 + 50)  # one token each: more of them than the model can read
+    assert len(text) > AT_ONCE
+    with pytest.raises(ContextTooLong):
+        fields.text(text, "f")
+    wide = FieldTokenizer(Counting(qwen_like), 450, 10 * LIMIT)
+    assert wide.text(text, "f").tolist() == qwen_like.encode_inside(text).tolist()
+
+
+def test_a_text_that_is_longer_than_one_look_and_fits_is_not_refused(llama_like):
+    longest = max(range(llama_like.vocab_size), key=lambda one: len(llama_like.decode([one])))
+    text = llama_like.decode([longest]) * 90
+    fields = FieldTokenizer(Counting(llama_like), 10_000, LIMIT)
+    fields.tokenizer.read = 0
+    found = fields.text(text, "f")
+    assert found.tolist() == llama_like.encode_inside(text).tolist()
+
+
+def test_what_cannot_be_read_is_told_before_what_is_too_long(fields):
+    with pytest.raises(InvalidRequest, match="half of a character"):
+        fields.text("a b " * 50_000 + "\ufdd0", "f")
