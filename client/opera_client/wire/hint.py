@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from opera_client.wire._base import Answer, Detail, Prompt, Request, Step, TokenIds, needs_one
 from opera_client.wire.member import Name
-from opera_client.wire.reference import AnyReference
+from opera_client.wire.reference import AnyReference, must_be_one_reference
 from opera_client.wire.turns import TokenMask, Turns
 
 
@@ -55,6 +55,7 @@ class HintRequest(Request):
     def _complete(self) -> HintRequest:
         if self.seq == 0:
             needs_one(self.prompt, self.prompt_token_ids, "prompt")
+        must_be_one_reference(self.reference, self.reference_token_ids)
         return self
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from opera_client.wire._base import Detail, Id, Prompt, Step, TokenIds, needs_one
 from opera_client.wire.common import ModelInfo
-from opera_client.wire.reference import AnyReference
+from opera_client.wire.reference import AnyReference, must_be_one_reference
 from opera_client.wire.reward import Rewards, Trajectory, TrajectoryResult, summed
 
 Name = Annotated[Id, Field(min_length=1, max_length=512)]
@@ -51,6 +51,7 @@ class MemberRequest(Trajectory):
     @model_validator(mode="after")
     def _complete(self) -> MemberRequest:
         needs_one(self.prompt, self.prompt_token_ids, "prompt")
+        must_be_one_reference(self.reference, self.reference_token_ids)
         return self
 
 

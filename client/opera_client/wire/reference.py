@@ -54,3 +54,9 @@ AnyReference = Annotated[str | list[str] | None, BeforeValidator(reference_of)]
 def texts_of(reference: str | list[str] | None) -> list[str]:
     """Return all alternatives; none where the reference came as ids."""
     return [reference] if isinstance(reference, str) else list(reference or ())
+
+
+def must_be_one_reference(reference: object, ids: object) -> None:
+    """Raise ValueError when alternative texts stand beside token ids, which are one reference."""
+    if isinstance(reference, list) and ids is not None:
+        raise ValueError("alternative references come as texts; leave `reference_token_ids` or the list out")

@@ -21,7 +21,7 @@ from opera_client.wire._base import (
     needs_one,
 )
 from opera_client.wire.common import ErrorDetail, ModelInfo, Timing, Usage
-from opera_client.wire.reference import AnyReference
+from opera_client.wire.reference import AnyReference, must_be_one_reference
 from opera_client.wire.turns import StepResult, TokenMask, Turns
 
 
@@ -71,6 +71,7 @@ class Group(Request):
     @model_validator(mode="after")
     def _complete(self) -> Group:
         needs_one(self.prompt, self.prompt_token_ids, "prompt")
+        must_be_one_reference(self.reference, self.reference_token_ids)
         seen: set[str] = set()
         for position, trajectory in enumerate(self.trajectories):
             name = str(position) if trajectory.id is None else trajectory.id

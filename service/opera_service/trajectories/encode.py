@@ -15,7 +15,7 @@ from opera_client.errors import EmptyContext, EmptyResponse, InvalidRequest, Ope
 from opera_client.wire import Group, Trajectory
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.control_prompts import control_paragraphs
-from opera_service.trajectories.encode_ids import LINE_END, encode_ids, without_end
+from opera_service.trajectories.encode_ids import LINE_END, differ, encode_ids, without_end
 from opera_service.trajectories.encode_text import encode_text, standalone
 from opera_service.trajectories.encode_turns import encode_turns
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
@@ -25,6 +25,7 @@ from opera_service.trajectories.group_path import GroupPath
 from opera_service.trajectories.patience import must_be_wanted
 from opera_service.trajectories.reference import Reference, read_references
 from opera_service.trajectories.think import PromptThought, prompt_thought
+from opera_service.trajectories.tokenizer import Tokenizer
 from opera_service.trajectories.turn_texts import texts_differ
 from opera_service.trajectories.turn_tokens import read_turns
 
@@ -114,6 +115,8 @@ class _Common:
     controls: tuple[Ids, ...]
     chat: bool
     """The prompt came as messages, so the model's template writes what stands between turns, too."""
+    flags: tuple[str, ...]
+    """Of every trajectory: what is odd about prompt and references."""
 
     @classmethod
     def read(
@@ -165,6 +168,7 @@ class _Common:
             line_end=tokenizer.encode_inside(LINE_END),
             controls=tuple(ids for ids in controls if fixed + len(ids) <= fields.max_context),
             chat=isinstance(group.prompt, list),
+            flags=tuple(dict.fromkeys(chain(_prompt_flags(group, tokenizer), *(one.flags for one in references)))),
         )
 
     @property
@@ -186,11 +190,12 @@ class _Common:
             raise EmptyResponse("the response has no tokens; leave it out, or send what was written", field=field)
         tokenizer, text = self.fields.tokenizer, trajectory.response
         if self.rules.context.mode == "text":
-            return encode_text(
+            found = encode_text(
                 name, response, text,
                 prompt=self.prompt, initial=self.initial, tokenizer=tokenizer, rules=self.rules,
                 check=lambda context: self.check_fits(len(self.fields.checked(context, field)), field),
             )  # fmt: skip
+            return replace(found, flags=(*found.flags, *self.flags))
         found = encode_ids(
             name, response, text,
             prompt=self.prompt_ids, initial=self.initial, opened=self.opened,
@@ -225,7 +230,7 @@ class _Common:
 
     def _fitting(self, found: EncodedTrajectory, field: str) -> EncodedTrajectory:
         self.check_fits(len(found.full), field)
-        return replace(found, flags=(*found.flags, *dict.fromkeys(chain(*(one.flags for one in self.references)))))
+        return replace(found, flags=(*found.flags, *self.flags))
 
     def check_fits(self, context: int, field: str) -> None:
         """Raise `ContextTooLong` when bridge and reference do not fit after `context` tokens."""
@@ -237,3 +242,10 @@ class _Common:
             bridge=len(self.bridge),
             reference=max(len(one.ids) for one in self.references),
         )
+
+
+def _prompt_flags(group: Group, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return `prompt_text_ids_differ` where a text stands beside ids that say something else; they are read."""
+    text, ids = group.prompt, group.prompt_token_ids
+    both = isinstance(text, str) and ids is not None
+    return ("prompt_text_ids_differ",) if both and differ(str(text), as_ids(ids), tokenizer) else ()

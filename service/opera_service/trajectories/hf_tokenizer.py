@@ -121,7 +121,10 @@ class HFTokenizer:
         Raises `InvalidRequest` when there is no template or it refuses the messages.
         """
         if self.chat_template is None:
-            raise InvalidRequest("the model has no chat template; give the prompt as text or token ids")
+            raise InvalidRequest(
+                "the model has no chat template; give the prompt as text or token ids, or put a chat_template.jinja "
+                "into the model's folder"
+            )
         return self.encode(rendered(messages, self._render, self._form))
 
     def spoken(self, message: Mapping[str, Any]) -> str:

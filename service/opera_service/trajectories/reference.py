@@ -10,7 +10,7 @@ import numpy as np
 from opera_client.errors import EmptyReference
 from opera_client.wire import Group
 from opera_service.scoring.tree import Ids, as_ids
-from opera_service.trajectories.encode_ids import answer_start, without_end
+from opera_service.trajectories.encode_ids import answer_start, differ, without_end
 from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 from opera_service.trajectories.think import find_thought, is_blank
@@ -25,7 +25,8 @@ class Reference:
     ids: Ids
     """All ids to price."""
     flags: tuple[str, ...] = ()
-    """`reference_think_unopened`: a closing tag without an opening one ended a thought."""
+    """`reference_think_unopened`: a closing tag without an opening one ended a thought.
+    `reference_text_ids_differ`: the text is not what the ids say."""
 
 
 def read_references(group: Group, field: str, fields: FieldTokenizer, rules: EncodingConfig) -> list[Reference]:
@@ -42,7 +43,7 @@ def read_references(group: Group, field: str, fields: FieldTokenizer, rules: Enc
 def read_reference(
     text: str | None, given: list[int] | None, field: str, fields: FieldTokenizer, rules: EncodingConfig
 ) -> Reference:
-    """Return what to price of one reference, given as text or as ids (then text is what to show).
+    """Return what to price of one reference, given as text or as ids; guards read the text if it is the ids'.
 
     Tokenised once, alone, without special tokens (defect D6). End-of-turn tokens and padding of the reference
     itself are dropped; `score_end` adds the end of a turn. Raises `EmptyReference` when nothing is left to price
@@ -56,6 +57,8 @@ def read_reference(
         text, ids = None, ids[:length]
     raw = tokenizer.to_bytes(ids)
     flags: tuple[str, ...] = ()
+    if text is not None and given is not None and differ(text, ids, tokenizer):
+        text, flags = None, ("reference_text_ids_differ",)
     thought = find_thought(raw, rules.think.model_copy(update={"mode": "required"}))
     unopened = "think_unopened" in thought.flags
     if context.reference_part == "answer" and (unopened or _starts_with_thought(raw, rules.think.open_tag)):
@@ -71,7 +74,7 @@ def read_reference(
             if given is not None
             else fields.text(text, field)
         )
-        flags = ("reference_think_unopened",) if unopened else ()
+        flags += ("reference_think_unopened",) if unopened else ()
     if text is None:
         text = raw.decode(errors="replace")
     visible = tokenizer.to_bytes(ids, skip_special=True).decode(errors="replace")

@@ -50,6 +50,18 @@ def test_names_default_to_positions(byte_reader):
     assert encoded(named, byte_reader).trajectories[0].outcome is None
 
 
+@pytest.mark.parametrize("rules", [RULES, TEXT])
+@pytest.mark.parametrize(
+    ("prompt", "flagged"),
+    [("Q:", False), (" Q:\n", False), ("R:", True), (None, False), ([{"role": "user", "content": "R:"}], False)],
+)
+def test_a_prompt_whose_text_is_not_what_its_ids_say_is_flagged(byte_reader, rules, prompt, flagged):
+    given = group_of("a", "b", prompt=prompt, prompt_token_ids=byte_reader.tokenizer.encode("Q:").tolist())
+    found = encoded(given, byte_reader, rules)
+    assert found.prompt == "Q:"
+    assert {"prompt_text_ids_differ" in one.flags for one in found.trajectories} == {flagged}
+
+
 def test_the_initial_context_and_the_bridge_are_fixed_ids(byte_reader):
     group = encoded(group_of("a"), byte_reader)
     decode = byte_reader.tokenizer.decode

@@ -29,9 +29,29 @@ def test_a_block_that_does_not_lead_stays(byte_reader):
     assert priced(byte_reader, text="R <think>r</think>")[0] == "R <think>r</think>"
 
 
-def test_ids_are_priced_and_text_is_shown_when_both_are_given(byte_reader):
-    assert priced(byte_reader, text="shown", ids=[97]) == ("shown", "a<|end|>")
-    assert priced(byte_reader, ids=[97]) == ("a", "a<|end|>")
+def flags(fields: FieldTokenizer, **given: object) -> tuple[str, ...]:
+    group = Group(prompt="Q", trajectories=[Trajectory(response="a")], **given)
+    (found,) = read_references(group, "f", fields, RewardConfig())
+    return found.flags
+
+
+def test_ids_are_priced_and_a_text_that_says_something_else_is_flagged_and_not_read(byte_reader):
+    assert priced(byte_reader, text="shown", ids=[97]) == ("a", "a<|end|>")
+    assert flags(byte_reader, reference="shown", reference_token_ids=[97]) == ("reference_text_ids_differ",)
+    assert priced(byte_reader, text=" a\n", ids=[97]) == (" a\n", "a<|end|>")
+    assert flags(byte_reader, reference=" a\n", reference_token_ids=[97, END_ID]) == ()
+    assert flags(byte_reader, reference_token_ids=[97]) == ()
+
+
+def test_a_thought_of_a_reference_with_another_text_has_both_flags(byte_reader):
+    ids = byte_reader.tokenizer.encode("so</think>a").tolist()
+    found = flags(byte_reader, reference="b", reference_token_ids=ids)
+    assert found == ("reference_text_ids_differ", "reference_think_unopened")
+
+
+def test_alternatives_beside_ids_are_refused():
+    with pytest.raises(ValueError, match="alternative references come as texts"):
+        Group(prompt="Q", reference=["a", "b"], reference_token_ids=[97], trajectories=[Trajectory(response="a")])
 
 
 def test_the_end_of_turn_is_priced_once_or_not_at_all(byte_reader):
