@@ -122,8 +122,8 @@ class HFTokenizer:
         """
         if self.chat_template is None:
             raise InvalidRequest(
-                "the model has no chat template; give the prompt as text or token ids, or put a chat_template.jinja "
-                "into the model's folder"
+                "the model has no chat template; give the prompt as text or token ids, or put a "
+                "chat_template.jinja into the model's folder"
             )
         return self.encode(rendered(messages, self._render, self._form))
 
