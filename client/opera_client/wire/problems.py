@@ -38,4 +38,7 @@ def problem_of(detail: ErrorDetails) -> str:
         what = "elements" if kind == "too_short" else "characters"
         return "is empty; give at least one" if least == 1 else f"has fewer than {least} {what}"
     words = _WORDS.get(kind)
-    return detail["msg"].removeprefix("Value error, ") if words is None else words.format(**context)
+    if words is None:
+        return detail["msg"].removeprefix("Value error, ")
+    whole = (value for value in context.items() if isinstance(value[1], float) and value[1].is_integer())
+    return words.format(**{**context, **{name: int(value) for name, value in whole}})

@@ -38,10 +38,10 @@ def test_every_file_of_the_catalog_is_a_reward():
         (("opera", "strict", {}), "preset", "`hardened`, `hardened-1`, `paper`"),
         (("opera", "hardened", {"comparson": {}}), "config.comparson", "`comparison`"),
         (("opera", "hardened", {"comparison": {"margn": 1}}), "config.comparison.margn", "`margin`"),
-        (("opera", "hardened", {"comparison": {"margin": -1}}), "config.comparison.margin", "greater than"),
+        (("opera", "hardened", {"comparison": {"margin": -1}}), "config.comparison.margin", "at least 0"),
         (("opera", "hardened", {"comparison": {"margin": float("nan")}}), "config.comparison.margin", "finite"),
         (("opera", "hardened-1", {"relative": {"temperature": "hot"}}), "config.relative.temperature", "number"),
-        (("opera", "hardened", {"comparison": 3}), "config.comparison", "dictionary"),
+        (("opera", "hardened", {"comparison": 3}), "config.comparison", "JSON object"),
         (("opera", "hardened", {"total": {"relative": None}}), "config.total.relative", "number"),
         (
             ("opera", "paper", {"reflection_words": {"languages": ["en", "xx"]}}),
