@@ -6,7 +6,7 @@ Knows the wire's messages, and no trainer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from opera_client.wire import THOUGHT_KEYS, Message
 
@@ -23,7 +23,7 @@ def tags_of(config: Mapping[str, Any]) -> Tags | None:
     return (think["open"], think["close"]) if think.get("open") and think.get("close") else None
 
 
-def has_thought(completion: str | Conversation) -> bool:
+def has_thought(completion: str | Conversation) -> TypeGuard[Conversation]:
     """Whether a message of the assistant has its thought in a field of its own."""
     if isinstance(completion, str):
         return False

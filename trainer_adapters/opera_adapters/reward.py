@@ -189,14 +189,14 @@ class OperaReward:
         ]
         as_messages = any("turns" in one for one in written)  # the template writes what stands between them
         rows = []
-        for at, (prompt, trajectory) in enumerate(zip(prompts, written, strict=True)):
+        for at, (prompt, completion, trajectory) in enumerate(zip(prompts, completions, written, strict=True)):
             question: dict[str, Any] = {"prompt_token_ids": asked[at]} if asked is not None else {}
             if asked is None or as_messages:
                 question["prompt"] = prompt
             if self.reference_column is not None:
                 question["reference"] = columns[self.reference_column][at]
             question["task"] = columns[self.task_column][at] if self.task_column else self.task
-            spoken = completions[at] if "response" in trajectory and has_thought(completions[at]) else None
+            spoken = completion if "response" in trajectory and has_thought(completion) else None
             rows.append(Row(question, trajectory, spoken=spoken).checked())
         return rows
 

@@ -247,5 +247,6 @@ class _Common:
 def _prompt_flags(group: Group, tokenizer: Tokenizer) -> tuple[str, ...]:
     """Return `prompt_text_ids_differ` where a text stands beside ids that say something else; they are read."""
     text, ids = group.prompt, group.prompt_token_ids
-    both = isinstance(text, str) and ids is not None
-    return ("prompt_text_ids_differ",) if both and differ(str(text), as_ids(ids), tokenizer) else ()
+    if not isinstance(text, str) or ids is None or not differ(text, as_ids(ids), tokenizer):
+        return ()
+    return ("prompt_text_ids_differ",)
