@@ -158,8 +158,8 @@ ui: ui/node_modules/.installed  ## Check and build the live page and the page of
 	.venv-ui/bin/pip install --quiet httpx playwright pytest pytest-asyncio pytest-timeout
 	touch $@
 
-test-ui: .venv-ui/.installed $(VENV)/.installed ui/node_modules/.installed  ## The live page in a real Chromium (minutes)
-	OPERA_REWARD_COMMAND=$(BIN)/opera-reward .venv-ui/bin/python -m pytest tests/ui
+test-ui: .venv-ui/.installed $(VENV)/.installed .venv-trl/.installed ui/node_modules/.installed  ## The live page in a real Chromium, fed by a real TRL run, too (minutes)
+	OPERA_REWARD_COMMAND=$(BIN)/opera-reward OPERA_TEST_TRL_PYTHON=.venv-trl/bin/python .venv-ui/bin/python -m pytest tests/ui
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

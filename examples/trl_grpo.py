@@ -24,6 +24,7 @@ from opera_demo.world import tasks
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--url", default="http://127.0.0.1:8000")
+    options.add_argument("--run-id", default="trl-grpo", help="its name in metrics and on the live page")
     options.add_argument("--steps", type=int, default=5)
     options.add_argument("--out", default="out/trl_grpo")
     given = options.parse_args()
@@ -36,7 +37,7 @@ def main() -> None:
     )
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(model_path(), dtype="float32"),
-        reward_funcs=OperaReward(given.url),  # 2
+        reward_funcs=OperaReward(given.url, run_id=given.run_id),  # 2
         args=GRPOConfig(
             output_dir=given.out,
             max_steps=given.steps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opera_client.errors import BadInput
 
-_EXTRAS = {"plotly": "trainer", "pyarrow": "parquet", "vllm": "vllm", "ray": "ray", "trl": "trl"}
+_EXTRAS = {"peft": "trainer", "pyarrow": "parquet", "vllm": "vllm", "ray": "ray", "trl": "trl"}
 
 
 def missing_extra(error: ModuleNotFoundError, what: str) -> BadInput:

@@ -28,7 +28,7 @@ def test_help_names_every_command_and_imports_nothing_heavy(cli):
 import sys
 from opera_cli.main import build
 build()
-names = ("torch", "transformers", "numpy", "plotly", "pyarrow", "fastapi", "uvicorn")
+names = ("torch", "transformers", "numpy", "pyarrow", "fastapi", "uvicorn")
 heavy = [name for name in names if name in sys.modules]
 sys.exit(str(heavy) if heavy else 0)
 """
@@ -125,9 +125,7 @@ def test_its_help_is_read_without_running_it(plugin):
     assert plugins.summary(entry) == "Still here."
 
 
-@pytest.mark.parametrize(
-    ("module", "extra"), [("torch", "server"), ("vllm.engine", "vllm"), ("plotly", "trainer")]
-)
+@pytest.mark.parametrize(("module", "extra"), [("torch", "server"), ("vllm.engine", "vllm"), ("peft", "trainer")])
 def test_a_missing_extra_is_one_line_that_names_it(plugin, module, extra):
     entry = plugin(f"def run(argv):\n    raise ModuleNotFoundError('No module', name={module!r})\n")
     with pytest.raises(BadInput, match=rf"pip install 'opera-reward\[{extra}\]'"):

@@ -22,7 +22,7 @@ def test_an_engine_needs_the_errors_alone():
 
 
 def test_the_light_install_imports_nothing_heavy():
-    heavy = ("numpy", "torch", "transformers", "plotly", "pyarrow", "fastapi", "uvicorn", "opera_service")
+    heavy = ("numpy", "torch", "transformers", "pyarrow", "fastapi", "uvicorn", "opera_service")
     code = f"""
 import sys, opera_client, opera_cli.main
 loaded = [name for name in {heavy!r} if name in sys.modules]

@@ -96,13 +96,98 @@ def test_a_bad_configuration_is_explained(asked, open_page, config: str, said: s
 def test_the_reference_is_shown_token_by_token(asked, open_page):
     page = open_page(asked, "#/questions?run=planted")
     page.locator(".trajectory-row a").first.click()
-    page.get_by_role("button", name="Token heat map").click()
+    page.get_by_role("button", name="Heat map of the reference").click()
     page.get_by_role("button", name="Price every token").click()
     page.locator(".heat .token").first.wait_for()
     assert "There are 4 pears." in "".join(page.locator(".heat .token").all_text_contents())
     for mode in ("log-prob", "spread over the group"):
         page.get_by_role("button", name=mode).click()
         page.locator(f"button[aria-pressed=true]:has-text('{mode}')").wait_for()
+
+
+def test_the_answer_is_shown_token_by_token(asked, open_page):
+    page = open_page(asked, "#/questions?run=planted&first_step=0&last_step=0")
+    page.locator(".trajectory-row a").first.click()
+    page.get_by_role("button", name="Heat map of the answer").click()
+    page.get_by_role("button", name="Price every token").click()
+    page.locator(".heat .token").first.wait_for()
+    for place, response in enumerate((PLAIN, OTHER)):
+        page.locator(".panel select").select_option(str(place))
+        answer = response.partition("</think>")[2]
+        page.locator(".heat", has_text=answer).wait_for()
+        expected = priced(asked, response)
+        tokens = page.locator(".heat .token")
+        assert "".join(tokens.all_text_contents()) == answer
+        numbers = [float(one.get_attribute("title").replace("−", "-")) for one in tokens.all()]
+        assert numbers == [pytest.approx(value, abs=6e-4) for value in expected]
+        mean = sum(expected) / len(expected)
+        words = page.locator(".heat-words").inner_text()
+        assert words.startswith(f"{len(expected)} tokens, mean log-prob −{-mean:.3f}, perplexity")
+    page.get_by_role("button", name="thought and answer").click()
+    page.locator(".heat", has_text="Ana brought 3 pears").wait_for()
+    assert "".join(page.locator(".heat .token").all_text_contents()) == OTHER
+    page.reload()  # an address names the member and what is open
+    page.get_by_role("button", name="Price every token").wait_for()
+    assert "member=1&panel=answer" in page.url
+
+
+def priced(asked, response: str) -> list[float]:
+    """Log-probs of the tokens of the answer, as the scoring route has them."""
+    item = {"context": "How many pears?", "target": response}
+    answer = asked.client.post("/score", json={"items": [item], "detail": "tokens", "run_id": "ask-again"}).json()
+    [found] = answer["items"]
+    texts, logprobs = found["token_texts"], found["token_logprobs"]
+    assert "".join(texts) == response
+    ends = [len("".join(texts[: at + 1])) for at in range(len(texts))]
+    start = response.index("</think>") + len("</think>")
+    return [value for value, end in zip(logprobs, ends, strict=True) if end > start]
+
+
+def test_a_character_of_several_tokens_is_one_cell(service, open_page):
+    text = "答案是四。"
+    service.reward("cells", 0, group("g", think(text, answer=text), reference=text))
+    page = open_page(service, "#/questions?run=cells")
+    page.locator(".trajectory-row a").first.click()
+    for heat in ("reference", "answer"):
+        page.get_by_role("button", name=f"Heat map of the {heat}").click()
+        page.get_by_role("button", name="Price every token").click()
+        page.locator(".heat .token").first.wait_for()
+        shown = page.locator(".heat .token").all_text_contents()
+        assert "".join(shown) == text
+        assert len(shown) <= len(text)
+
+
+TURNS = [
+    {"role": "assistant", "content": "<think>How many were there?</think>search"},
+    {"role": "user", "content": "There were 6 pears, and Ben took 2."},
+    {"role": "assistant", "content": "<think>6 minus 2 is 4.</think>There are 4 pears."},
+]
+
+
+@pytest.mark.parametrize("how", ["turns", "mask", "no reference"])
+def test_what_is_asked_again_is_what_was_asked(service, open_page, how: str):
+    """Nothing changed but the time: everybody is paid the same."""
+    ids = service.client.post("/tokenize", json={"prompt": PLAIN}).json()["tokens"]
+    mask = [int(at < 4 or at > 12) for at in range(len(ids))]
+    first = {"turns": {"turns": TURNS}, "mask": {"response_token_ids": ids, "response_mask": mask}}
+    asked = group("g", "", OTHER)
+    asked["trajectories"][0] = {"id": "a", **first.get(how, {"response": PLAIN})}
+    more = {}
+    if how == "no reference":
+        del asked["reference"]
+        more = {"reward": "rent"}
+    answer = service.reward(how, 0, asked, **more)
+    page = open_page(service, f"#/questions?run={how}")
+    page.locator(".trajectory-row a").first.click()
+    page.get_by_role("button", name="Ask again").click()
+    page.get_by_role("button", name="Score again").click()
+    rows = page.locator(".beside tbody tr")
+    rows.nth(1).wait_for()
+    for at, one in enumerate(answer["groups"][0]["trajectories"]):
+        assert one["status"] == "ok", one
+        cells = [text.replace("−", "-") for text in rows.nth(at).locator("td").all_inner_texts()]
+        assert float(cells[0]) == pytest.approx(one["reward"], abs=6e-4)
+        assert cells[0] == cells[1]
 
 
 def test_two_members_are_compared_word_by_word(asked, open_page):

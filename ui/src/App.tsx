@@ -50,7 +50,7 @@ function Page({ overview }: { overview: Overview }) {
     case "step":
       return <StepPage key={`${at.run}/${at.step}`} run={at.run} step={at.step} filter={at.filter} />;
     case "group":
-      return <GroupPage key={at.key} id={at.key} member={at.member} thought={at.thought} />;
+      return <GroupPage key={at.key} id={at.key} member={at.member} thought={at.thought} panel={at.panel} />;
     case "questions":
       return <QuestionsPage overview={overview} filter={at.filter} />;
   }

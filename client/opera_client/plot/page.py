@@ -1,17 +1,17 @@
-"""Scored groups as one HTML file: the data as JSON, drawn by the same code as a group on the live page.
+"""Scored groups as one HTML file, drawn by the same code as a group on the live page.
 
-That code is built from `ui/` at the top of the repository into `static/` and is in the file, so that it opens
-without a network. Knows results, not where they come from.
+Knows results, not where they come from.
 """
 
 from __future__ import annotations
 
-import json
+import html
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from opera_client.plot import drawn
 from opera_client.wire import Group, GroupResult, Trajectory, TrajectoryResult, texts_of
 
 
@@ -48,25 +48,21 @@ def page(
     """Return the page as text; arguments as for `write_page`."""
     asked = groups if groups is not None else [None] * len(results)
     data = {
-        "facts": _facts(run or {}),
         "groups": [_group(result, group) for result, group in zip(results, asked, strict=True)],
         "total": len(results) if total is None else total,
     }
     parts = {
-        "CSS": _resource("static", "plot.css"),
-        # `</script>` inside a text must not end the element it travels in.
-        "DATA": json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
-        "JS": _resource("static", "plot.js"),
+        "POLICY": drawn.POLICY,
+        "CSS": drawn.style(),
+        "FACTS": html.escape(_facts(run or {})),
+        "GROUPS": drawn.part("groups", data),
+        "JS": drawn.script(),
     }
-    text, *rest = _resource("page.html").split("{{")
+    text, *rest = files(__package__).joinpath("page.html").read_text(encoding="utf-8").split("{{")
     for piece in rest:
         name, _, tail = piece.partition("}}")
         text += parts[name] + tail
     return text
-
-
-def _resource(*path: str) -> str:
-    return files(__package__).joinpath(*path).read_text(encoding="utf-8")
 
 
 def _facts(run: Mapping[str, Any]) -> str:

@@ -107,6 +107,8 @@ class ScoreItemResult(Answer):
     """Priced tokens of the target."""
     mean_entropy: float | None = None
     token_ids: list[int] | None = None
+    token_texts: list[str] | None = None
+    """The target's tokens as they read, with `detail: tokens`."""
     token_logprobs: list[float | None] | None = None
     """One a target token, with `detail: tokens`; null where it is not priced."""
     token_entropies: list[float | None] | None = None

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from opera_client.wire import SegmentResult
 
 
@@ -37,6 +39,7 @@ def _compact(numbers: Sequence[int]) -> str:
     return json.dumps(numbers, separators=(",", ":"))
 
 
+_SEGMENTS = TypeAdapter(tuple[SegmentResult, ...])
 NOTHING = Sent()
 BETWEEN_REFERENCES = "\x1e"
 """The record separator, which stands in no text."""
@@ -81,7 +84,7 @@ class MemberEntry:
         if self.segments is None:
             return None
         left_out = {"token_logprobs"} if texts else {"token_logprobs", "text"}
-        return json.dumps([one.model_dump(exclude=left_out) for one in self.segments], ensure_ascii=False)
+        return _SEGMENTS.dump_json(self.segments, exclude={"__all__": left_out}).decode()
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,9 @@ def write(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     try:
         for entry in entries:
             key = _insert(connection, "groups", entry.group_row())
-            for row in entry.trajectory_rows():
-                _insert(connection, "trajectories", {"group_key": key, **row})
+            rows = [{"group_key": key, **row} for row in entry.trajectory_rows()]
+            if rows:
+                connection.executemany(_inserting("trajectories", rows[0]), [tuple(row.values()) for row in rows])
             if not all(one.fresh for one in entry.members):
                 connection.execute(_SUPERSEDE, (entry.run_id, entry.step, entry.group_id, key))
         connection.execute("COMMIT")
@@ -154,11 +155,13 @@ _SUPERSEDE = (
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int | None:
-    columns, places = ", ".join(row), ", ".join("?" * len(row))
-    with closing(
-        connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", tuple(row.values()))
-    ) as done:
+    with closing(connection.execute(_inserting(table, row), tuple(row.values()))) as done:
         return done.lastrowid
+
+
+def _inserting(table: str, row: Iterable[str]) -> str:
+    columns = list(row)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
 @dataclass(frozen=True)

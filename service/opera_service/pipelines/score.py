@@ -16,6 +16,7 @@ from opera_client.wire import OtherContextResult, ScoreItem, ScoreItemResult, Sc
 from opera_service.pipelines.perplexity import perplexity, total_and_mean
 from opera_service.pipelines.request_context import RequestContext, or_raise
 from opera_service.pipelines.runtime import Runtime
+from opera_service.pipelines.token_text import TokenText
 from opera_service.scoring.planner import Place, Planner
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
@@ -72,7 +73,7 @@ def _read(
     for index, (item, plan) in enumerate(zip(request.items, plans, strict=True)):
         name = item.id if item.id is not None else str(index)
         try:
-            results.append(_result(item, name, plan, scores, tokens=request.detail == "tokens"))
+            results.append(_result(context.runtime, item, name, plan, scores, tokens=request.detail == "tokens"))
         except OperaError as error:
             failure = context.error(error, f"items.{index}")
             results.append(ScoreItemResult(id=name, status="error", error=failure))
@@ -80,6 +81,7 @@ def _read(
 
 
 def _result(
+    runtime: Runtime,
     item: ScoreItem,
     name: str,
     plan: _Planned | OperaError,
@@ -106,6 +108,7 @@ def _result(
         tokens=int(priced.sum()),
         mean_entropy=None if entropies is None else total_and_mean(entropies[priced])[1],
         token_ids=plan.encoded.target.tolist() if tokens else None,
+        token_texts=TokenText(runtime.tokenizer, plan.encoded.target).tokens if tokens else None,
         token_logprobs=_where(priced, logprobs) if tokens else None,
         token_entropies=_where(priced, entropies) if tokens and entropies is not None else None,
         other_contexts=others or None,

@@ -51,6 +51,9 @@ from opera_service.weights.manager import WeightManager
 from opera_service.weights.updates import Loader, WeightUpdates
 from opera_service.weights.upload import WeightSpool
 
+GATHER_S = 0.2
+"""How long groups wait for others on their way into the live page's memory; the audit log is written at once."""
+
 
 def build_runtime(
     settings: Settings,
@@ -172,6 +175,7 @@ def open_observers(settings: Settings, page: LivePage | None = None) -> Observer
             keep_sent=settings.audit_texts,
             max_bytes=int(settings.audit_queue_mb * 2**20),
             on_written=None if page is None else page.written,
+            gather_s=0.0 if settings.audit is not None else GATHER_S,
         )
     except (NotAnAuditLog, sqlite3.Error) as error:
         raise SettingsError(f"audit: {settings.audit} cannot be the audit log: {error}") from None

@@ -23,6 +23,10 @@ from opera_service.ui.visible import ASK_AGAIN, VISIBLE, of_run, run_of
 
 CHUNK = 500
 """Groups that are added up at a time."""
+OF_GROUP = "key, time, run_id, step, group_id, reward, preset, weight_version, expected, superseded"
+"""Columns of `groups` that curves are added up from; prompts stay where they are."""
+ADDED_UP = "group_key, fresh, reward, components, mean_logprob, flags, response_tokens"
+"""Those of `trajectories`."""
 MAX_MISSING = 10_000
 """Groups of refused requests that are remembered until they come."""
 
@@ -44,6 +48,8 @@ class LivePage:
         """Largest key that is in the trends."""
         self._missing: OrderedDict[_GroupName, None] = OrderedDict()
         self._missing_lock = threading.Lock()
+        if isinstance(source, Memory):
+            source.before_dropping = self._catch_up
 
     @property
     def memory(self) -> Memory | None:
@@ -53,9 +59,13 @@ class LivePage:
     # --- what happens --------------------------------------------------------------------------------------
 
     def written(self) -> None:
-        """Take note of new rows; called by the thread that writes them."""
+        """Take note of new rows; called by the thread that writes them.
+
+        They are added up when somebody looks, or when there are many: at once would cost every request its part.
+        """
         with self.source.connection() as connection:
-            self._catch_up(connection)
+            if _newest(connection) - self._added_up >= CHUNK:
+                self._catch_up(connection)
         self.feed.tell()
 
     def refused(self, request: RewardRequest) -> None:
@@ -71,13 +81,12 @@ class LivePage:
         self.feed.tell()
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
-        newest = connection.execute("SELECT coalesce(max(key), 0) FROM groups").fetchone()[0]
-        if newest < self._added_up:  # the log was moved away, and this is a new one
+        if _newest(connection) < self._added_up:  # the log was moved away, and this is a new one
             self._added_up = 0
         while found := connection.execute(
-            "SELECT * FROM groups WHERE key > ? ORDER BY key LIMIT ?", [self._added_up, CHUNK]
+            f"SELECT {OF_GROUP} FROM groups WHERE key > ? ORDER BY key LIMIT ?", [self._added_up, CHUNK]
         ).fetchall():
-            members = members_of(connection, [group["key"] for group in found])
+            members = members_of(connection, [group["key"] for group in found], columns=ADDED_UP)
             for group in found:
                 self._add(connection, group, members[group["key"]])
             self._added_up = found[-1]["key"]
@@ -149,14 +158,18 @@ class LivePage:
         self.source.close()
 
 
+def _newest(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(key), 0) FROM groups").fetchone()[0])
+
+
 def _tally(connection: sqlite3.Connection, like: sqlite3.Row) -> Tally:
     """Add up the step of a group again: one of its groups was scored again."""
     tally = Tally()
     groups = connection.execute(
-        "SELECT * FROM groups WHERE run_id IS ? AND step IS ? AND NOT superseded ORDER BY key",
+        f"SELECT {OF_GROUP} FROM groups WHERE run_id IS ? AND step IS ? AND NOT superseded ORDER BY key",
         [like["run_id"], like["step"]],
     ).fetchall()
-    members = members_of(connection, [group["key"] for group in groups])
+    members = members_of(connection, [group["key"] for group in groups], columns=ADDED_UP)
     for group in groups:
         tally.add(group, members[group["key"]])
     return tally

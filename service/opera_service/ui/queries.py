@@ -138,11 +138,13 @@ def rows_of(connection: sqlite3.Connection, places: Sequence[tuple[int, int]]) -
     return [trajectory_row(groups[key], members[key], position) for key, position in places]
 
 
-def members_of(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, list[sqlite3.Row]]:
-    """Return the trajectories of groups, in order, by the groups' keys."""
+def members_of(
+    connection: sqlite3.Connection, keys: Sequence[int], *, columns: str = "*"
+) -> dict[int, list[sqlite3.Row]]:
+    """Return the trajectories of groups, in order, by the groups' keys; `group_key` is among the columns."""
     found: dict[int, list[sqlite3.Row]] = defaultdict(list)
     marks = ",".join("?" * len(keys))
-    sql = f"SELECT * FROM trajectories WHERE group_key IN ({marks}) ORDER BY group_key, position"
+    sql = f"SELECT {columns} FROM trajectories WHERE group_key IN ({marks}) ORDER BY group_key, position"
     for row in connection.execute(sql, list(keys)):
         found[row["group_key"]].append(row)
     return found

@@ -14,6 +14,7 @@ from typing import Any
 
 from opera_client.errors import InvalidRequest
 from opera_service.audit.entries import references_of
+from opera_service.audit.store import if_kept
 from opera_service.observability.run_health import EQUAL
 from opera_service.rewards.registry import resolve
 from opera_service.ui.trends import mean_or_none
@@ -122,6 +123,8 @@ def _member(one: Row) -> dict[str, Any]:
         "error": None if error is None else {"code": error, "message": "This trajectory has no reward:"},
         "response": one["response"],
         "response_token_ids": _json(one["response_token_ids"]),
+        "response_mask": _json(if_kept(one, "response_mask")),
+        "turns": _json(if_kept(one, "turns")),
         "tokens": one["response_tokens"],
         "segments": segments and [{"text": None, **segment} for segment in segments],
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
@@ -50,6 +50,8 @@ class Memory:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes: int | None = limit_bytes
         self.dropped: Counter[str | None] = Counter()
+        self.before_dropping: Callable[[sqlite3.Connection], None] = lambda _: None
+        """Called before groups make room for newer ones."""
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
@@ -107,6 +109,8 @@ class Memory:
 
         SQLite uses the freed pages again, so that memory stays as it is.
         """
+        if self._bytes() + wanted > self._limit:
+            self.before_dropping(self._connection)
         while self._bytes() + wanted > self._limit:
             first = self._connection.execute("SELECT min(key) FROM groups WHERE key <= ?", [newest]).fetchone()[0]
             if first is None:

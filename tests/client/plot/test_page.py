@@ -30,7 +30,8 @@ ASKED = Group.model_validate(
 
 
 def data_of(text):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1))
+    found = re.search(r'data-draw="groups">.*?<script type="application/json">(.*?)</script>', text, re.S)
+    return json.loads(found.group(1))
 
 
 def test_the_page_holds_every_number_and_text_of_the_answer():
@@ -57,7 +58,7 @@ def test_nobodys_text_becomes_markup_and_nothing_is_loaded_from_elsewhere():
     run = {"reward": "opera", "preset": "hardened", "config": {"a": "<i>"}, "model": {"name": "<m>"}}
     text = page([scored()], [ASKED], run=run)
     assert text.count("</script>") == 2
-    assert "a=<i>" in data_of(text)["facts"]
+    assert "preset hardened · a=&lt;i&gt; · model &lt;m&gt;" in text
     assert "<i>" not in text
     assert "{{" not in text.partition("<script>")[0]
     assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)\s*=", text.partition("<script>")[0])

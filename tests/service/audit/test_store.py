@@ -51,8 +51,8 @@ def test_everything_comes_back(path: Path, entry):
             "group_key": 1, "position": 0, "id": "a", "fresh": 1, "status": "ok", "reward": 0.75,
             "components": '{"relative": 1.0, "reflection": -0.5}', "mean_logprob": -1.5, "flags": '["repetition"]',
             "error": None, "response": "a thought", "response_token_ids": "[1,2,3]", "response_tokens": 3,
-            "segments": '[{"index": 0, "start": 0, "end": 2, "text": "a", "reflective": true, '
-            '"mean_logprob": -1.5, "gain": 0.5, "credited": true}]',
+            "segments": '[{"index":0,"start":0,"end":2,"text":"a","reflective":true,'
+                '"mean_logprob":-1.5,"gain":0.5,"credited":true}]',
             "turns": None, "response_mask": None,
         },
         {

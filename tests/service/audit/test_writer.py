@@ -56,6 +56,37 @@ def test_closing_writes_everything_in_order(path: Path, entry):
     assert (log.written, log.lost.total(), log.failures, log.waiting_bytes, log.ok) == (2000, 0, 0, 0, True)
 
 
+class Noting(LogFile):
+    """A file, and how many entries came to be in it at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.batches: list[int] = []
+
+    def write(self, entries) -> None:
+        super().write(entries)
+        self.batches.append(len(entries))
+
+
+def test_what_waits_for_others_is_written_with_them(path: Path, entry, until):
+    target = Noting(path)
+    log = AuditLog(target, gather_s=0.5)
+    try:
+        for step in range(3):
+            log.record(entry(step=step))
+        until(lambda: log.written == 6)
+        assert target.batches == [3]
+    finally:
+        log.close()
+
+
+def test_who_closes_waits_for_no_others(path: Path, entry):
+    log = AuditLog(path, gather_s=3600)
+    log.record(entry())
+    log.close(within_s=20)
+    assert (log.written, log.lost.total()) == (2, 0)
+
+
 def test_many_threads_record(path: Path, entry):
     with opened(path) as log:
         writers = [threading.Thread(target=lambda: [log.record(entry()) for _ in range(50)]) for _ in range(8)]

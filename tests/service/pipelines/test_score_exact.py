@@ -51,7 +51,8 @@ async def test_privileged_contexts_are_the_oracles(tiny_qwen: Path, hf_tokenizer
             assert one["sum_difference"] == pytest.approx(sum(differences), abs=NATS * len(own))
             assert one["mean_difference"] == pytest.approx(sum(differences) / len(differences), abs=NATS)
             assert max(map(abs, differences)) > 1000 * NATS  # or a wrong context would go unseen
-        without = {"token_logprobs": None, "token_ids": None}
+        assert found["token_texts"] == [hf_tokenizer.decode([one]) for one in target]
+        without = {"token_logprobs": None, "token_ids": None, "token_texts": None}
         bare = [{**one, "token_logprobs": None, "token_differences": None} for one in found["other_contexts"]]
         assert told == {**found, **without, "other_contexts": bare}
     assert answer["usage"]["tokens_computed"] == price.distinct_tokens

@@ -50,3 +50,12 @@ def test_little_is_no_trouble(keep: Keep, count: int):
     page = keep(*(entry(str(at), member("1")) for at in range(count)))
     assert len(page.overview()["runs"]) == count
     assert page.series("nobody") == {"run": "nobody", "by": "arrival", "points": []}
+
+
+def test_what_nobody_looked_at_is_in_the_curves_all_the_same(keep: Keep):
+    """Groups are added up when somebody asks, and before they make room for others."""
+    page = keep(*(entry(str(at), member("1", text="x" * 20_000), step=at) for at in range(90)), limit_bytes=2**20)
+    (run,) = page.overview()["runs"]
+    assert page.overview()["storage"]["dropped_groups"] > 20
+    assert (run["groups"], run["completeness"]["whole"]) == (90, 90)
+    assert [point["x"] for point in page.series("run")["points"]] == list(range(90))

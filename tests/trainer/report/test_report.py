@@ -13,11 +13,10 @@ from opera_client.wire import Message, SegmentResult
 from opera_trainer.artefacts import Estimate, LogEntry, Rollout, read_rows, write_json, write_rows
 from opera_trainer.config import RunConfig, load, packaged
 from opera_trainer.evaluation.metrics import measure
-from opera_trainer.report.curves import smooth
+from opera_trainer.report.curves import charts, smooth
 from opera_trainer.report.gathered import Report, gather
 from opera_trainer.report.goals import goals
 from opera_trainer.report.page import page
-from opera_trainer.report.strips import colour, strip
 from opera_trainer.settings.tasks import TasksSettings
 from opera_trainer.stage import Done
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput, plain, sift
@@ -166,18 +165,53 @@ class Seen(HTMLParser):
             self.text += data
 
 
+def drawn(text: str, what: str) -> list[dict]:
+    found = re.findall(rf'data-draw="{what}">.*?<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    return [json.loads(one) for one in found]
+
+
 def test_the_page_needs_nothing_else_and_shows_texts_as_texts(run):
     text = page(gathered(run))
     seen = Seen()
     seen.feed(text)
     assert seen.links == []
-    assert WORDS in seen.text
-    assert 'alert("x")' not in re.sub(r"&lt;script&gt;.*?&lt;/script&gt;", "", text.rpartition("</script>")[2])
+    assert "://" not in text.partition("</head>")[0]
+    assert WORDS not in text, "but for what is escaped"
     for part in ("Before and after", "GRPO, step by step", "SFT, step by step", "Cold start", "What was not run"):
         assert part in seen.text
     assert "50.0 % (base) → 50.0 % (sft) → 100.0 % (grpo)" in seen.text
-    assert "✗ wrong" in seen.text
-    assert seen.tags.count("figure") >= 2
+    assert text.count("</script>") == 4, "two with curves, one with responses, one that draws"
+
+
+def test_responses_are_groups_of_one_member_a_stage(run):
+    [found] = drawn(page(gathered(run)), "groups")
+    assert found["total"] == 4
+    second = found["groups"][1]
+    assert second["group_id"] == "t1 (standard)"
+    assert second["references"] == ["So."]
+    assert second["initial_mean_logprob"] == -0.6
+    assert [one["id"] for one in second["members"]] == ["base", "sft", "grpo"]
+    assert [one["right"] for one in second["members"]] == [False, False, True]
+    assert [one["reward"] for one in second["members"]] == pytest.approx([-0.45, -0.45, 0.0])
+    assert (second["lowest"], second["highest"]) == pytest.approx((-0.45, 0.0))
+    [segment] = second["members"][2]["segments"]
+    assert (segment["gain"], segment["credited"]) == (0.1, True)
+    assert segment["text"] == f"Wait, {WORDS}\n\n"
+    assert second["members"][0]["response"] == f"<think>\nWait, {WORDS}\n\n</think>\n\nBecause {WORDS}"
+
+
+def test_curves_are_as_logged_as_running_means_and_on_validation_tasks(run):
+    grpo, sft = drawn(page(gathered(run)), "curves")
+    assert [one["title"] for one in grpo["charts"]] == ["Reward"]
+    assert [one["title"] for one in sft["charts"]] == ["Loss"]
+    [reward] = grpo["charts"][0]["quantities"]
+    assert reward["logged"][:2] == [[1, 0.1], [2, 0.2]]
+    assert reward["smooth"][18] == [19, pytest.approx(1.5)]  # 11 to 19, over 10
+    assert reward["validation"] == [[19, 2]]
+
+
+def test_a_log_without_known_numbers_has_no_charts():
+    assert charts("sft", [LogEntry(step=1, split="train", metrics={"other": 1.0})]) == []
 
 
 def test_the_report_is_json_and_comes_back(run):
@@ -210,19 +244,7 @@ def test_data_without_checks_have_no_accuracy_and_no_goals(run):
     text = page(report)
     assert "No held-out task has an exact check" in text
     assert "Goals of the project" not in text
-    assert "✗ wrong" not in text
-
-
-def test_strips_go_from_green_to_red():
-    hues = [int(colour(lp).partition("(")[2].split()[0]) for lp in (0.0, -0.3, -0.6, -1.2, -9.0)]
-    assert hues == sorted(hues, reverse=True)
-    assert (hues[0], hues[-1], hues[-2]) == (145, 10, 10)
-    drawn = strip(rollout("a", False, 0.0), "base")
-    assert drawn.count("<span style=") == 2
-    assert "1.65" in drawn
-    assert "1.82" in drawn, "exp(0.5) after the thought, exp(0.6) before"
-    broken = rollout("a", False, 0.0).model_copy(update={"response": "<think>\nand so on", "segments": None})
-    assert "the thought never ended" in strip(broken, "base")
+    assert {one["right"] for group in drawn(text, "groups")[0]["groups"] for one in group["members"]} == {None}
 
 
 def test_running_means():

@@ -1,4 +1,4 @@
-"""Training curves as plotly figures. Knows log entries, no files and no page."""
+"""Training curves as data that the live page's code draws. Knows log entries, no files and no page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 
 from opera_trainer.artefacts import LogEntry
 
-COLOURS = ("#2b7fd4", "#e0670c", "#10a37a", "#cc6fa8", "#5cb8ee", "#e6a012", "#808b99", "#a0522d")
-"""After Okabe and Ito, told apart by colour-blind eyes, on white and on black."""
-INK, LINE = "#808b99", "rgba(128,139,153,.25)"
 WINDOW = 9
 """Steps of the running mean."""
 
@@ -39,13 +36,13 @@ GRPO: tuple[tuple[str, dict[str, str]], ...] = (
 SFT = (("Loss", {"loss": "loss"}), ("Tokens predicted right", {"mean_token_accuracy": "accuracy"}))
 
 
-def figures(stage: str, log: Sequence[LogEntry]) -> list[tuple[str, Any]]:
-    """Return (title, figure) of every chart that the log has numbers for."""
+def charts(stage: str, log: Sequence[LogEntry]) -> list[dict[str, Any]]:
+    """Return every chart that the log has numbers for, as `ui/src/offline/Curves.tsx` has them."""
     found = []
     for title, names in GRPO if stage == "grpo" else SFT:
-        figure = _figure(log, names)
-        if figure is not None:
-            found.append((title, figure))
+        quantities = [one for metric, label in names.items() if (one := _quantity(log, metric, label)) is not None]
+        if quantities:
+            found.append({"title": title, "quantities": quantities})
     return found
 
 
@@ -54,39 +51,18 @@ def smooth(values: Sequence[float], window: int = WINDOW) -> list[float]:
     return [fmean(values[max(0, at - window + 1) : at + 1]) for at in range(len(values))]
 
 
-def _figure(log: Sequence[LogEntry], names: dict[str, str]) -> Any | None:
-    from plotly import graph_objects as go
-
-    figure = go.Figure()
-    for colour, (metric, label) in zip(COLOURS, names.items(), strict=False):
-        steps, values = _series(log, "train", metric)
-        if steps:
-            figure.add_scatter(
-                x=steps, y=values, mode="lines", line={"color": colour, "width": 1}, opacity=0.3, showlegend=False,
-                hoverinfo="skip",
-            )  # fmt: skip
-            figure.add_scatter(
-                x=steps, y=smooth(values), mode="lines", name=label, line={"color": colour, "width": 2.5}
-            )
-        steps, values = _series(log, "validation", metric)
-        if steps:
-            figure.add_scatter(
-                x=steps, y=values, mode="markers", name=f"{label}, validation", showlegend=False,
-                marker={"color": colour, "size": 10, "symbol": "diamond", "line": {"color": INK, "width": 1}},
-            )  # fmt: skip
-    if not figure.data:
+def _quantity(log: Sequence[LogEntry], metric: str, label: str) -> dict[str, Any] | None:
+    logged, validation = _series(log, "train", metric), _series(log, "validation", metric)
+    if not logged and not validation:
         return None
-    axis = {"gridcolor": LINE, "zerolinecolor": LINE, "linecolor": LINE, "automargin": True}
-    figure.update_layout(
-        height=280, margin={"l": 50, "r": 12, "t": 8, "b": 40}, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"color": INK, "size": 12}, hovermode="x unified",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        xaxis={**axis, "title": "optimizer step"}, yaxis=axis, template="none",
-        hoverlabel={"bgcolor": "#fff", "font": {"color": "#1c2430"}},
-    )  # fmt: skip
-    return figure
+    means = smooth([value for _, value in logged])
+    return {
+        "name": label,
+        "logged": logged,
+        "smooth": [(step, value) for (step, _), value in zip(logged, means, strict=True)],
+        "validation": validation,
+    }
 
 
-def _series(log: Iterable[LogEntry], split: str, metric: str) -> tuple[list[int], list[float]]:
-    pairs = [(one.step, one.metrics[metric]) for one in log if one.split == split and metric in one.metrics]
-    return [step for step, _ in pairs], [value for _, value in pairs]
+def _series(log: Iterable[LogEntry], split: str, metric: str) -> list[tuple[int, float]]:
+    return [(one.step, one.metrics[metric]) for one in log if one.split == split and metric in one.metrics]

@@ -8,12 +8,12 @@ from importlib.resources import files
 
 import yaml
 
+from opera_client.plot import drawn
 from opera_trainer.report import tables
-from opera_trainer.report.curves import figures
+from opera_trainer.report.curves import charts
 from opera_trainer.report.gathered import Report
-from opera_trainer.report.strips import strip
+from opera_trainer.report.responses import groups
 
-CHART = {"displayModeBar": False, "responsive": True}
 CURVES = "Thin: every step. Thick: the mean of the last nine. Diamonds: validation tasks."
 JUDGES = (
     "Sampled answers against second references, which neither the reward nor any training has seen: chrF and"
@@ -21,26 +21,21 @@ JUDGES = (
     " over the same tasks, 95 % bootstrap intervals; at equal length, what length alone is worth is taken off."
 )
 LEGEND = (
-    "One cell a thought, its number the perplexity of the reference after it: green, 1, is certain; red is"
-    " surprised. ↺ is a reflection, ★ one that the reward credits; the signed number behind a thought is its gain,"
-    " in nats per reference token. These are the first tasks of the files and the first sample of each model."
+    "A line and a column a stage: how likely its thoughts make the reference, and what it wrote. A block of a"
+    " strip is a thought, as wide as it is long: green where the reference became likelier. ↺ is a reflection,"
+    " underlined one that the reward credits. These are the first tasks of the files, each model's first sample."
 )
 
 
 def page(report: Report) -> str:
-    """Return the page.
-
-    Raises:
-        ModuleNotFoundError: plotly is not installed.
-    """
-    from plotly.offline import get_plotlyjs
-
-    css = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    """Return the page."""
+    css = drawn.style() + files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(report.name)}: opera-reward train</title><style>{css}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body><main>{''.join(_parts(report))}</main></body></html>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{drawn.POLICY}">'
+        f"<title>{html.escape(report.name)}: opera-reward train</title><style>{css}</style></head>"
+        f"<body><main>{''.join(_parts(report))}</main><script>{drawn.script()}</script></body></html>\n"
     )
 
 
@@ -144,13 +139,10 @@ def _measured(report: Report) -> Iterator[str]:
 def _curves(report: Report) -> Iterator[str]:
     names = {"grpo": "GRPO", "sft": "SFT"}
     for stage in ("grpo", "sft"):
-        charts = figures(stage, report.logs.get(stage, []))
-        if charts:
-            yield f"<h2>{names[stage]}, step by step</h2><p class='soft'>{CURVES}</p><div class='charts'>"
-            for title, figure in charts:
-                drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=CHART)
-                yield f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
-            yield "</div>"
+        found = charts(stage, report.logs.get(stage, []))
+        if found:
+            yield f"<h2>{names[stage]}, step by step</h2><p class='soft'>{CURVES}</p>"
+            yield drawn.part("curves", {"about": CURVES, "charts": found})
 
 
 def _cold_start(report: Report) -> Iterator[str]:
@@ -188,14 +180,7 @@ def _samples(report: Report) -> Iterator[str]:
     if not report.samples:
         return
     yield f'<h2>Responses, thought by thought</h2><p class="soft">{LEGEND}</p>'
-    for sample in report.samples:
-        first = next(iter(sample.responses.values()))
-        question = " ".join(message.content for message in first.prompt)
-        yield (
-            f'<p class="question"><b>{html.escape(sample.tier)}</b> {html.escape(question)}<br>'
-            f'<span class="soft">Reference: {html.escape(first.reference)}</span></p>'
-        )
-        yield f'<div class="responses">{"".join(strip(one, name) for name, one in sample.responses.items())}</div>'
+    yield drawn.part("groups", groups(report.samples))
 
 
 def _ablation(report: Report) -> Iterator[str]:

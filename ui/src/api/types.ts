@@ -186,7 +186,8 @@ export interface GroupDetail extends Omit<GroupRow, "excerpt"> {
   references: string[] | null;
   reference_token_ids: number[] | null;
   initial_mean_logprob: number | null;
-  reference_tokens: number;
+  /** Of the reference, priced; null is "not known". */
+  reference_tokens: number | null;
   members: Member[];
   /** Neighbours in the order of arrival, in the same run. */
   previous: number | null;
@@ -223,8 +224,14 @@ export interface Member {
   error: { code: string; message: string } | null;
   response: string | null;
   response_token_ids: number[] | null;
+  /** Which of those ids the policy wrote; null where it wrote all. */
+  response_mask?: number[] | null;
+  /** As they were sent, in place of a response; `response` then says what was said, for reading. */
+  turns?: unknown[] | null;
   tokens: number | null;
   segments: Segment[] | null;
+  /** Whether an exact check finds it right; where there is one. */
+  right?: boolean | null;
 }
 
 export interface Segment {

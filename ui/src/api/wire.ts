@@ -1,4 +1,4 @@
-// What this page uses of the service's own routes: POST /reward and GET /rewards.
+// What this page uses of the service's own routes: POST /reward, POST /score and GET /rewards.
 
 export interface RewardAnswer {
   model: { weight_version: string };
@@ -21,6 +21,18 @@ export interface AnswerTrajectory {
   token_logprobs: number[] | null;
   segments: { mean_logprob: number; gain: number; credited: boolean; token_logprobs: number[] | null }[] | null;
   flags: string[];
+  error: { code: string; message: string } | null;
+}
+
+export interface ScoreAnswer {
+  model: { weight_version: string };
+  items: ScoreItem[];
+}
+
+export interface ScoreItem {
+  token_texts: string[] | null;
+  /** Null where an environment wrote the token. */
+  token_logprobs: (number | null)[] | null;
   error: { code: string; message: string } | null;
 }
 

@@ -9,6 +9,11 @@ export interface Line {
   /** 0 is the run that is looked at, 1 the one beside it. */
   place: number;
   points: { x: number; y: number | null; low?: number | null; high?: number | null }[];
+  /** `faint` is drawn behind and not read out; `marks` are points alone. */
+  kind?: "faint" | "marks";
+  /** Class of its colour; the run's own by default. */
+  tone?: string;
+  dashed?: boolean;
 }
 
 interface Props {
@@ -37,7 +42,7 @@ export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, h
   const ys = zero ? fromZero(domainOf(values)) : domainOf(values);
   const known = lines[0]?.points.filter((p) => p.y !== null).map((p) => p.x) ?? [];
   const chosen = at.value === null ? null : nearest(known, at.value);
-  const readings = lines.map((line) => {
+  const readings = lines.filter((line) => line.kind === undefined).map((line) => {
     const point = chosen === null ? line.points.findLast((p) => p.y !== null) : line.points.find((p) => p.x === chosen);
     return { line, value: point?.y ?? null };
   });
@@ -63,7 +68,7 @@ export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, h
         <span class="chart-title">{title}</span>
         <span class="chart-values">
           {readings.map(({ line, value }) => (
-            <b key={line.place} class={`run-${line.place}`}>{value === null ? "–" : show(value)}</b>
+            <b key={line.place} class={toneOf(line)} title={line.name}>{value === null ? "–" : show(value)}</b>
           ))}
         </span>
       </figcaption>
@@ -87,6 +92,10 @@ export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, h
       </div>
     </figure>
   );
+}
+
+function toneOf(line: Line): string {
+  return line.tone ?? `run-${line.place}`;
 }
 
 /** A domain that stands on 0, for shares and counts; one of nothing but zeros is flat on the ground. */
@@ -140,11 +149,12 @@ function Plot({ lines, xs, ys, width, height, at, chosen, ticked, steps, known, 
         const points = steps ? line.points : thinned(line.points, 2 * width);
         const marked = line.points.filter((p) => p.y !== null);
         return (
-          <g key={line.place} class={`run-${line.place}`}>
+          <g key={`${line.place} ${line.kind ?? ""}`} class={`${toneOf(line)} ${line.kind ?? ""}`}>
             <path class="band" d={band(points.map((p) => ({ x: p.x, low: p.low ?? null, high: p.high ?? null })), x, y)} />
-            <path class="line" d={path(points, x, y, steps)} />
-            {marked.length <= 60 && marked.map((p) => <circle key={p.x} class="dot" cx={x(p.x)} cy={y(p.y ?? 0)} r={2.2} />)}
-            {line.points.filter((p) => p.x === chosen && p.y !== null).map((p) => (
+            {line.kind !== "marks" && <path class="line" d={path(points, x, y, steps)} stroke-dasharray={line.dashed ? "5 3" : undefined} />}
+            {line.kind === "marks" && marked.map((p) => <Diamond key={p.x} cx={x(p.x)} cy={y(p.y ?? 0)} />)}
+            {line.kind === undefined && marked.length <= 60 && marked.map((p) => <circle key={p.x} class="dot" cx={x(p.x)} cy={y(p.y ?? 0)} r={2.2} />)}
+            {line.kind === undefined && line.points.filter((p) => p.x === chosen && p.y !== null).map((p) => (
               <circle key="chosen" class="dot chosen" cx={x(p.x)} cy={y(p.y ?? 0)} r={4.5} />
             ))}
           </g>
@@ -152,4 +162,8 @@ function Plot({ lines, xs, ys, width, height, at, chosen, ticked, steps, known, 
       })}
     </svg>
   );
+}
+
+function Diamond({ cx, cy }: { cx: number; cy: number }) {
+  return <path class="dot" d={`M${cx} ${cy - 5}L${cx + 5} ${cy}L${cx} ${cy + 5}L${cx - 5} ${cy}Z`} />;
 }

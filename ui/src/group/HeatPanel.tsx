@@ -4,11 +4,12 @@ import { useState } from "preact/hooks";
 import { post } from "../api/client";
 import type { GroupDetail } from "../api/types";
 import type { RewardAnswer } from "../api/wire";
-import { plain, signed } from "../format";
 import { explain } from "../state/query";
-import { gainStyle, spreadStyle, surpriseStyle } from "../thoughts/colour";
-import { heat, type Heat, type Mode } from "../thoughts/heat";
+import { cellsOf } from "../thoughts/cells";
+import { heat, type Mode } from "../thoughts/heat";
+import { MemberChoice } from "./MemberChoice";
 import { choiceOf, requestOf } from "./request";
+import { Tokens } from "./Tokens";
 
 const MODES: Record<Mode, string> = {
   logprob: "log-prob",
@@ -37,8 +38,8 @@ export function HeatPanel({ detail, at, onMember }: Props) {
       .finally(() => setAsking(false));
   };
   const group = answer?.groups[0];
-  const shown = group ? heat(group, at.member, at.thought, mode) : null;
-  const tokens = group?.reference_token_texts ?? shown?.values.map((_, place) => `${place + 1}`) ?? [];
+  const cells = cellsOf(group?.reference_token_texts ?? []);
+  const shown = group && cells.length > 0 ? heat(group, at.member, at.thought, mode, cells) : null;
   const moved = answer && answer.model.weight_version !== detail.weight_version;
   return (
     <div class="panel">
@@ -52,12 +53,7 @@ export function HeatPanel({ detail, at, onMember }: Props) {
       {answer && (
         <>
           <p class="controls">
-            <label>
-              Member{" "}
-              <select value={at.member} onChange={(event) => onMember(Number(event.currentTarget.value))}>
-                {detail.members.map((one, place) => <option key={place} value={place}>{one.id}</option>)}
-              </select>
-            </label>
+            <MemberChoice members={detail.members} chosen={at.member} onChoose={onMember} />
             <span class="segmented" role="group" aria-label="What the colours say">
               {(Object.keys(MODES) as Mode[]).map((one) => (
                 <button key={one} type="button" aria-pressed={mode === one} onClick={() => setMode(one)}>{MODES[one]}</button>
@@ -66,24 +62,9 @@ export function HeatPanel({ detail, at, onMember }: Props) {
             <span>{at.thought === null ? "at the end" : at.thought < 0 ? "before any thought" : `after thought ${at.thought + 1}`}</span>
           </p>
           {moved && <p class="note">Priced by weights {answer.model.weight_version}; the reward was given by {detail.weight_version}.</p>}
-          {shown ? <Tokens tokens={tokens} heat={shown} /> : <p class="absent">This reward does not price the tokens there.</p>}
+          {shown ? <Tokens cells={cells} heat={shown} /> : <p class="absent">This reward does not price the tokens there.</p>}
         </>
       )}
     </div>
-  );
-}
-
-function Tokens({ tokens, heat: { values, mode } }: { tokens: string[]; heat: Heat }) {
-  const largest = Math.max(...values.map(Math.abs), 1e-9);
-  const style = (value: number) =>
-    mode === "logprob" ? surpriseStyle(value) : mode === "change" ? gainStyle(value, largest) : spreadStyle(value, largest);
-  return (
-    <p class="text heat" dir="auto">
-      {values.map((value, place) => (
-        <span key={place} class="token" title={mode === "change" ? signed(value) : plain(value)} style={style(value)}>
-          {tokens[place] ?? `[${place + 1}]`}
-        </span>
-      ))}
-    </p>
   );
 }

@@ -9,6 +9,7 @@ import { reason, rulesOf } from "../thoughts/reasons";
 import { Strip } from "../thoughts/Strip";
 import { Thought } from "../thoughts/Thought";
 import { Absent } from "./Question";
+import { around } from "./response";
 
 interface Props {
   detail: ShownGroup;
@@ -21,7 +22,7 @@ interface Props {
 }
 
 export function MemberCard({ detail, member, place, rank, largest, chosen, onChoose }: Props) {
-  const { before, after } = useMemo(() => around(member), [member]);
+  const { before, after } = useMemo(() => around(member.response ?? ""), [member]);
   const rules = rulesOf(detail.diagnostics, detail.config);
   const segments = member.segments ?? [];
   return (
@@ -31,6 +32,7 @@ export function MemberCard({ detail, member, place, rank, largest, chosen, onCho
         <span class="reward">{member.reward === null ? "–" : plain(member.reward)}</span>
       </header>
       <p class="facts">
+        {typeof member.right === "boolean" && <b class={member.right ? "good" : "bad"}>{member.right ? "✓ right" : "✗ wrong"}</b>}
         {rank !== null && <span>{rank} of {detail.scored}</span>}
         {member.tokens !== null && <span>{many(member.tokens, "token")}</span>}
         {member.mean_logprob !== null && <span>perplexity {perplexity(member.mean_logprob)}</span>}
@@ -71,12 +73,4 @@ export function MemberCard({ detail, member, place, rank, largest, chosen, onCho
       )}
     </article>
   );
-}
-
-/** The response before and after the end of its thought; all of it is "after" where no thought is marked. */
-function around(member: Member): { before: string; after: string } {
-  const response = member.response ?? "";
-  const at = response.lastIndexOf("</think>");
-  if (at < 0) return { before: "", after: response.trim() };
-  return { before: response.slice(0, at).replace(/^\s*<think>/, "").trim(), after: response.slice(at + "</think>".length).trim() };
 }

@@ -11,15 +11,20 @@ export function Question({ detail }: { detail: ShownGroup }) {
         <Prompt prompt={detail.prompt} ids={detail.prompt_token_ids} />
       </details>
       <details class="card" open>
-        <summary><h2>Reference</h2> <small>{many(detail.reference_tokens, "token")} priced</small></summary>
+        <summary><h2>Reference</h2> {detail.reference_tokens !== null && <small>{many(detail.reference_tokens, "token")} priced</small>}</summary>
         {detail.references === null ? (
-          <Absent ids={detail.reference_token_ids} />
+          detail.reference_token_ids === null && hasPrompt(detail) ? <p class="absent">No reference was given.</p> : <Absent ids={detail.reference_token_ids} />
         ) : (
           detail.references.map((text, place) => <p key={place} class="text" dir="auto">{text}</p>)
         )}
       </details>
     </section>
   );
+}
+
+/** Whoever keeps a prompt keeps a reference, too, where there is one. */
+function hasPrompt(detail: ShownGroup): boolean {
+  return detail.prompt !== null || detail.prompt_token_ids !== null;
 }
 
 function Prompt({ prompt, ids }: { prompt: string | Message[] | null; ids: number[] | null }) {

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { group } from "../../fixture/generate";
 import { asCurl, asJsonl, asOtlp, asPython, asTrackio } from "./copy";
-import { groupOf, requestOf } from "./request";
+import { answersRequestOf, groupOf, requestOf } from "./request";
 
 const HOSTILE = "it's $(rm -rf /) `x` \"y\" \\ \n\u202e</script>\u{1F600}\u0000";
 
@@ -57,4 +57,29 @@ test("a group without its texts cannot be asked again", () => {
 test("asking again joins no training run", () => {
   const request = requestOf(group(1, "run", 2, 2), { reward: "opera", preset: "paper", config: {} }, "tokens");
   expect(request).toMatchObject({ run_id: "ask-again", preset: "paper", detail: "tokens" });
+});
+
+test("turns are asked as turns and masks go along", () => {
+  const detail = group(1, "run", 2, 3);
+  const [first, second] = detail.members;
+  const turns = [{ role: "assistant", content: "a" }];
+  if (first) Object.assign(first, { turns, response: "[assistant]\na" });
+  if (second) Object.assign(second, { response: null, response_token_ids: [1, 2], response_mask: [1, 0] });
+  expect(groupOf(detail)?.trajectories).toEqual([
+    { id: "a", turns },
+    { id: "b", response_token_ids: [1, 2], response_mask: [1, 0] },
+    { id: "c", response: detail.members[2]?.response },
+  ]);
+  const request = answersRequestOf(detail);
+  expect(request?.places).toEqual([1, 2]);
+  expect(request?.body.items).toEqual([
+    { context: detail.prompt, target_token_ids: [1, 2], target_mask: [1, 0] },
+    { context: detail.prompt, target: detail.members[2]?.response },
+  ]);
+});
+
+test("a reward without a reference is asked again without one", () => {
+  const detail = { ...group(1, "run", 2, 2), references: null, reference_token_ids: null };
+  expect(groupOf(detail)).not.toBeNull();
+  expect(groupOf(detail)).not.toHaveProperty("reference");
 });

@@ -1,25 +1,38 @@
 // One group, with everything that can be asked about it.
 
-import { useState } from "preact/hooks";
 import type { GroupDetail } from "../api/types";
+import { AnswerPanel } from "../group/AnswerPanel";
 import { AskAgain } from "../group/AskAgain";
 import { DiffPanel } from "../group/DiffPanel";
 import { GroupView, type Place } from "../group/GroupView";
 import { HeatPanel } from "../group/HeatPanel";
 import { Share } from "../group/Share";
-import { go, href } from "../state/route";
+import { go, href, type Panel } from "../state/route";
 import { useAnswer } from "../state/query";
 
-const PANELS = { tokens: "Token heat map", differences: "Compare two", again: "Ask again" };
-type Panel = keyof typeof PANELS;
+const PANELS: Record<Panel, string> = {
+  reference: "Heat map of the reference",
+  answer: "Heat map of the answer",
+  differences: "Compare two",
+  again: "Ask again",
+};
 
-export function GroupPage({ id, member, thought }: { id: number; member: number | undefined; thought: number | undefined }) {
+interface Props {
+  id: number;
+  member: number | undefined;
+  thought: number | undefined;
+  panel: Panel | undefined;
+}
+
+export function GroupPage({ id, member, thought, panel }: Props) {
   const { data, error } = useAnswer<GroupDetail>(`ui/api/groups/${id}`, {}, { live: false });
-  const [panel, setPanel] = useState<Panel | null>(null);
   if (data === null) return <main class="group-page">{error === null ? <p class="empty" aria-busy="true">…</p> : <p class="problem" role="alert">{error}</p>}</main>;
   const at: Place | null = member === undefined || member >= data.members.length ? null : { member, thought: thought ?? null };
-  const look = (to: Place) =>
-    go({ page: "group", key: id, member: to.member, ...(to.thought === null || to.thought < 0 ? {} : { thought: to.thought }) }, "replace");
+  const show = (to: Place | null, shown: Panel | undefined) => {
+    const seen = to === null ? {} : { member: to.member, ...(to.thought === null || to.thought < 0 ? {} : { thought: to.thought }) };
+    go({ page: "group", key: id, ...seen, ...(shown ? { panel: shown } : {}) }, "replace");
+  };
+  const look = (to: Place) => show(to, panel);
   return (
     <main class="group-page">
       <nav class="crumbs" aria-label="Where this is">
@@ -42,12 +55,13 @@ export function GroupPage({ id, member, thought }: { id: number; member: number 
         <section class="tools card">
           <p class="segmented" role="group" aria-label="Ask about this group">
             {(Object.keys(PANELS) as Panel[]).map((one) => (
-              <button key={one} type="button" aria-expanded={panel === one} aria-pressed={panel === one} onClick={() => setPanel(panel === one ? null : one)}>
+              <button key={one} type="button" aria-expanded={panel === one} aria-pressed={panel === one} onClick={() => show(at, panel === one ? undefined : one)}>
                 {PANELS[one]}
               </button>
             ))}
           </p>
-          {panel === "tokens" && <HeatPanel key={id} detail={data} at={at ?? { member: 0, thought: null }} onMember={(next) => look({ member: next, thought: null })} />}
+          {panel === "answer" && <AnswerPanel key={id} detail={data} member={at?.member ?? 0} onMember={(next) => look({ member: next, thought: null })} />}
+          {panel === "reference" && <HeatPanel key={id} detail={data} at={at ?? { member: 0, thought: null }} onMember={(next) => look({ member: next, thought: null })} />}
           {panel === "differences" && <DiffPanel key={id} members={data.members} />}
           {panel === "again" && <AskAgain key={id} detail={data} />}
         </section>

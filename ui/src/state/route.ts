@@ -7,8 +7,12 @@ import type { Filter, Question } from "../api/types";
 export type Route =
   | { page: "runs"; run?: string; with?: string }
   | { page: "step"; run: string; step: number; filter: Filter }
-  | { page: "group"; key: number; member?: number; thought?: number }
+  | { page: "group"; key: number; member?: number; thought?: number; panel?: Panel }
   | { page: "questions"; filter: Filter };
+
+/** What is open on a group's page. */
+export type Panel = "reference" | "answer" | "differences" | "again";
+const PANELS: readonly string[] = ["reference", "answer", "differences", "again"] satisfies Panel[];
 
 export const route = signal<Route>({ page: "runs" });
 
@@ -35,7 +39,7 @@ export function href(to: Route): string {
     case "step":
       return `#/run/${encodeURIComponent(to.run)}/${to.step}${queryString(to.filter)}`;
     case "group":
-      return `#/group/${to.key}${queryString({ member: to.member, thought: to.thought })}`;
+      return `#/group/${to.key}${queryString({ member: to.member, thought: to.thought, panel: to.panel })}`;
     case "questions":
       return `#/questions${queryString(to.filter)}`;
   }
@@ -57,11 +61,13 @@ export function parse(hash: string): Route {
   if (first === "group" && second !== undefined && integer(second) !== undefined) {
     const member = integer(asked.get("member"));
     const thought = integer(asked.get("thought"));
+    const panel = asked.get("panel");
     return {
       page: "group",
       key: Number(second),
       ...(member === undefined ? {} : { member }),
       ...(thought === undefined ? {} : { thought }),
+      ...(panel !== null && PANELS.includes(panel) ? { panel: panel as Panel } : {}),
     };
   }
   if (first === "questions") return { page: "questions", filter: filterOf(asked) };

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { cellsOf } from "./cells";
 import { deviation, heat } from "./heat";
 
 const GROUP = {
@@ -9,17 +10,24 @@ const GROUP = {
     { id: "b", status: "ok" as const, reward: 1, components: {}, mean_logprob: -1, token_logprobs: [-3, -3], flags: [], error: null, segments: null },
   ],
 };
+const CELLS = cellsOf(["x", "y"]);
 
 test("a heat map says what is, what changed, and where members differ", () => {
-  expect(heat(GROUP, 0, 0, "logprob")?.values).toEqual([-0.5, -2.5]);
-  expect(heat(GROUP, 0, 0, "change")?.values).toEqual([1.5, -0.5]);
-  expect(heat(GROUP, 0, null, "change")?.values).toEqual([1, -1]);
-  expect(heat(GROUP, 0, null, "spread")?.values).toEqual([1, 0]);
+  expect(heat(GROUP, 0, 0, "logprob", CELLS)?.values).toEqual([-0.5, -2.5]);
+  expect(heat(GROUP, 0, 0, "change", CELLS)?.values).toEqual([1.5, -0.5]);
+  expect(heat(GROUP, 0, null, "change", CELLS)?.values).toEqual([1, -1]);
+  expect(heat(GROUP, 0, null, "spread", CELLS)?.values).toEqual([1, 0]);
+});
+
+test("a character of two tokens has one number", () => {
+  const one = cellsOf(["bytes:\\xc3", "bytes:\\xa9"]);
+  expect(heat(GROUP, 0, 0, "logprob", one)?.values).toEqual([-3]);
+  expect(heat(GROUP, 0, 0, "spread", one)?.values).toEqual([1]); // of −4 and −6
 });
 
 test("what was not priced has no heat map", () => {
-  expect(heat(GROUP, 1, 0, "logprob")).toBeNull();
-  expect(heat(GROUP, 9, null, "logprob")).toBeNull();
+  expect(heat(GROUP, 1, 0, "logprob", CELLS)).toBeNull();
+  expect(heat(GROUP, 9, null, "logprob", CELLS)).toBeNull();
 });
 
 test("a deviation of nothing is 0", () => {

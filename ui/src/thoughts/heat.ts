@@ -1,11 +1,13 @@
 // The numbers of a heat map over the reference's tokens: after a thought, by a thought, over the group.
 
 import type { RewardAnswer } from "../api/wire";
+import { overCells, type Cell } from "./cells";
 
 export type Mode = "logprob" | "change" | "spread";
 
 export interface Heat {
-  values: number[];
+  /** One a cell, as all that is drawn; null where nothing was priced. */
+  values: (number | null)[];
   mode: Mode;
 }
 
@@ -18,16 +20,17 @@ export function after(group: RewardAnswer["groups"][0], member: number, thought:
   return one.segments?.[thought]?.token_logprobs ?? null;
 }
 
-export function heat(group: RewardAnswer["groups"][0], member: number, thought: number | null, mode: Mode): Heat | null {
+export function heat(group: RewardAnswer["groups"][0], member: number, thought: number | null, mode: Mode, cells: readonly Cell[]): Heat | null {
   const now = after(group, member, thought);
   if (!now) return null;
-  if (mode === "logprob") return { values: now, mode };
+  const drawn = (values: readonly number[]) => overCells(cells, values);
+  if (mode === "logprob") return { values: drawn(now), mode };
   if (mode === "change") {
     const before = after(group, member, thought === null ? -1 : thought - 1);
-    return before ? { values: now.map((value, at) => value - (before[at] ?? value)), mode } : null;
+    return before ? { values: drawn(now.map((value, at) => value - (before[at] ?? value))), mode } : null;
   }
-  const ends = group.trajectories.flatMap((one) => (one.token_logprobs ? [one.token_logprobs] : []));
-  return { values: now.map((_, at) => deviation(ends.map((end) => end[at] ?? 0))), mode };
+  const ends = group.trajectories.flatMap((one) => (one.token_logprobs ? [drawn(one.token_logprobs)] : []));
+  return { values: cells.map((_, at) => deviation(ends.map((end) => end[at] ?? 0))), mode };
 }
 
 export function deviation(values: readonly number[]): number {
