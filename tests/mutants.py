@@ -78,25 +78,22 @@ def main() -> None:
         began = time.monotonic()
         if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
             sys.exit("the tests fail without any change")
-        limit = 20 + 4 * (time.monotonic() - began)
+        limit = 30 + 6 * (time.monotonic() - began)
         code = copy / options.code
         files = sorted(code.rglob("*.py")) if code.is_dir() else [code]
         everywhere = [place for path in files for place in places(path)]
         dice = random.Random(options.seed)
         drawn = [dice.choice(place) for place in dice.sample(everywhere, min(options.sample, len(everywhere)))]
-        survived = 0
+        survived = late = 0
         for number, change in enumerate(drawn, 1):
             result = mutate_and_test([change], " ".join(command), limit)
+            late += result.output == "timeout"
             if result.test_outcome == TestOutcome.KILLED:
                 continue
             survived += 1
-            print(
-                f"[{number}/{len(drawn)}] {result.test_outcome}",
-                result.diff or result.output,
-                sep="\n",
-                flush=True,
-            )
-    print(f"{survived} of {len(drawn)} changes survived, of {len(everywhere)} places (seed {options.seed})")
+            print(f"[{number}/{len(drawn)}] {result.test_outcome}", result.diff or result.output, sep="\n", flush=True)
+    print(f"{survived} of {len(drawn)} changes survived, of {len(everywhere)} places (seed {options.seed});", end=" ")
+    print(f"{late} were stopped after {limit:.0f} s and count as noticed")
     sys.exit(bool(survived))
 
 
