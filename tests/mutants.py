@@ -91,9 +91,9 @@ def main() -> None:
             if result.test_outcome == TestOutcome.KILLED:
                 continue
             survived += 1
-            print(f"[{number}/{len(drawn)}] {result.test_outcome}", result.diff or result.output, sep="\n", flush=True)
-    print(f"{survived} of {len(drawn)} changes survived, of {len(everywhere)} places (seed {options.seed});", end=" ")
-    print(f"{late} were stopped after {limit:.0f} s and count as noticed")
+            print(f"[{number}/{len(drawn)}] {result.test_outcome}\n{result.diff or result.output}", flush=True)
+    print(f"{survived} of {len(drawn)} changes survived, of {len(everywhere)} places (seed {options.seed})")
+    print(f"{late} of the others were stopped after {limit:.0f} s")
     sys.exit(bool(survived))
 
 
