@@ -9,24 +9,41 @@ out is what nothing can notice: annotations, and identity for equality. Exits wi
 
 import argparse
 import ast
+import difflib
+import importlib
+import math
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from cosmic_ray.commands.init import _all_work_items as changes_of
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.work_item import MutationSpec, TestOutcome
+from cosmic_ray.mutating import use_mutation
+from cosmic_ray.plugins import get_operator
+from cosmic_ray.work_item import MutationSpec
 
 SOURCES = ("service", "client", "cli", "demo", "rollout", "trainer", "trainer_adapters")
 SAME = ("Is_Eq", "Eq_Is", "IsNot_NotEq", "NotEq_IsNot")
 """Operators that replace a comparison by one that differs for odd classes only."""
+
+EXPENSIVE = (
+    "fastapi",
+    "httpx",
+    "hypothesis",
+    "msgspec",
+    "numpy",
+    "prometheus_client",
+    "pydantic",
+    "pytest_asyncio",
+)
+"""What most tests import of others."""
 
 Span = tuple[tuple[int, int], tuple[int, int]]
 
@@ -51,10 +68,36 @@ def places(path: Path) -> list[list[MutationSpec]]:
     return list(found.values())
 
 
-def environment(copy: Path) -> dict[str, str]:
-    """Return the environment in which Python imports the copy."""
-    before = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
-    return {"PYTHONPATH": os.pathsep.join([*(str(copy / name) for name in SOURCES), *before])}
+def prepare(copy: Path) -> None:
+    """Copy the sources, and have this process's children import the copy; what costs them time is imported here."""
+    for name in SOURCES:
+        shutil.copytree(name, copy / name)
+    found = [str(copy / name) for name in SOURCES]
+    sys.path[:0] = found
+    os.environ["PYTHONPATH"] = os.pathsep.join([*found, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
+    for name in EXPENSIVE:
+        importlib.import_module(name)
+
+
+def run(tests: Sequence[str], limit_s: float) -> int | None:
+    """Run the tests in a child and return pytest's exit status; None if it was stopped."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests]))
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 def main() -> None:
@@ -69,31 +112,33 @@ def main() -> None:
         "--seed", type=int, default=0, help="another number draws other places (default: %(default)s)"
     )
     options = parser.parse_args()
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *options.tests]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in SOURCES:
-            shutil.copytree(name, copy / name)
-        os.environ |= environment(copy)
+        prepare(copy)
         began = time.monotonic()
-        if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        if run(options.tests, math.inf) != 0:
             sys.exit("the tests fail without any change")
-        limit = 30 + 6 * (time.monotonic() - began)
+        limit_s = 30 + 6 * (time.monotonic() - began)
         code = copy / options.code
         files = sorted(code.rglob("*.py")) if code.is_dir() else [code]
         everywhere = [place for path in files for place in places(path)]
         dice = random.Random(options.seed)
         drawn = [dice.choice(place) for place in dice.sample(everywhere, min(options.sample, len(everywhere)))]
-        survived = late = 0
+        survived = stopped = 0
         for number, change in enumerate(drawn, 1):
-            result = mutate_and_test([change], " ".join(command), limit)
-            late += result.output == "timeout"
-            if result.test_outcome == TestOutcome.KILLED:
-                continue
-            survived += 1
-            print(f"[{number}/{len(drawn)}] {result.test_outcome}\n{result.diff or result.output}", flush=True)
+            operator = get_operator(change.operator_name)(**change.operator_args)
+            with use_mutation(change.module_path, operator, change.occurrence) as (before, after):
+                status = run(options.tests, limit_s)
+            survived += status == 0
+            stopped += status is None
+            if status == 0:
+                name = change.module_path.relative_to(copy)
+                lines = difflib.unified_diff(
+                    before.splitlines(), after.splitlines(), str(name), f"change {number}", n=2
+                )
+                print(*lines, sep="\n", flush=True)
     print(f"{survived} of {len(drawn)} changes survived, of {len(everywhere)} places (seed {options.seed})")
-    print(f"{late} of the others were stopped after {limit:.0f} s")
+    print(f"{stopped} of the others were stopped after {limit_s:.0f} s")
     sys.exit(bool(survived))
 
 
