@@ -33,16 +33,7 @@ SOURCES = ("service", "client", "cli", "demo", "rollout", "trainer", "trainer_ad
 SAME = ("Is_Eq", "Eq_Is", "IsNot_NotEq", "NotEq_IsNot")
 """Operators that replace a comparison by one that differs for odd classes only."""
 
-EXPENSIVE = (
-    "fastapi",
-    "httpx",
-    "hypothesis",
-    "msgspec",
-    "numpy",
-    "prometheus_client",
-    "pydantic",
-    "pytest_asyncio",
-)
+EXPENSIVE = ("fastapi", "httpx", "hypothesis", "msgspec", "numpy", "pydantic", "pytest_asyncio")
 """What most tests import of others."""
 
 Span = tuple[tuple[int, int], tuple[int, int]]
@@ -69,7 +60,7 @@ def places(path: Path) -> list[list[MutationSpec]]:
 
 
 def prepare(copy: Path) -> None:
-    """Copy the sources, and have this process's children import the copy; what costs them time is imported here."""
+    """Copy the sources and have children import the copy; what costs each of them time is imported here."""
     for name in SOURCES:
         shutil.copytree(name, copy / name)
     found = [str(copy / name) for name in SOURCES]
@@ -103,13 +94,11 @@ def run(tests: Sequence[str], limit_s: float) -> int | None:
 def main() -> None:
     """Draw places, change each once, run the tests, and print what survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "code", type=Path, help="a file or a folder of the sources, e.g. service/opera_service/groups"
-    )
+    parser.add_argument("code", type=Path, help="a file or a folder of the sources")
     parser.add_argument("tests", nargs="+", help="the tests that are to notice; each change runs them once")
     parser.add_argument("--sample", type=int, default=40, help="places to change (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="another number draws other places (default: %(default)s)"
+        "--seed", type=int, default=0, help="another one draws other places (default: %(default)s)"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -126,6 +115,7 @@ def main() -> None:
         drawn = [dice.choice(place) for place in dice.sample(everywhere, min(options.sample, len(everywhere)))]
         survived = stopped = 0
         for number, change in enumerate(drawn, 1):
+            print(f"{number}/{len(drawn)}", file=sys.stderr)
             operator = get_operator(change.operator_name)(**change.operator_args)
             with use_mutation(change.module_path, operator, change.occurrence) as (before, after):
                 status = run(options.tests, limit_s)
@@ -133,10 +123,8 @@ def main() -> None:
             stopped += status is None
             if status == 0:
                 name = change.module_path.relative_to(copy)
-                lines = difflib.unified_diff(
-                    before.splitlines(), after.splitlines(), str(name), f"change {number}", n=2
-                )
-                print(*lines, sep="\n", flush=True)
+                lines = (before.splitlines(), after.splitlines())
+                print(*difflib.unified_diff(*lines, str(name), f"change {number}", n=2, lineterm=""), sep="\n")
     print(f"{survived} of {len(drawn)} changes survived, of {len(everywhere)} places (seed {options.seed})")
     print(f"{stopped} of the others were stopped after {limit_s:.0f} s")
     sys.exit(bool(survived))

@@ -144,3 +144,14 @@ async def test_groups_expire_without_anybody_asking():
         await desk.join(submission("a", wait_s=0, on_timeout="error"))
     await until(lambda: desk.state.waiting_groups == 0)
     assert desk.state.counts.expired == 1
+
+
+async def test_when_all_is_forgotten_it_sleeps_without_an_alarm(caplog):
+    """The loop logs what a timer raises, and nobody else hears of it."""
+    desk = GroupGatherer(Scorer(), GroupLimits(idle_s=0.05))
+    gone = asyncio.create_task(desk.join(submission("a", wait_s=0.02, on_timeout="error")))
+    with pytest.raises(GroupIncomplete):
+        await gone
+    await until(lambda: desk.state.next_event is None)
+    await asyncio.sleep(0.05)
+    assert caplog.text == ""
