@@ -19,7 +19,7 @@ from opera_client.wire import (
     RewardRequest,
     ScoreItem,
     ScoreRequest,
-    problem_of,
+    first_problem,
 )
 
 Item = TypeVar("Item", Group, RankItem, ExpandItem, ScoreItem)
@@ -101,9 +101,6 @@ def validated(kind: type[Model], given: object, where: str) -> Model:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        # A union's parts are named by how they are read, which says nothing to a caller.
-        loc = [part for part in first["loc"] if not str(part).startswith(("function-", "list[", "str"))]
-        path = ".".join(str(part) for part in (where, *loc) if part != "")
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InvalidRequest(problem_of(first) + more, field=path or None) from None
+        field, said = first_problem(error)
+        path = ".".join(part for part in (where, field) if part)
+        raise InvalidRequest(said, field=path or None) from None

@@ -3,7 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from opera_client.wire import Group, OtherContext, RewardRequest, ScoreItem, Trajectory, problem_of
+from opera_adapters._grouping import Row
+from opera_client._parse import item_of
+from opera_client.errors import InvalidRequest
+from opera_client.wire import Group, OtherContext, RewardRequest, ScoreItem, Trajectory, first_problem, problem_of
 
 
 def group(*ids):
@@ -66,3 +69,30 @@ def test_problems_are_told_without_python_words(kind, given, said):
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(given)
     assert problem_of(caught.value.errors()[0]) == said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "where", "said"),
+    [
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "prompt.0",
+         "part 0 of the content is of type 'image_url'; only text can be read"),
+        ([{"role": "user", "content": "a"}, {"content": "b"}], "prompt.1.role", "is missing; give it"),
+        ([{"role": "user"}], "prompt.0.content", "is missing; give it"),
+        (7, "prompt", "must be text; or must be a list"),
+    ],
+)  # fmt: skip
+def test_a_wrong_message_is_told_what_is_wrong_with_it(prompt, where, said):
+    with pytest.raises(ValidationError) as caught:
+        Group.model_validate({**group("a"), "prompt": prompt})
+    assert first_problem(caught.value) == (where, said)
+    with pytest.raises(InvalidRequest) as told:
+        item_of(Group, {**group("a"), "prompt": prompt}, "groups.3")
+    assert (told.value.field, told.value.message) == (f"groups.3.{where}", said)
+    row = Row({"prompt": prompt, "reference": "r"}, {"response": "x"}).checked()
+    assert row.problem == f"{where}: {said}"
+
+
+def test_further_wrong_fields_are_counted():
+    with pytest.raises(ValidationError) as caught:
+        Group.model_validate({**group("a"), "prompt": 7, "task": "poem", "group_id": 1.5})
+    assert first_problem(caught.value)[1].endswith(" (and 2 more)")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from opera_adapters._texts import Conversation, Tags, text_of
 from opera_client import Group
-from opera_client.wire import problem_of, texts_of
+from opera_client.wire import first_problem, texts_of
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ class Row:
         try:
             group = Group.model_validate({**self.question, "trajectories": [self.trajectory]})
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "row"
-            return Row({}, self.trajectory, f"{where}: {problem_of(first)}")
+            where, said = first_problem(error)
+            return Row({}, self.trajectory, f"{where or 'row'}: {said}")
         if "reference" not in self.question:
             return self
         if any(not text.strip() for text in texts_of(group.reference)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _WORDS = {
@@ -42,3 +43,22 @@ def problem_of(detail: ErrorDetails) -> str:
         return detail["msg"].removeprefix("Value error, ")
     whole = (value for value in context.items() if isinstance(value[1], float) and value[1].is_integer())
     return words.format(**{**context, **{name: int(value) for name, value in whole}})
+
+
+_UNION = ("function-", "list[", "str")
+"""How pydantic names the parts of a union, which says nothing to a caller."""
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return path and words of the first wrong field, and how many more are wrong.
+
+    What fits one part of a union up to a field of its own is told about that field: a prompt that is a list of
+    messages is not told that it is no text.
+    """
+    details = error.errors(include_url=False, include_input=False)
+    paths = [tuple(part for part in one["loc"] if not str(part).startswith(_UNION)) for one in details]
+    chosen = max((path for path in paths if path[: len(paths[0])] == paths[0]), key=len)
+    about = [one for one, path in zip(details, paths, strict=True) if path == chosen]
+    said = "; or ".join(dict.fromkeys(map(problem_of, about)))
+    others = len({path for path in paths if path != chosen[: len(path)]})
+    return ".".join(map(str, chosen)), said + (f" (and {others} more)" if others else "")

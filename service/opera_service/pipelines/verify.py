@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from opera_client.errors import InvalidRequest, error_from_body
-from opera_client.wire import Group, RewardRequest, Trajectory, joined_parts, problem_of, reference_of
+from opera_client.wire import Group, RewardRequest, Trajectory, first_problem, joined_parts, reference_of
 from opera_service.pipelines.costed import Costed
 from opera_service.pipelines.reward import score_groups
 from opera_service.pipelines.runtime import Runtime
@@ -107,9 +107,8 @@ def group_of(request: VerifyRequest, task: Literal["open", "math"]) -> Group:
     try:
         return Group(**fields, trajectories=[Trajectory(**trajectory)])
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "response.output"
-        raise InvalidRequest(problem_of(first), field=where) from error
+        where, said = first_problem(error)
+        raise InvalidRequest(said, field=where or "response.output") from error
 
 
 def _prompt(asked: Mapping[str, Any]) -> list[dict[str, Any]]:

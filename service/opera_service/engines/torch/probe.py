@@ -56,11 +56,14 @@ def follows_longest(loaded: LoadedModel) -> bool:
 
 
 def probe_tree(vocab: int, length: int) -> TokenTree:
-    """Return a small tree of fixed pseudo-random ids with branches at several depths and a branch on a branch."""
+    """Return a small tree of fixed pseudo-random ids with branches at several depths and a branch on a branch.
+
+    Two branches are one token apart: some recurrences take a single token in another way than several.
+    """
     rng = np.random.default_rng(20)
     trunk, branch, target = (rng.integers(0, vocab, count) for count in (length, 5, 4))
     builder = TreeBuilder()
-    for cut in (1, length // 3, length // 2, length):
+    for cut in (1, length // 3, length // 2, length // 2 + 1, length):
         builder.score(builder.extend(ROOT, trunk[:cut]), target)
     side = builder.extend(builder.extend(ROOT, trunk[: length // 2]), branch)
     builder.score(side, target)

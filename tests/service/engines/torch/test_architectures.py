@@ -38,6 +38,7 @@ VARIANTS = {
     "qwen2, windows in one layer": ("qwen2", {"layer_types": ["sliding_attention", "full_attention"]}),
     "gemma2": ("gemma2", {}),
     "mistral": ("mistral", {}),
+    "nemotron_h, whose recurrence takes a single token in its own way": ("nemotron_h", {}),
     "opt": ("opt", {}),
 }  # fmt: skip
 TOLERANCE = 2e-5
