@@ -22,9 +22,9 @@ class Live:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings of the service."""
+    """This process's environment without settings of the service; no route is measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OPERA_")}
-    return {**kept, "HF_HUB_OFFLINE": "1", **more}
+    return {**kept, "HF_HUB_OFFLINE": "1", "OPERA_ROUTE_MEASURE_S": "0", **more}
 
 
 @contextmanager

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.chat_format import ChatFormat
 from opera_service.trajectories.messages import between, rendered, spoken
 from opera_service.trajectories.think_tags import DEFAULT
-from opera_service.trajectories.token_bytes import Ends, TokenBytes
+from opera_service.trajectories.token_bytes import Decoder, TokenBytes
 
 MARKS = ("<think>", "</think>", "<|end|>")
 END_ID = 258
@@ -27,7 +26,7 @@ TEMPLATE = (
 )
 
 
-class ByteTokenizer:
+class ByteTokenizer(Decoder):
     """One token a byte, one token a mark."""
 
     vocab_size = 256 + len(MARKS)
@@ -58,18 +57,6 @@ class ByteTokenizer:
     def encode_inside(self, text: str) -> Ids:
         """Return the same: where a text stands changes nothing."""
         return self.encode(text)
-
-    def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
-        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
-        return self.to_bytes(ids, skip_special=skip_special).decode(errors="replace")
-
-    def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
-        """Return the text of `ids` as bytes."""
-        return self._bytes.join(ids, skip_special=skip_special)
-
-    def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
-        """int64[len(ids)]: after how many bytes of `to_bytes` each token ends."""
-        return self._bytes.ends(ids, skip_special=skip_special)
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
         """Apply the template; every message needs `role` and `content`."""

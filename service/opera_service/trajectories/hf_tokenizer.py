@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from tokenizers import Tokenizer as RawTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
@@ -24,7 +23,7 @@ from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.byte_table import byte_table
 from opera_service.trajectories.chat_format import ChatFormat
 from opera_service.trajectories.messages import between, rendered, spoken
-from opera_service.trajectories.token_bytes import Ends
+from opera_service.trajectories.token_bytes import Decoder
 
 _ANCHORS = ("\n", "a", ".")
 """What a text is tokenised behind to keep its own first character as it is."""
@@ -32,7 +31,7 @@ _ANCHORS = ("\n", "a", ".")
 _PROBE = "a a aa, don't . <think>\n\nWait...\r\n\r\n  x=1\t\n\n\n等等 é😀 </think>\n\nNo !"
 
 
-class HFTokenizer:
+class HFTokenizer(Decoder):
     """A tokenizer of transformers. Raises `NotSupported` when its text cannot be cut between tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, end_ids: Collection[int] = ()) -> None:
@@ -102,18 +101,6 @@ class HFTokenizer:
         parts = [self._continued(part) for part in self._split(text)]
         found = np.concatenate([*parts, as_ids([])])
         return found if self._inside(found) == text.encode() else ids
-
-    def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
-        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
-        return self.to_bytes(ids, skip_special=skip_special).decode(errors="replace")
-
-    def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
-        """Return the text of `ids` as bytes."""
-        return self._bytes.join(ids, skip_special=skip_special)
-
-    def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
-        """int64[len(ids)]: after how many bytes of `to_bytes` each token ends."""
-        return self._bytes.ends(ids, skip_special=skip_special)
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> Ids:
         """Apply the model's own chat template, ready for the assistant's turn.

@@ -66,3 +66,21 @@ class TokenBytes:
             return 0
         present = np.flatnonzero(known < len(self._bytes) - 1)
         return int(present[0]) if len(present) else None
+
+
+class Decoder:
+    """What every tokenizer reads off the bytes of its tokens, which it sets."""
+
+    _bytes: TokenBytes
+
+    def decode(self, ids: ArrayLike, *, skip_special: bool = False) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
+        return self.to_bytes(ids, skip_special=skip_special).decode(errors="replace")
+
+    def to_bytes(self, ids: ArrayLike, *, skip_special: bool = False) -> bytes:
+        """Return the text of `ids` as bytes."""
+        return self._bytes.join(ids, skip_special=skip_special)
+
+    def byte_ends(self, ids: ArrayLike, *, skip_special: bool = False) -> Ends:
+        """int64[len(ids)]: after how many bytes of `to_bytes` each token ends."""
+        return self._bytes.ends(ids, skip_special=skip_special)

@@ -1,6 +1,6 @@
 """A random tiny Qwen3 on disk with a tokenizer trained here, and plain transformers as the oracle."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from opera_client import AsyncRewardClient
 
 TEXTS = [
     "What is 17 + 25? 7 + 5 carries, so it is 42.\n\nWait, that is not right. Let me check it again.\n\n",
@@ -58,6 +60,14 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+async def client(tiny_qwen: Path) -> AsyncIterator[AsyncRewardClient]:
+    """The service on `tiny_qwen` in this process; every number is computed anew, by the route that fits all."""
+    settings = {"engine": "torch", "model": str(tiny_qwen), "dtype": "float32", "device": "cpu"}
+    async with AsyncRewardClient.in_process(**settings, cache_mb=0, route_measure_s=0) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import permutations
 from math import exp
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 
-from opera_client import AsyncRewardClient
 from opera_service.trajectories.judge_prompts import PAIR, SINGLE
 
 QUESTION = "What is 17 + 25?"
@@ -21,13 +18,6 @@ NATS = 1e-4
 def group(**changes):
     trajectories = [{"response": f"<think>so\n\n</think>{one}"} for one in ANSWERS]
     return {"prompt": [{"role": "user", "content": QUESTION}], "trajectories": trajectories, **changes}
-
-
-@pytest.fixture
-async def client(tiny_qwen: Path) -> AsyncIterator[AsyncRewardClient]:
-    settings = {"engine": "torch", "model": str(tiny_qwen), "dtype": "float32", "device": "cpu", "cache_mb": 0}
-    async with AsyncRewardClient.in_process(**settings) as one:
-        yield one
 
 
 @pytest.fixture(scope="session")

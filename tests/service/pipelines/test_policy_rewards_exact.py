@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from math import exp
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import pytest
 import torch
-
-from opera_client import AsyncRewardClient
 
 PROMPT = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n"
 MESSAGES = [{"role": "user", "content": "What is 17 + 25?"}]
@@ -27,13 +23,6 @@ NATS = 2e-5
 
 def group(responses=RESPONSES, **changes):
     return {"prompt": MESSAGES, "trajectories": [{"response": text} for text in responses], **changes}
-
-
-@pytest.fixture
-async def client(tiny_qwen: Path) -> AsyncIterator[AsyncRewardClient]:
-    settings = {"engine": "torch", "model": str(tiny_qwen), "dtype": "float32", "device": "cpu", "cache_mb": 0}
-    async with AsyncRewardClient.in_process(**settings) as one:
-        yield one
 
 
 @pytest.fixture(scope="session")

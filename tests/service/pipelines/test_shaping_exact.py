@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from math import exp, log
-from pathlib import Path
 from statistics import fmean, median, stdev
 
 import numpy as np
 import pytest
 import torch
 
-from opera_client import AsyncRewardClient
 from opera_client.errors import OutcomeUnavailable
 
 PROMPT = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n"
@@ -31,13 +28,6 @@ NATS = 2e-5
 def group(responses=RESPONSES, **changes):
     found = {"prompt": MESSAGES, "task": "math", "reference": "42"}
     return {**found, "trajectories": [{"response": text} for text in responses], **changes}
-
-
-@pytest.fixture
-async def client(tiny_qwen: Path) -> AsyncIterator[AsyncRewardClient]:
-    settings = {"engine": "torch", "model": str(tiny_qwen), "dtype": "float32", "device": "cpu", "cache_mb": 0}
-    async with AsyncRewardClient.in_process(**settings, route_measure_s=0) as one:
-        yield one
 
 
 @pytest.fixture(scope="session")
