@@ -27,6 +27,8 @@ interface Props {
   ticked?: ((value: number) => string) | undefined;
   onPick?: ((x: number) => void) | undefined;
   height?: number;
+  /** Whether the values stand beside the title; else whoever draws it says them elsewhere. */
+  read?: boolean;
   steps?: boolean;
   zero?: boolean;
 }
@@ -36,7 +38,7 @@ const RIGHT = 10;
 const TOP = 8;
 const BOTTOM = 20;
 
-export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, height = 132, steps = false, zero = false }: Props) {
+export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, height = 132, read = true, steps = false, zero = false }: Props) {
   const [ref, width] = useWidth<HTMLDivElement>(360);
   const values = lines.flatMap((line) => line.points.flatMap((p) => [p.y, p.low ?? null, p.high ?? null]));
   const ys = zero ? fromZero(domainOf(values)) : domainOf(values);
@@ -67,7 +69,7 @@ export function LineChart({ title, about, lines, xs, at, show, ticked, onPick, h
       <figcaption title={about}>
         <span class="chart-title">{title}</span>
         <span class="chart-values">
-          {readings.map(({ line, value }) => (
+          {read && readings.map(({ line, value }) => (
             <b key={line.place} class={toneOf(line)} title={line.name}>{value === null ? "–" : show(value)}</b>
           ))}
         </span>

@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentProps } from "preact";
 import { LineChart, type Line } from "../charts/LineChart";
+import { nearest } from "../charts/scale";
 import { plain } from "../format";
 
 export interface Charts {
@@ -18,6 +19,8 @@ interface Quantity {
   validation: [number, number][];
 }
 
+const MOST_BESIDE_TITLE = 3;
+
 export function CurvesView({ about, charts }: Charts) {
   const at = useSignal<number | null>(null);
   const steps = charts.flatMap((one) => one.quantities.flatMap((each) => [...each.logged, ...each.validation].map(([step]) => step)));
@@ -26,11 +29,11 @@ export function CurvesView({ about, charts }: Charts) {
     <div class="charts">
       {charts.map((one) => (
         <div key={one.title} class="card">
-          <LineChart title={one.title} about={about} lines={one.quantities.flatMap(linesOf)} xs={xs} at={at} show={brief} height={200} />
+          <LineChart title={one.title} about={about} lines={one.quantities.flatMap(linesOf)} xs={xs} at={at} show={brief} height={200} read={one.quantities.length <= MOST_BESIDE_TITLE} />
           {one.quantities.length > 1 && (
             <p class="legend">
               {one.quantities.map((each, place) => (
-                <span key={place} class={`key member-${place % 8}`}><i class={place < 8 ? "line" : "line dashed"} /> {each.name}</span>
+                <span key={place} class={`key member-${place % 8}`}><i class={place < 8 ? "line" : "line dashed"} /> {each.name} {one.quantities.length > MOST_BESIDE_TITLE && <b>{valueAt(each, at.value)}</b>}</span>
               ))}
             </p>
           )}
@@ -38,6 +41,12 @@ export function CurvesView({ about, charts }: Charts) {
       ))}
     </div>
   );
+}
+
+function valueAt({ smooth }: Quantity, step: number | null): string {
+  const chosen = step === null ? null : nearest(smooth.map(([x]) => x), step);
+  const found = chosen === null ? smooth.at(-1) : smooth.find(([x]) => x === chosen);
+  return found ? brief(found[1]) : "–";
 }
 
 function linesOf(each: Quantity, place: number): Line[] {
