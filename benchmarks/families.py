@@ -214,11 +214,11 @@ def paid_more(payer: Payer, tasks: int) -> dict[str, Any]:
     each, done = open_tasks(), 0
     for at in range(tasks):
         own: dict[str, list[int]] = {}
-        with suppress(Unknown):
+        with suppress(Unknown):  # the families before it are known
             attack_task(payer, each[at], each[(at + 5) % len(each)], own, 0)
             done += 1
-            for name, some in own.items():
-                outcomes[name] = [*outcomes.get(name, []), *some]
+        for name, some in own.items():
+            outcomes[name] = [*outcomes.get(name, []), *some]
     found = {name.removesuffix(MORE): some for name, some in outcomes.items() if name.endswith(MORE)}
     families = {name: [sum(some), len(some)] for name, some in found.items()}
     everything = [sum(one[at] for one in families.values()) for at in (0, 1)]
