@@ -81,7 +81,8 @@ def _arrays(scores: TreeScores) -> dict[str, NDArray[np.generic]]:
 
 
 def _size(scores: TreeScores) -> int:
-    return _ENTRY_BYTES + sum(array.nbytes for array in _arrays(scores).values())
+    second = 0 if scores.second is None else _size(scores.second)
+    return _ENTRY_BYTES + second + sum(array.nbytes for array in _arrays(scores).values())
 
 
 def _own(scores: TreeScores) -> TreeScores:
@@ -89,4 +90,5 @@ def _own(scores: TreeScores) -> TreeScores:
     copies = {name: array.copy() for name, array in _arrays(scores).items()}
     for copy in copies.values():
         copy.setflags(write=False)
-    return replace(scores, **copies)  # type: ignore[arg-type]
+    second = None if scores.second is None else _own(scores.second)
+    return replace(scores, **copies, second=second)  # type: ignore[arg-type]

@@ -72,6 +72,22 @@ def test_nothing_crosses_engines_weights_or_dtypes(position: int):
     assert cache.counters()["cache_misses"] == 1
 
 
+def test_a_second_models_scores_are_kept_counted_and_nobody_elses():
+    both = dataclasses.replace(scores(), second=scores(100, -2.0))
+    cache = ScoreCache(10_000)
+    cache.put(key("a"), both)
+    assert cache.gauges()["cache_bytes"] > 100 * 8 + 4 * 8
+    assert both.second is not None
+    both.second.logprobs[0] = 7.0
+    found = cache.get(key("a"))
+    assert (found.second.logprobs == -2.0).all()
+    with pytest.raises(ValueError, match="read-only"):
+        found.second.logprobs[0] = 7.0
+    small = ScoreCache(800)
+    small.put(key("a"), both)
+    assert small.get(key("a")) is None
+
+
 def test_the_least_recently_used_leave_first():
     cache = ScoreCache(3 * 1100)
     for name in "abc":
