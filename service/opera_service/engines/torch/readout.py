@@ -22,6 +22,9 @@ from opera_service.scoring.tree import TokenTree
 
 _CPU_CHUNK, _CUDA_CHUNK = 2**22, 2**28
 """Logits in memory at a time."""
+_LEAST_ROWS = 64
+"""Of a chunk, however large the vocabulary: the head's weights are read once a chunk. With 262,144 tokens on a CPU 64
+rows take two thirds of the time of 16."""
 
 
 class Head:
@@ -31,7 +34,7 @@ class Head:
         self._model = model
         vocab = int(model.config.get_text_config().vocab_size)
         budget = _CUDA_CHUNK if model.device.type == "cuda" else _CPU_CHUNK
-        self.chunk_rows = max(16, budget // vocab)
+        self.chunk_rows = max(_LEAST_ROWS, budget // vocab)
         self._dummy = torch.zeros(1, 1, dtype=torch.long, device=model.device)
 
     def __call__(self, hidden: Tensor) -> Tensor:
