@@ -23,8 +23,8 @@ from opera_service.scoring.tree import TokenTree
 _CPU_CHUNK, _CUDA_CHUNK = 2**22, 2**28
 """Logits in memory at a time."""
 _LEAST_ROWS = 64
-"""Of a chunk, however large the vocabulary: the head's weights are read once a chunk. With 262,144 tokens a row of 64
-takes two thirds of the CPU time of one of 16."""
+"""Of a chunk, however large the vocabulary: the head's weights are read once a chunk. With 262,144 tokens a row
+among 64 takes two thirds of the CPU time of one among 16."""
 
 
 class Head:
