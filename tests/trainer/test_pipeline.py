@@ -35,8 +35,14 @@ def test_a_control_and_one_of_several_processes_are_not_looked_at_first(monkeypa
     assert names("grpo", synthesis=None, sft=None) == without
 
 
+def test_the_control_learns_references_in_place_of_grpo():
+    plain = {"synthesis": None, "sft": None, "references": {"steps": 3}}
+    assert names("evaluate", **plain) == ["tasks", "evaluate-base", "references", "evaluate-references"]
+    assert "sft" in names("evaluate", references={})
+
+
 def test_every_stage_comes_after_what_it_needs():
-    for sections in ({}, {"synthesis": None, "sft": None}, {"grpo": None}):
+    for sections in ({}, {"synthesis": None, "sft": None}, {"grpo": None}, {"references": {}}):
         seen: set[str] = set()
         for stage in stages(RunConfig(name="test", **sections)):
             assert set(stage.needs) <= seen

@@ -21,7 +21,7 @@ from opera_trainer.settings.evaluation import EvaluationSettings
 from opera_trainer.settings.fitness import FitnessSettings
 from opera_trainer.settings.grpo import GrpoSettings
 from opera_trainer.settings.judging import JudgingSettings
-from opera_trainer.settings.sft import SftSettings
+from opera_trainer.settings.sft import ReferencesSettings, SftSettings
 from opera_trainer.settings.synthesis import SynthesisSettings
 from opera_trainer.settings.tasks import TasksSettings
 
@@ -54,9 +54,20 @@ class RunConfig(Settings):
     sft: SftSettings | None = SftSettings()
     fitness: FitnessSettings | None = FitnessSettings()
     grpo: GrpoSettings | None = GrpoSettings()
+    references: ReferencesSettings | None = Field(
+        None,
+        description="A control in place of GRPO: fine-tuning on the training tasks' references. `grpo` then only "
+        "says by which reward answers are measured.",
+    )
     evaluation: EvaluationSettings = EvaluationSettings()
     judging: JudgingSettings | None = JudgingSettings()
     ablation: AblationSettings | None = None
+
+
+def trained(config: RunConfig) -> list[str]:
+    """Return the stages that train, in order: `sft`, then `references` or `grpo`."""
+    last = "references" if config.references is not None else "grpo"
+    return [name for name in ("sft", last) if getattr(config, name) is not None]
 
 
 def judged(config: RunConfig) -> bool:

@@ -30,7 +30,12 @@ def base(name: str) -> str:
 
 def load(name: str | Path) -> tuple[Model, Tokenizer]:
     """Load weights in float32, as optimizers need them, whatever precision they compute in."""
-    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), AutoTokenizer.from_pretrained(name)
+    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32), tokenizer(name)
+
+
+def tokenizer(name: str | Path) -> Tokenizer:
+    """Load a tokenizer."""
+    return AutoTokenizer.from_pretrained(name)
 
 
 def save(model: Model, tokenizer: Tokenizer, origin: str | Path, folder: Path) -> None:

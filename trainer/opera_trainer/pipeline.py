@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Literal, cast
 
 from opera_client.errors import BadInput
-from opera_trainer.config import RunConfig, judged
+from opera_trainer.config import RunConfig, judged, trained
 from opera_trainer.ranks import world_size
 from opera_trainer.stage import Stage
 
@@ -25,7 +25,6 @@ def stages(config: RunConfig, until: Target = "report") -> list[Stage]:
     Raises:
         BadInput: the run has no stage `until`.
     """
-    trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
     if until in ("synthesize", "sft", "grpo") and getattr(config, _SECTION.get(until, until)) is None:
         raise BadInput(f"the configuration leaves {until} out: its section {_SECTION.get(until, until)} is null")
     if config.sft is not None and config.synthesis is None:
@@ -38,10 +37,10 @@ def stages(config: RunConfig, until: Target = "report") -> list[Stage]:
     measured = until in ("evaluate", "export", "report")
     if measured:
         found.append(_build("evaluation", config, of="base"))
-    for name in trained:
+    for name in trained(config):
         if name == "grpo" and _looked_at(config):
             found.append(_build("fitness", config))
-        found.append(_build(name, config))
+        found.append(_build("sft", config, of="references") if name == "references" else _build(name, config))
         if measured:
             found.append(_build("evaluation", config, of=name))
         if name == until:

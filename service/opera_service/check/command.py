@@ -19,7 +19,7 @@ from opera_cli.target import Target
 from opera_client.errors import BadInput
 
 Pair = tuple[float, float] | None
-_GRADES = "a trajectory may have a `grade`, a group `preferences`, pairs of positions with the better first"
+_GRADES = "a trajectory may have a `grade` and a `finish_reason`, a group `preferences`: pairs [better, worse]"
 
 
 def _threshold(share: str, side: str) -> Any:

@@ -19,6 +19,8 @@ from opera_service.check.samples import Sample
 from opera_service.rewards.base import SAYS_NOTHING
 
 Level = Literal["ok", "warning", "unfit"]
+CUT_OFF = frozenset({"think_unclosed", "empty_answer"})
+"""Flags of a response that ended before it had answered, where nobody says how its sampling ended."""
 LIKE_LENGTH = 1.35
 """Two responses are of like length when neither is this many times as long as the other."""
 _DRAWS = 1000
@@ -125,8 +127,8 @@ def _format(measured: Measured, thresholds: Thresholds) -> list[Finding]:
               "check that this scorer knows the language: compare its agreement there with that on the rest"),
         _shared("format", "responses that fail the format", share("format_gate"), thresholds.gated, at_least=False,
                 advice="let the policy think in a closed block, or set think.mode to optional or none"),
-        _shared("format", "responses that were cut off", share("truncated"), (0.1, 1.0), at_least=False,
-                advice="allow more tokens"),
+        _shared("format", "responses that were cut off", _cut_off(measured), (0.1, 1.0), at_least=False,
+                advice="allow more tokens, or ask for shorter answers: what has no end is not taught to end"),
         _shared("format", "responses that could not be scored", failed, (0.0, 0.5), at_least=False,
                 advice="their errors are in `score`'s output"),
         Finding("format", "median tokens of a reference", float(np.median(references))),
@@ -171,6 +173,16 @@ def _temperature(groups: Sequence[GroupResult]) -> list[Finding]:
     median = float(np.median(spreads))
     advice = f"a comparison.temperature of {max(median / 4, 0.01):.2f} to {max(median, 0.04):.2f} tells them apart"
     return [Finding("signal", "median spread of `value` in a group, nats a token", median, advice=advice)]
+
+
+def _cut_off(measured: Measured) -> list[float]:
+    """Return 1 for every response that was cut off: as its sampler said, else as its flags show."""
+    found = []
+    for sample, group in zip(measured.samples, measured.honest, strict=True):
+        for at, one in enumerate(group.trajectories):
+            said = sample.cut_off[at] if at < len(sample.cut_off) else None
+            found.append(float(not CUT_OFF.isdisjoint(one.flags) if said is None else said))
+    return found
 
 
 def _part(name: str, hits: Sequence[bool], advice: str) -> Finding:

@@ -10,11 +10,12 @@ from opera_service.check.measuring import Measured
 from opera_service.check.samples import Sample
 
 
-def measured(prompts=("Why is it so?",), values=(0.0, 1.0), flags=(), reference="Because it is."):
+def measured(prompts=("Why is it so?",), values=(0.0, 1.0), flags=(), reference="Because it is.", cut_off=()):
     samples, honest = [], []
     for at, prompt in enumerate(prompts):
         responses = [{"response": f"word {number}"} for number in range(len(values))]
-        samples.append(Sample(Group(prompt=prompt, reference=reference, trajectories=responses), (), None))
+        group = Group(prompt=prompt, reference=reference, trajectories=responses)
+        samples.append(Sample(group, (), None, cut_off=cut_off))
         honest.append(
             GroupResult(
                 group_id=str(at),
@@ -88,3 +89,13 @@ def test_the_memory_of_the_engine_is_told_where_it_is_known():
     told = {one.name: one.value for one in findings(known, Thresholds())}
     assert told["memory of the engine, GiB"] == 1.5
     assert "memory of the engine, GiB" not in found()
+
+
+def test_what_was_cut_off_is_what_its_sampler_says_else_what_its_flags_show():
+    name = "responses that were cut off"
+    assert found()[name].value == 0
+    assert found(flags=("think_unclosed",))[name].value == 1
+    assert found(flags=("empty_answer",), cut_off=(False, None))[name].value == 0.5
+    told = found(cut_off=(True, False))[name]
+    assert (told.value, told.level) == (0.5, "warning")
+    assert "more tokens" in told.advice

@@ -1,8 +1,11 @@
 """Cells become runs that differ in what the cell says, and in nothing else."""
 
+import json
+
 import pytest
 
 from opera_client.errors import BadInput
+from opera_trainer.ablation import cells
 from opera_trainer.ablation.cells import merged, trials
 from opera_trainer.config import RunConfig, load, packaged
 
@@ -54,3 +57,34 @@ def test_sections_merge_key_by_key():
         "a": {"b": 5, "c": 2},
         "d": {"e": 6},
     }
+
+
+def test_the_control_trains_references_from_the_same_start(tmp_path):
+    both = [{"name": "references", "references": {"steps": 7}}, {"name": "grpo"}]
+    config = load(packaged("open-smollm2"), [f"ablation.cells={json.dumps(both)}", "references={micro_batch: 2}"])
+    control, grpo = list(trials(config, tmp_path, [0]))
+    assert (control.trained, grpo.trained) == ("references", "grpo")
+    assert (control.config.references.steps, control.config.references.micro_batch) == (7, 2)
+    assert grpo.config.references is None
+    assert control.start == grpo.start == "evaluate-sft"
+
+
+def test_all_cells_are_priced_by_the_runs_reward_where_judges_look(tmp_path, monkeypatch):
+    ran = []
+
+    def run_stages(stages, config, out, say, given=None):
+        ran.extend((one.name, one.shape.get("reward", {}).get("name")) for one in stages)
+        return {}
+
+    monkeypatch.setattr(cells, "run_stages", run_stages)
+    other = [{"name": "other", "grpo": {"reward": {"name": "logprob"}}}]
+    for source, after in (("open", "opera"), ("world", "logprob")):
+        ran.clear()
+        config = load(packaged("open-smollm2"), [f"ablation.cells={json.dumps(other)}", f"tasks.source={source}"])
+        (trial,) = trials(config, tmp_path, [0])
+        cells.run(trial, config, print)
+        priced = {name: reward for name, reward in ran if name.startswith("evaluate")}
+        assert priced == {"evaluate-base": "opera", "evaluate-sft": "opera", "evaluate-grpo": after}
+        assert [name for name, _ in ran if name in ("grpo", "judge", "fitness")] == (
+            ["grpo", "judge"] if source == "open" else ["grpo"]
+        )

@@ -51,3 +51,12 @@ def test_tasks_without_exact_checks_show_what_the_judges_say():
     assert "| cell | seeds | rewarded | chrf | tokens | training reward | verdicts |" in page
     assert "| `a` | 0 1 | +0.200 ± 0.000 | +0.020 ± 0.127 | 80 → 90 | 0.40 → 0.50 | learned, nothing |" in page
     assert "| `b` | 0 | +0.200 | -0.020 | 80 → 90 | 0.40 → 0.50 | worse |" in page
+
+
+def test_one_seed_shows_its_interval_over_tasks_and_a_control_no_reward():
+    one = Outcome(
+        cell="references", seed=0, before={"standard/tokens": 80.0}, after={"standard/tokens": 90.0},
+        verdict="learned", changes={"chrf": 0.02}, intervals={"chrf": (0.01, 0.03)},
+    )  # fmt: skip
+    page = markdown([one], {}, [])
+    assert "| `references` | 0 | +0.020 (+0.010 to +0.030) | 80 → 90 | – | learned |" in page

@@ -51,3 +51,13 @@ def test_a_policy_that_can_learn_goes_on_and_leaves_its_groups_to_the_check(tmp_
     groups = read(folders["fitness"] / "groups.jsonl", 10)
     assert len(groups) == 3
     assert [len(one.group.trajectories) for one in groups] == [4, 4, 4]
+
+
+@pytest.mark.slow  # samples and checks for real
+def test_answers_that_were_cut_off_are_said(tmp_path):
+    said: list[str] = []
+    plain = {"config": {"think": {"mode": "none"}}, "preset": "hardened"}
+    folders = run(tmp_path, said, grpo={"max_completion_length": 3, "reward": plain}, refuse=False)
+    assert any("responses that were cut off" in line and "more tokens" in line for line in said)
+    (first, *_) = read(folders["fitness"] / "groups.jsonl", 10)
+    assert first.cut_off == [True] * 4

@@ -7,9 +7,9 @@ from trl import SFTConfig, SFTTrainer
 
 from opera_client.errors import BadInput
 from opera_trainer import models
-from opera_trainer.artefacts import LogEntry, Trace, read_rows, write_rows
+from opera_trainer.artefacts import LogEntry, Task, Trace, read_rows, write_rows
 from opera_trainer.sft import stage as sft
-from opera_trainer.sft.data import IGNORED, rows
+from opera_trainer.sft.data import IGNORED, reference_rows, rows
 from opera_trainer.stage import Stage, run_stages
 
 
@@ -103,3 +103,28 @@ def test_nothing_to_learn_from_is_said(before, config, tmp_path, quietly):
     nothing = Stage("synthesize", (), {}, lambda work: write_rows(work.folder / "traces.jsonl", []) and None)
     with pytest.raises(BadInput, match="no trace to learn from"):
         run_stages([before[0], nothing, sft.stage(config())], config(), tmp_path, quietly)
+
+
+def test_the_control_learns_references_and_keeps_what_validation_likes_best(before, config, tmp_path, quietly):
+    run_config = config(sft=None, synthesis=None, references={
+        "steps": 6, "save_every": 2, "batch_size": 4, "micro_batch": 4, "learning_rate": 3e-4, "warmup": 0.0,
+    })  # fmt: skip
+    stage = sft.stage(run_config, of="references")
+    assert stage.needs == ("tasks",)
+    said: list[str] = []
+    folders = run_stages([before[0], stage], run_config, tmp_path, said.append)
+    log = list(read_rows(folders["references"] / "log.jsonl", LogEntry))
+    losses = {one.step: one.metrics["loss"] for one in log if one.split == "validation" and "loss" in one.metrics}
+    assert set(losses) == {2, 4, 6}
+    assert f"  best checkpoint on validation: step {min(losses, key=losses.__getitem__)}" in said
+    trained = models.load(folders["references"] / "model")[0]
+    base, tokenizer = models.load(models.base("demo"))
+    tasks = list(read_rows(folders["tasks"] / "validation.jsonl", Task))
+    held_out, _ = reference_rows(tasks, tokenizer, 512)
+    prompt = tokenizer.decode([one for one, label in zip(*held_out[0].values(), strict=True) if label == IGNORED])
+    assert tasks[0].prompt[0].content in prompt
+    learnt = [label for label in held_out[0]["labels"] if label != IGNORED]
+    reference = tokenizer(tasks[0].reference, add_special_tokens=False)["input_ids"]
+    assert learnt == [*reference, tokenizer.eos_token_id]
+    assert loss_of(trained, held_out) == pytest.approx(min(losses.values()), rel=0.02)
+    assert loss_of(trained, held_out) < loss_of(base, held_out)

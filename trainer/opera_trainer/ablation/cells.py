@@ -9,7 +9,7 @@ from typing import Any
 
 from opera_client.errors import BadInput
 from opera_trainer import pipeline
-from opera_trainer.config import RunConfig, validated
+from opera_trainer.config import RunConfig, judged, trained, validated
 from opera_trainer.settings.ablation import Cell
 from opera_trainer.stage import finished, run_stages
 
@@ -29,14 +29,19 @@ class Trial:
     """Of the cell's own stages."""
 
     @property
+    def trained(self) -> str:
+        """Name of the stage that the cell varies: `grpo`, or its control `references`."""
+        return trained(self.config)[-1]
+
+    @property
     def start(self) -> str:
-        """Name of the evaluation of what GRPO starts from."""
+        """Name of the evaluation of what that stage starts from."""
         return "evaluate-sft" if self.config.sft is not None else "evaluate-base"
 
     @property
     def done(self) -> bool:
         """Whether it was trained and measured."""
-        return finished(self.folder / "evaluate-grpo") is not None
+        return finished(self.folder / f"evaluate-{self.trained}") is not None
 
 
 def trials(config: RunConfig, out: Path, seeds: Sequence[int] = (), only: Sequence[str] = ()) -> Iterator[Trial]:
@@ -61,16 +66,29 @@ def trials(config: RunConfig, out: Path, seeds: Sequence[int] = (), only: Sequen
 
 
 def run(trial: Trial, config: RunConfig, say: Say) -> None:
-    """Train and measure one trial, what is done already excepted."""
-    common = config.model_copy(update={"seed": trial.seed, "grpo": None, "ablation": None})
-    given = run_stages(pipeline.stages(common, "evaluate"), common, trial.common, say)
-    own = [one for one in pipeline.stages(trial.config) if one.name in ("grpo", "evaluate-grpo", "judge")]
-    run_stages(own, trial.config, trial.folder, say, given=given)
+    """Train and measure one trial, what is done already excepted.
+
+    Where judges look at answers, the run's own reward prices those of all cells, so that they can be compared.
+    With exact checks each cell's own does: its AUC says how well that reward tells right from wrong.
+    """
+    common = config.model_copy(update={"seed": trial.seed, "ablation": None})
+    shared = [one for one in pipeline.stages(common, "evaluate") if one.name in _COMMON]
+    given = run_stages(shared, common, trial.common, say)
+    own = [one for one in pipeline.stages(trial.config) if one.name == trial.trained]
+    given |= run_stages(own, trial.config, trial.folder, say, given=given)
+    priced = trial.config.model_copy(update={"grpo": config.grpo}) if judged(config) else trial.config
+    measured = [one for one in pipeline.stages(priced) if one.name in (f"evaluate-{trial.trained}", "judge")]
+    run_stages(measured, priced, trial.folder, say, given=given)
+
+
+_COMMON = ("tasks", "synthesize", "sft", "evaluate-base", "evaluate-sft")
+"""Stages that all cells of a seed share."""
 
 
 def _varied(config: RunConfig, cell: Cell, seed: int) -> RunConfig:
     whole = config.model_dump(mode="json") | {"seed": seed, "name": f"{config.name}-{cell.name}", "ablation": None}
     whole["grpo"] = merged(whole["grpo"], cell.grpo)
+    whole["references"] = None if cell.references is None else merged(whole["references"] or {}, cell.references)
     if not cell.cold_start:
         whole |= {"sft": None, "synthesis": None}
     return validated(whole, f"ablation cell {cell.name}")

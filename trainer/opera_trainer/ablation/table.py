@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from pydantic import Field
 
@@ -27,12 +28,15 @@ class Outcome(Row):
     seed: int
     before: dict[str, float]
     after: dict[str, float]
-    reward_first: float
-    reward_last: float
+    reward_first: float | None = None
+    """Training reward at the beginning; None where nothing was rewarded."""
+    reward_last: float | None = None
     verdict: str | None = None
     """The judges', on tasks without exact checks."""
     changes: dict[str, float] = Field(default_factory=dict)
     """Of what is rewarded and of each judge, at equal length where that is known."""
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Of the changes, 95 %, over tasks."""
 
 
 KEYS = tuple(
@@ -68,29 +72,36 @@ def spread(values: Sequence[float]) -> Spread:
 def outcome(trial: Trial) -> Outcome:
     """Read what a finished trial measured. Raises BadInput."""
     before = read_json(trial.common / trial.start / "evaluation.json", Evaluation)
-    after = read_json(trial.folder / "evaluate-grpo" / "evaluation.json", Evaluation)
-    log = read_rows(trial.folder / "grpo" / "log.jsonl", LogEntry)
-    verdict, changes = _judged(trial)
+    after = read_json(trial.folder / f"evaluate-{trial.trained}" / "evaluation.json", Evaluation)
+    log = read_rows(trial.folder / trial.trained / "log.jsonl", LogEntry)
+    judged = _judged(trial)
     rewards = [entry.metrics["reward"] for entry in log if entry.split == "train" and "reward" in entry.metrics]
     return Outcome(
         cell=trial.cell.name,
         seed=trial.seed,
         before=_flat(before),
         after=_flat(after),
-        reward_first=fmean(rewards[:ENDS]),
-        reward_last=fmean(rewards[-ENDS:]),
-        verdict=verdict,
-        changes=changes,
+        reward_first=fmean(rewards[:ENDS]) if rewards else None,
+        reward_last=fmean(rewards[-ENDS:]) if rewards else None,
+        **judged,
     )
 
 
-def _judged(trial: Trial) -> tuple[str | None, dict[str, float]]:
+def _judged(trial: Trial) -> dict[str, Any]:
     path = trial.folder / "judge" / "judged.json"
     if not path.exists():
-        return None, {}
+        return {}
     found = read_json(path, Judged)
-    pairs = [one for one in found.changes if (one.start, one.end) == (found.start, found.end)]
-    return found.verdict, {one.metric: (one.equal_length or one.plain).value for one in pairs}
+    changes = {
+        one.metric: one.equal_length or one.plain
+        for one in found.changes
+        if (one.start, one.end) == (found.start, found.end)
+    }
+    return {
+        "verdict": found.verdict,
+        "changes": {name: one.value for name, one in changes.items()},
+        "intervals": {name: (one.low, one.high) for name, one in changes.items()},
+    }
 
 
 def _flat(evaluation: Evaluation) -> dict[str, float]:
@@ -129,22 +140,34 @@ def _judged_lines(cells: Mapping[str, Sequence[Outcome]], notes: Mapping[str, st
     yield "|---" * (len(names) + 5) + "|"
     for name, ones in cells.items():
         note = notes.get(name, "")
-        changes = [_signed([one.changes[judge] for one in ones if judge in one.changes]) for judge in names]
+        changes = [change(ones, judge) for judge in names]
         tokens = [fmean(getattr(one, side)["standard/tokens"] for one in ones) for side in ("before", "after")]
         columns = [
             f"`{name}`" + (f": {note}" if note else ""), " ".join(str(one.seed) for one in ones), *changes,
             f"{tokens[0]:.0f} → {tokens[1]:.0f}",
-            f"{fmean(one.reward_first for one in ones):.2f} → {fmean(one.reward_last for one in ones):.2f}",
+            training_reward(ones),
             ", ".join(one.verdict or "–" for one in ones),
         ]  # fmt: skip
         yield f"| {' | '.join(columns)} |"
 
 
-def _signed(values: Sequence[float]) -> str:
-    if not values:
+def change(ones: Sequence[Outcome], judge: str) -> str:
+    """Return the mean over seeds with its interval over seeds; of one seed the interval over tasks."""
+    known = [one for one in ones if judge in one.changes]
+    if not known:
         return "–"
-    found = spread(values)
-    return f"{found.mean:+.3f}" + ("" if found.half is None else f" ± {found.half:.3f}")
+    found = spread([one.changes[judge] for one in known])
+    if found.half is not None:
+        return f"{found.mean:+.3f} ± {found.half:.3f}"
+    low, high = known[0].intervals.get(judge, (None, None))
+    return f"{found.mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
+
+
+def training_reward(ones: Sequence[Outcome]) -> str:
+    """Return first and last training reward, means over seeds; a dash where nothing was rewarded."""
+    both = [(one.reward_first, one.reward_last) for one in ones]
+    first, last = ([value for value in side if value is not None] for side in zip(*both, strict=True))
+    return f"{fmean(first):.2f} → {fmean(last):.2f}" if first and last else "–"
 
 
 def _line(name: str, note: str, ones: Sequence[Outcome]) -> str:
@@ -158,7 +181,7 @@ def _line(name: str, note: str, ones: Sequence[Outcome]) -> str:
     gains = spread([100 * (one.after[sampled] - one.before[sampled]) for one in known]) if known else None
     gain = "–" if gains is None else f"{gains.mean:+.0f}" + ("" if gains.half is None else f" ± {gains.half:.0f}")
     aucs = [one.after["standard/reward_auc"] for one in ones if "standard/reward_auc" in one.after]
-    reward = f"{fmean(one.reward_first for one in ones):.2f} → {fmean(one.reward_last for one in ones):.2f}"
+    reward = training_reward(ones)
     seeds = " ".join(str(one.seed) for one in ones)
     columns = [
         f"`{name}`" + (f": {note}" if note else ""), seeds, pair(sampled), gain, pair("harder/accuracy_sampled"),

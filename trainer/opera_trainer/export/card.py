@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from opera_trainer.artefacts import Evaluation, read_json
+from opera_trainer.config import trained
 from opera_trainer.stage import Work
 
 PACKAGES = ("opera-reward", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "vllm")
@@ -54,9 +55,13 @@ Versions: {versions}.
 def card(work: Work, folder: Path) -> str:
     """Return the card of the weights in `folder`."""
     config = work.config
-    trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
-    grpo = config.grpo
-    words = {"sft": "supervised fine-tuning on traces of a perplexity-guided search", "grpo": "GRPO"}
+    made = trained(config)
+    grpo = config.grpo if "grpo" in made else None
+    words = {
+        "sft": "supervised fine-tuning on traces of a perplexity-guided search",
+        "references": "supervised fine-tuning on the tasks' references, a control",
+        "grpo": "GRPO",
+    }
     scorers = {"base": "the base model", "start": "the model before GRPO", "random": "an untrained network"}
     scorer = "no model: nothing was rewarded"
     if grpo is not None:
@@ -68,13 +73,13 @@ def card(work: Work, folder: Path) -> str:
         }[grpo.scorer.follow]
     evaluations = {
         name: read_json(work.inputs[f"evaluate-{name}"] / "evaluation.json", Evaluation)
-        for name in ("base", *trained)
+        for name in ("base", *made)
     }
     return PAGE.format(
         model="opera-reward-embedded" if config.model == "demo" else config.model,
         base="the embedded model of opera-reward" if config.model == "demo" else f"`{config.model}`",
         name=config.name,
-        steps=", then ".join(words[name] for name in trained),
+        steps=", then ".join(words[name] for name in made),
         reward=f"`{grpo.reward.name}`, preset `{grpo.reward.preset}`" if grpo else "none",
         scorer=scorer,
         table=table(evaluations),

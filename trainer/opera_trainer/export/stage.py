@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from opera_client.errors import BadInput
-from opera_trainer.config import RunConfig
+from opera_trainer.config import RunConfig, trained
 from opera_trainer.stage import Stage, Work, shape_of
 
 
@@ -15,18 +15,18 @@ def stage(config: RunConfig) -> Stage:
     Raises:
         BadInput: the configuration trains nothing.
     """
-    trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
-    if not trained:
+    made = trained(config)
+    if not made:
         raise BadInput("nothing to export: both sft and grpo are null")
-    measured = [f"evaluate-{name}" for name in ("base", *trained)]
-    return Stage(name="export", needs=("tasks", *measured, trained[-1]), shape=shape_of(config=config), run=run)
+    measured = [f"evaluate-{name}" for name in ("base", *made)]
+    return Stage(name="export", needs=("tasks", *measured, made[-1]), shape=shape_of(config=config), run=run)
 
 
 def run(work: Work) -> None:
     """Write `model/`: weights, configuration, tokenizer and README.md."""
     from opera_trainer.export.card import card
 
-    last = next(name for name in ("grpo", "sft") if name in work.inputs)
+    last = trained(work.config)[-1]
     folder = work.folder / "model"
     shutil.copytree(work.inputs[last] / "model", folder, dirs_exist_ok=True)
     (folder / "README.md").write_text(card(work, folder), encoding="utf-8")

@@ -7,8 +7,10 @@ the run is refused with the way out. `groups.jsonl` is input for `opera-reward c
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from opera_client import AsyncRewardClient
 from opera_client.errors import BadInput
@@ -17,7 +19,7 @@ from opera_service.check import measuring, report
 from opera_service.check.findings import Finding, Thresholds, findings
 from opera_service.check.samples import Sample
 from opera_trainer import models
-from opera_trainer.artefacts import Task, read_rows, write_rows
+from opera_trainer.artefacts import Task, read_rows
 from opera_trainer.config import RunConfig
 from opera_trainer.seeds import seed_of
 from opera_trainer.service import serving
@@ -50,20 +52,20 @@ def _run(work: Work) -> None:
     scorer = {"base": base, "start": start}.get(grpo.scorer.model, grpo.scorer.model)
     found: list[Finding] | None = None
     with serving(config, start, own=start != base) as url:
-        groups = asyncio.run(_groups(work, tasks, url, grpo))
+        samples = asyncio.run(_samples(work, tasks, url, grpo))
         if scorer == start:
-            found = asyncio.run(_findings(work, groups, url, grpo, settings))
+            found = asyncio.run(_findings(work, samples, url, grpo, settings))
     if found is None:
         with serving(config, scorer, own=scorer != base) as url:
-            found = asyncio.run(_findings(work, groups, url, grpo, settings))
+            found = asyncio.run(_findings(work, samples, url, grpo, settings))
     about = {"Policy": start, "Scorer": scorer, "Reward": f"{grpo.reward.name}, {grpo.reward.preset}"}
     report.write_json(work.folder / "findings.json", about, found)
     report.write_page(work.folder / "check.html", about, found)
     _judge(work, found, refuse=settings.refuse)
 
 
-async def _groups(work: Work, tasks: Sequence[Task], url: str, grpo: GrpoSettings) -> list[Group]:
-    """Return the policy's answers as groups; writes `groups.jsonl`."""
+async def _samples(work: Work, tasks: Sequence[Task], url: str, grpo: GrpoSettings) -> list[Sample]:
+    """Return the policy's answers as groups; writes `groups.jsonl`, as `opera-reward check` reads it."""
     async with AsyncRewardClient(url, timeout=work.config.service.timeout_s) as client:
         answer = await client.expand(
             [
@@ -78,30 +80,38 @@ async def _groups(work: Work, tasks: Sequence[Task], url: str, grpo: GrpoSetting
                 for task in tasks
             ]
         )
-    groups = []
+    samples: list[Sample] = []
     for task, item in zip(tasks, answer.items, strict=True):
         if isinstance(item, ErrorDetail) or item.status != "ok":
             continue
+        said = [one for one in item.candidates if one.token_ids]
+        if len(said) < 2:
+            continue
         members = [
             Trajectory(id=str(at), response=one.text, response_token_ids=one.token_ids)
-            for at, one in enumerate(item.candidates)
-            if one.token_ids
+            for at, one in enumerate(said)
         ]
-        if len(members) > 1:
-            groups.append(
-                Group(
-                    group_id=task.id, task=task.kind, prompt=task.prompt, reference=task.reference,
-                    trajectories=members,
-                )
-            )  # fmt: skip
-    if not groups:
+        group = Group(
+            group_id=task.id, task=task.kind, prompt=task.prompt, reference=task.reference, trajectories=members
+        )
+        samples.append(Sample(group, [], None, cut_off=[one.finish_reason == "length" for one in said]))
+    if not samples:
         raise BadInput("fitness: the policy answered none of the training tasks; is the model one that chats?")
-    write_rows(work.folder / "groups.jsonl", groups)
-    return groups
+    with (work.folder / "groups.jsonl").open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(_line(one), ensure_ascii=False) + "\n" for one in samples)
+    return samples
+
+
+def _line(sample: Sample) -> dict[str, Any]:
+    """Return a group as a line of `opera-reward check`: how each response's sampling ended stands in it."""
+    line = sample.group.model_dump(mode="json", exclude_none=True)
+    for member, cut in zip(line["trajectories"], sample.cut_off, strict=True):
+        member["finish_reason"] = "length" if cut else "stop"
+    return line
 
 
 async def _findings(
-    work: Work, groups: Sequence[Group], url: str, grpo: GrpoSettings, settings: FitnessSettings
+    work: Work, samples: Sequence[Sample], url: str, grpo: GrpoSettings, settings: FitnessSettings
 ) -> list[Finding]:
     reward = grpo.reward
     journal: Path = work.folder / SCRATCH / "journal.jsonl"
@@ -109,7 +119,7 @@ async def _findings(
     async with AsyncRewardClient(url, timeout=work.config.service.timeout_s) as client:
         measured = await measuring.measure(
             client,
-            [Sample(group, [], None) for group in groups],
+            samples,
             {"reward": reward.name, "preset": reward.preset, "config": reward.config, "detail": "reward"},
             attacked=settings.attacked,
             journal=measuring.Journal(journal),

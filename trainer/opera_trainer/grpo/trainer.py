@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
 from opera_client.errors import BadInput, Unavailable
@@ -29,6 +32,32 @@ class SelectingTrainer(GRPOTrainer):
         super().__init__(*args, **others)
         self.select_by = tuple(select_by)
         self.shown, self.show_every = shown, show_every
+        self._sampler: Any = None
+
+    def _generate_single_turn(self, *args: Any, **others: Any) -> Any:
+        """Sample; with `precision: bfloat16` from a copy in bfloat16.
+
+        Mixed precision casts every weight again for every sampled token, which costs more than it saves: on a CPU the
+        copy samples about twice as fast, at two bytes a weight. Weights are copied before each batch.
+        """
+        adapted = isinstance(self.accelerator.unwrap_model(self.model), PeftModel)
+        if not self.args.bf16 or self.use_vllm or self.accelerator.num_processes > 1 or adapted:
+            return super()._generate_single_turn(*args, **others)
+        trained = self.model_wrapped
+        self.model_wrapped = self._sampling_copy()
+        try:
+            return super()._generate_single_turn(*args, **others)
+        finally:
+            self.model_wrapped = trained
+
+    def _sampling_copy(self) -> Any:
+        """Return the policy as it is now, in bfloat16."""
+        policy = self.accelerator.unwrap_model(self.model)
+        if self._sampler is None:
+            self._sampler = AutoModelForCausalLM.from_config(policy.config, dtype=torch.bfloat16).to(policy.device)
+            self._sampler.eval()
+        self._sampler.load_state_dict(policy.state_dict())
+        return self._sampler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log; TRL adds its own metrics to `logs` here, and transformers looks for the best in the same dict."""

@@ -15,7 +15,7 @@ from opera_client import AsyncRewardClient
 from opera_client.errors import BadInput
 from opera_client.wire import Group, Trajectory
 from opera_trainer.artefacts import Estimate, Rollout, Task, read_rows, write_json, write_rows
-from opera_trainer.config import RunConfig
+from opera_trainer.config import RunConfig, trained
 from opera_trainer.judges import blind, embedding, llm, overlap
 from opera_trainer.judges.changes import Answers, Scored, change, change_at_equal_length
 from opera_trainer.judges.findings import Change, Judged, Judgement, Preference
@@ -31,8 +31,7 @@ VALUED = ("value", "level")
 
 def stage(config: RunConfig) -> Stage:
     """Return the stage; it is made anew each time, since people's votes may have come in."""
-    trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
-    measured = [f"evaluate-{name}" for name in ("base", *trained)]
+    measured = [f"evaluate-{name}" for name in ("base", *trained(config))]
     return Stage("judge", ("tasks", *measured), shape_of(judging=config.judging), _run, fresh=True)
 
 
@@ -150,8 +149,8 @@ async def _explained(work: Work, rows: Iterable[tuple[int, Rollout, str, str]], 
 
 
 def _compared(stages: Sequence[str]) -> tuple[str, str]:
-    """Return what GRPO started from and what it made; without GRPO, the first model and the last."""
-    return (stages[-2] if stages[-1] == "grpo" else stages[0]), stages[-1]
+    """Return what GRPO, or its control, started from and what it made; without either, the first and the last."""
+    return (stages[0] if stages[-1] == "sft" else stages[max(len(stages) - 2, 0)]), stages[-1]
 
 
 def _changes(judged: Sequence[Judgement], stages: Sequence[str], resamples: int) -> Iterable[Change]:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from opera_trainer.ablation.table import Outcome
 from opera_trainer.artefacts import Estimate, Evaluation, LogEntry, Rollout, Row, Shown, read_json, read_rows
-from opera_trainer.config import RunConfig
+from opera_trainer.config import RunConfig, trained
 from opera_trainer.evaluation.metrics import means
 from opera_trainer.export.card import versions
 from opera_trainer.grpo.alarms import alarms
@@ -21,7 +21,7 @@ from opera_trainer.stage import finished
 from opera_trainer.synthesis.statistics import Comparison, Statistics, Throughput
 from opera_trainer.tasks.card import DataCard
 
-STAGES = ("base", "sft", "grpo")
+STAGES = ("base", "sft", "references", "grpo")
 SAMPLES = {"standard": 4, "harder": 2}
 """Tasks shown by tier: the first ones of the files, not chosen."""
 RESAMPLES = 2000
@@ -93,7 +93,7 @@ class Report(Row):
     evaluations: list[Evaluation]
     gains: list[Gain]
     logs: dict[str, list[LogEntry]]
-    """Of `sft` and `grpo`."""
+    """By stage that trains."""
     samples: list[Sample]
     fitness: Fitness | None = None
     judged: Judged | None = None
@@ -139,7 +139,7 @@ def gather(config: RunConfig, folders: Mapping[str, Path], run: Path) -> Report:
     if "judge" in folders:
         found["judged"] = read_json(folders["judge"] / "judged.json", Judged)
     logs = {
-        name: list(read_rows(folders[name] / "log.jsonl", LogEntry)) for name in ("sft", "grpo") if name in folders
+        name: list(read_rows(folders[name] / "log.jsonl", LogEntry)) for name in trained(config) if name in folders
     }
     if "grpo" in logs:
         found["alarms"] = alarms(logs["grpo"])
@@ -230,7 +230,7 @@ def _not_run(report: Report, config: RunConfig) -> Iterator[str]:
             yield f"{what}: the configuration leaves it out."
     measured = {one.stage for one in report.evaluations}
     for name in STAGES:
-        if name not in measured and (name == "base" or getattr(config, name) is not None):
+        if name not in measured and name in ("base", *trained(config)):
             yield f"Measuring {name} on held-out tasks."
     but = "" if report.ablation is None else " but the ablation"
     yield f"Other seeds: everything here{but} is seed {report.seed}, intervals are over tasks, not over trainings."

@@ -137,8 +137,8 @@ def _measured(report: Report) -> Iterator[str]:
 
 
 def _curves(report: Report) -> Iterator[str]:
-    names = {"grpo": "GRPO", "sft": "SFT"}
-    for stage in ("grpo", "sft"):
+    names = {"grpo": "GRPO", "references": "SFT on references", "sft": "SFT"}
+    for stage in names:
         found = charts(stage, report.logs.get(stage, []))
         if found:
             yield f"<h2>{names[stage]}, step by step</h2><p class='soft'>{CURVES}</p>"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from opera_trainer.artefacts import write_json
-from opera_trainer.config import RunConfig, judged
+from opera_trainer.config import RunConfig, judged, trained
 from opera_trainer.stage import Stage, Work, shape_of
 
 
 def stage(config: RunConfig) -> Stage:
     """Return the stage."""
-    trained = [name for name in ("sft", "grpo") if getattr(config, name) is not None]
     cold = ["synthesize"] if config.synthesis is not None else []
-    measured = [f"evaluate-{name}" for name in ("base", *trained)]
+    measured = [f"evaluate-{name}" for name in ("base", *trained(config))]
     judges = ["judge"] if judged(config) else []
     return Stage(
-        "report", ("tasks", *cold, *trained, *measured, *judges), shape_of(config=config), _run, fresh=True
+        "report", ("tasks", *cold, *trained(config), *measured, *judges), shape_of(config=config), _run, fresh=True
     )
 
 

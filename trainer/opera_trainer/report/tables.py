@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from statistics import fmean
 
-from opera_trainer.ablation.table import Outcome, spread
+from opera_trainer.ablation.table import Outcome, change, spread, training_reward
 from opera_trainer.artefacts import Estimate
 from opera_trainer.judges.findings import Judged
 from opera_trainer.judges.verdict import way
@@ -209,8 +208,8 @@ def judged_ablation(report: Report) -> str:
     rows = [
         [
             f"<b>{html.escape(one.cell)}</b> <small>{html.escape(report.notes.get(one.cell, ''))}</small>",
-            str(one.seed), *(f"{one.changes[name]:+.3f}" if name in one.changes else "–" for name in names),
-            html.escape(one.verdict or "–"), f"{one.reward_first:.2f} → {one.reward_last:.2f}",
+            str(one.seed), *(change([one], name) for name in names), html.escape(one.verdict or "–"),
+            training_reward([one]),
         ]
         for one in outcomes
     ]  # fmt: skip
@@ -235,7 +234,7 @@ def _cell(name: str, note: str, ones: Sequence[Outcome]) -> list[str]:
         "–" if gain is None else f"{gain.mean:+.0f}" + ("" if gain.half is None else f" ± {gain.half:.0f}"),
         pair("standard/accuracy_greedy"),
         pair("harder/accuracy_sampled"),
-        f"{fmean(one.reward_first for one in ones):.2f} → {fmean(one.reward_last for one in ones):.2f}",
+        training_reward(ones),
         str(spread(aucs)) if aucs else "–",
     ]
 

@@ -16,6 +16,11 @@ class Cell(Settings):
     note: str = Field("", description="What it is, for the table.")
     grpo: dict[str, Any] = Field(default_factory=dict, description="Overrides of the run's section `grpo`.")
     cold_start: bool = Field(True, description="Start from the fine-tuned model; else from the base.")
+    references: dict[str, Any] | None = Field(
+        None,
+        description="Not GRPO but its control: fine-tune on the training tasks' references, with these keys over "
+        "the run's section `references`.",
+    )
 
 
 class AblationSettings(Settings):

@@ -25,6 +25,7 @@ class SftSettings(Settings):
     """SFT. Defaults fit the embedded model; the paper publishes none."""
 
     epochs: float = Field(3.0, gt=0)
+    steps: int | None = Field(None, ge=1, description="Optimizer steps, in place of epochs.")
     learning_rate: float = Field(3e-4, gt=0)
     schedule: Schedule = "linear"
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps.")
@@ -38,3 +39,9 @@ class SftSettings(Settings):
     lora: LoraSettings | None = None
     report_to: tuple[str, ...] = Field((), description="Live curves as in TRL: tensorboard, wandb, trackio.")
     save_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
+
+
+class ReferencesSettings(SftSettings):
+    """Fine-tuning on references, a control. The checkpoint with the least loss on validation tasks is kept."""
+
+    packing: bool = False

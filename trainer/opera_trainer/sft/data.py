@@ -1,11 +1,12 @@
-"""Traces become rows of token ids: the prompt as GRPO will template it, the response and its end to be learnt."""
+"""Traces, or references, become rows of token ids: the prompt as GRPO will template it, what is learnt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from opera_trainer.artefacts import Trace
+from opera_client.wire import Message
+from opera_trainer.artefacts import Task, Trace
 from opera_trainer.models import Tokenizer, chat
 
 IGNORED = -100
@@ -18,10 +19,22 @@ def rows(traces: Iterable[Trace], tokenizer: Tokenizer, max_length: int) -> tupl
     A trace over `max_length` tokens is left out, not cut: a thought without its end teaches not to end. Where the
     chat template has opened the thought already, the response begins inside it.
     """
+    return _rows(((one.prompt, one.response) for one in traces), tokenizer, max_length)
+
+
+def reference_rows(
+    tasks: Iterable[Task], tokenizer: Tokenizer, max_length: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the same of tasks, with their references as responses. Second references are not read."""
+    return _rows(((one.prompt, one.reference) for one in tasks), tokenizer, max_length)
+
+
+def _rows(
+    said: Iterable[tuple[Sequence[Message], str]], tokenizer: Tokenizer, max_length: int
+) -> tuple[list[dict[str, Any]], int]:
     found, dropped = [], 0
-    for trace in traces:
-        prompt = chat(tokenizer, [message.model_dump() for message in trace.prompt])
-        response = trace.response
+    for messages, response in said:
+        prompt = chat(tokenizer, [message.model_dump() for message in messages])
         if tokenizer.decode(prompt[-8:]).endswith(OPENING):
             response = response.removeprefix(OPENING)
         learnt = [*tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
