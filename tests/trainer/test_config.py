@@ -19,7 +19,7 @@ def written(tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize("name", ["demo", "open-smollm2", "gpu-small", "paper-qwen3-8b"])
+@pytest.mark.parametrize("name", ["demo", "open-small", "open-smollm2", "gpu-small", "paper-qwen3-8b"])
 def test_packaged_configurations_load(name):
     assert load(packaged(name)).name == name
 

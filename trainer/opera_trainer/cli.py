@@ -25,7 +25,7 @@ STAGES = {
     "evaluate": "measure the base and what every stage made, on held-out tasks",
     "export": "write the Hugging Face folder with its model card",
 }
-PACKAGED = ("demo", "open-smollm2", "gpu-small", "paper-qwen3-8b")
+PACKAGED = ("demo", "open-small", "open-smollm2", "gpu-small", "paper-qwen3-8b")
 
 
 Config = Annotated[

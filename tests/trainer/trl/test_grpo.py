@@ -1,6 +1,7 @@
 """GRPO by TRL against a service of its own: it trains, selects, resumes exactly, follows the policy."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from opera_trainer import models, training
 from opera_trainer.artefacts import LogEntry, Shown, read_rows
 from opera_trainer.config import ServiceSettings
 from opera_trainer.grpo import stage as grpo
+from opera_trainer.grpo.trainer import SelectingTrainer
 from opera_trainer.stage import run_stages
 
 
@@ -95,6 +97,33 @@ def test_adapters_and_a_kl_term_train(before, start, tmp_path):
     trained, base = weights(folders), models.load(models.base("demo"))[0].state_dict()
     assert trained.keys() == base.keys()  # merged
     assert not same(trained, base)
+
+
+def test_bfloat16_samples_from_a_copy_of_the_policy_and_with_a_cache(before, start, tmp_path, monkeypatch):
+    sampled, read = [], []
+    copied = SelectingTrainer._sampling_copy
+
+    def looked_at(trainer):
+        sampler = copied(trainer)
+        policy = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        sampled.append({name: weight.clone() for name, weight in sampler.state_dict().items()})
+        assert all(torch.equal(weight, policy[name].bfloat16()) for name, weight in sampled[-1].items())
+        if not read:
+            sampler.register_forward_pre_hook(lambda _, given, named: read.append(named), with_kwargs=True)
+        read.append(None)  # a new batch
+        return sampler
+
+    monkeypatch.setattr(SelectingTrainer, "_sampling_copy", looked_at)
+    run_config = start(rollouts=2, precision="bfloat16", select_by=(), learning_rate=1e-2)
+    folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
+    assert len(sampled) == 2
+    assert not same(*sampled)  # it follows the policy
+    lengths = [named if named is None else named["input_ids"].shape[1] for named in read]
+    after = [length for last, length in pairwise(lengths) if last is not None and length is not None]
+    assert after  # beyond a batch's first token
+    assert set(after) == {1}  # the cache holds the rest
+    trained = models.load(folders["grpo"] / "model")[0]
+    assert {weight.dtype for weight in trained.parameters()} == {torch.float32}
 
 
 def test_a_batch_without_one_closed_thought_ends_training(before, start, tmp_path):

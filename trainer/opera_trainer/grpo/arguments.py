@@ -50,6 +50,7 @@ def arguments(config: RunConfig, settings: GrpoSettings, folder: Path, *, valida
         temperature=settings.temperature,
         top_p=settings.top_p,
         top_k=0,
+        generation_kwargs={"use_cache": True},  # the Trainer switches it off in the model's own configuration
         max_completion_length=settings.max_completion_length,
         gradient_checkpointing=settings.gradient_checkpointing,
         save_strategy="steps",
