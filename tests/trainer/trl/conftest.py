@@ -74,7 +74,7 @@ def config() -> Callable[..., RunConfig]:
             },
         }  # fmt: skip
         for name, section in sections.items():
-            whole[name] = {**whole[name], **section} if isinstance(section, dict) else section
+            whole[name] = {**whole.get(name, {}), **section} if isinstance(section, dict) else section
         return RunConfig.model_validate(whole)
 
     return build
