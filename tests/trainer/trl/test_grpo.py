@@ -101,7 +101,7 @@ def test_adapters_and_a_kl_term_train(before, start, tmp_path):
 
 def test_bfloat16_samples_from_a_copy_of_the_policy_and_with_a_cache(before, start, tmp_path, monkeypatch):
     sampled, read = [], []
-    copied = SelectingTrainer._sampling_copy
+    copied = SelectingTrainer.sampling_copy
 
     def looked_at(trainer):
         sampler = copied(trainer)
@@ -113,7 +113,7 @@ def test_bfloat16_samples_from_a_copy_of_the_policy_and_with_a_cache(before, sta
         read.append(None)  # a new batch
         return sampler
 
-    monkeypatch.setattr(SelectingTrainer, "_sampling_copy", looked_at)
+    monkeypatch.setattr(SelectingTrainer, "sampling_copy", looked_at)
     run_config = start(rollouts=2, precision="bfloat16", select_by=(), learning_rate=1e-2)
     folders = run_stages([before[0], grpo.stage(run_config)], run_config, tmp_path, lambda _: None)
     assert len(sampled) == 2

@@ -47,13 +47,13 @@ class SelectingTrainer(GRPOTrainer):
         if not self.args.bf16 or self.use_vllm or self.accelerator.num_processes > 1 or adapted:
             return super()._generate_single_turn(*args, **others)
         trained = self.model_wrapped
-        self.model_wrapped = self._sampling_copy()
+        self.model_wrapped = self.sampling_copy()
         try:
             return super()._generate_single_turn(*args, **others)
         finally:
             self.model_wrapped = trained
 
-    def _sampling_copy(self) -> Any:
+    def sampling_copy(self) -> Any:
         """Return the policy as it is now, in bfloat16."""
         policy = self.accelerator.unwrap_model(self.model)
         if self._sampler is None:
