@@ -18,7 +18,7 @@ class LruIndex(Generic[Content, Answer]):
 
     def __init__(self) -> None:
         self._entries: OrderedDict[GroupKey, tuple[Group[Content, Answer], int, int]] = OrderedDict()
-        self._shares: dict[tuple[str, str | None], tuple[int, int, int]] = {}
+        self._shares: dict[tuple[str, str, str | None], tuple[int, int, int]] = {}
         self.members = 0
         """Places of all groups."""
         self.tokens = 0
@@ -54,15 +54,19 @@ class LruIndex(Generic[Content, Answer]):
             self._add(entry[0], -1, -entry[1], -entry[2])
 
     def of_run(self, group: Group[Content, Answer]) -> tuple[int, int, int]:
-        """Return groups, places and tokens of the group's run."""
-        return self._shares.get(("run", group.key.run_id), (0, 0, 0))
+        """Return groups, places and tokens of the group's run; two senders' runs of one name are two."""
+        return self._shares.get(_run(group), (0, 0, 0))
 
     def of_sender(self, group: Group[Content, Answer]) -> tuple[int, int, int]:
         """Return groups, places and tokens of the group's sender, in all runs."""
-        return self._shares.get(("sender", group.sender), (0, 0, 0))
+        return self._shares.get(_sender(group), (0, 0, 0))
+
+    def oldest_of_run(self, group: Group[Content, Answer]) -> Group[Content, Answer]:
+        """Return the oldest of the group's run; raises StopIteration where there is none."""
+        return next(one for one in self if _run(one) == _run(group))
 
     def _add(self, group: Group[Content, Answer], *more: int) -> None:
-        for name in (("run", group.key.run_id), ("sender", group.sender)):
+        for name in (_run(group), _sender(group)):
             groups, members, tokens = map(add, self._shares.get(name, (0, 0, 0)), more)
             if groups:
                 self._shares[name] = groups, members, tokens
@@ -87,3 +91,11 @@ class LruIndex(Generic[Content, Answer]):
     def oldest(self) -> Group[Content, Answer] | None:
         """The group that was touched longest ago."""
         return next(iter(self._entries.values()))[0] if self._entries else None
+
+
+def _run(group: Group[Content, Answer]) -> tuple[str, str, str | None]:
+    return "run", group.sender, group.key.run_id
+
+
+def _sender(group: Group[Content, Answer]) -> tuple[str, str, str | None]:
+    return "sender", group.sender, None

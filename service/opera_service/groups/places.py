@@ -2,8 +2,11 @@
 
 A run may hold no more than `_SHARE` times what is free (Choudhury and Hahne's dynamic threshold, 1998): one alone
 gets four fifths, two get four ninths each, and there is always something left for the next one. So a run whose
-groups never complete, for a wrong group_size say, fills its own share and nobody else's. Where
-keys are asked for, the same holds for each key: made-up run ids take no more than one run does.
+groups never complete, for a wrong group_size say, fills its own share and nobody else's.
+
+Where keys are asked for, a key may hold as much in all its runs: made-up run ids get no more than four fifths.
+What the key holds counts in each of its runs, too: one run alone gets two thirds, which leaves room for the key's
+others.
 
 Pure decisions on an index; dropping groups is the state's business.
 """
@@ -86,20 +89,22 @@ class Places(Generic[Content, Answer]):
     def _must_be_fair(
         self, group: Group[Content, Answer], wanted: tuple[int, int, int], free: list[int], now: float
     ) -> None:
-        def fits(own: tuple[int, int, int]) -> bool:
-            return all(mine + more <= _SHARE * room for mine, more, room in zip(own, wanted, free, strict=True))
+        def fits(*held: tuple[int, int, int]) -> bool:
+            taken = (sum(each) for each in zip(*held, wanted, strict=True))
+            return all(own <= _SHARE * room for own, room in zip(taken, free, strict=True))
 
-        if group.sender and not fits(held := self._open.of_sender(group)):
+        of_key = self._open.of_sender(group) if group.sender else (0, 0, 0)
+        if group.sender and not fits(of_key):
             raise self._refusal(
                 "group_share",
-                f"{held[0]} groups sent with this key wait for members, and what is left is for other keys",
+                f"{of_key[0]} groups sent with this key wait for members, and what is left is for other keys",
                 1.0,
                 now,
             )
         own = self._open.of_run(group)
-        if fits(own):
+        if fits(of_key, own):
             return
-        oldest = next(one for one in self._open if one.key.run_id == group.key.run_id)
+        oldest = self._open.oldest_of_run(group)
         raise self._refusal(
             "group_share",
             f"{own[0]} groups of this run wait for members, and what is left is for other runs; the one that has "

@@ -25,6 +25,8 @@ def text_tokens(text: str) -> int:
 
 def weight(member: MemberReward) -> int:
     """Return what an answer costs in memory, in tokens: its numbers, and its texts by length."""
-    segments = member.result.segments or []
-    numbers = len(member.result.token_logprobs or ()) + sum(len(one.token_logprobs or ()) for one in segments)
+    result, segments = member.result, member.result.segments or []
+    arrays = [result.token_logprobs, result.token_rewards, result.token_weights]
+    arrays += [one.token_logprobs for one in segments]
+    numbers = sum(len(one or ()) for one in arrays) + 4 * len(result.steps or ())
     return 16 + numbers + sum(16 + text_tokens(one.text) for one in segments)

@@ -5,6 +5,8 @@ What the engine keeps of it (trunks, prefix cache) is all that stays; so it chan
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from opera_client.wire import Group, RewardRequest
 from opera_service.pipelines.request_context import RequestContext
 from opera_service.pipelines.reward_views import encode_for, require_reference
@@ -58,7 +60,8 @@ def _planned(runtime: Runtime, chosen: AnyReward, request: RewardRequest) -> Tok
     for_group(chosen, encoded).plan(encoded, builder)
     if len(encoded.reference_ids):  # at least the trunk, also where the reward prices no boundary
         ContextQueries(encoded, builder).after(encoded.trajectories[0].contexts[-1])
-    return builder.build() if builder.num_tokens else None
+    # A second model keeps nothing from one call to the next, so there is nothing to work ahead for.
+    return replace(builder.build(), second=None) if builder.num_tokens else None
 
 
 def _cut(group: Group, trajectory: EncodedTrajectory) -> Group | None:

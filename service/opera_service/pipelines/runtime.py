@@ -156,7 +156,7 @@ class Runtime:
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function`, which is no run's work, in a worker thread: the event loop stays free."""
-        return await self.threads.run("", function, *args, **kwargs)
+        return await self.threads.run(None, function, *args, **kwargs)
 
     def deadline(self, timeout_s: float | None, unix: float | None = None) -> float | None:
         """Turn a timeout in seconds and an absolute unix time, whichever is earlier, into a clock time."""

@@ -24,13 +24,14 @@ class SharedThreads:
     def __init__(self, count: int) -> None:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="opera-encode")
         self._most = max(1, count - 1)
-        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._places: WeakValueDictionary[str | None, asyncio.Semaphore] = WeakValueDictionary()
         """Of each run that uses or wants a thread."""
 
-    async def run(self, run: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self, run: str | None, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `function` returns or raise what it raises, in a thread and in its caller's context.
 
-        A cancelled caller leaves at once. What has begun goes on, and keeps its place until it ends.
+        What is no run's work has None for a run, and its share. A cancelled caller leaves at once; what has begun
+        goes on, and keeps its place until it ends.
         """
         places = self._places.get(run)
         if places is None:

@@ -51,9 +51,13 @@ class TreeDispatcher(Dispatcher[TokenTree, TreeScores]):
 
 
 def _problem(tree: TokenTree, scores: TreeScores) -> EngineFailed | None:
-    """Return an error when the numbers cannot be those of this tree."""
+    """Return an error when the numbers, a second model's included, cannot be those of this tree."""
     if len(scores.logprobs) != tree.num_scored:
         return EngineFailed(
             f"the engine returned {len(scores.logprobs)} log-probabilities for {tree.num_scored} targets"
         )
-    return None
+    if tree.second is None:
+        return None
+    if scores.second is None:
+        return EngineFailed("the engine did not ask the second model")
+    return _problem(tree.second, scores.second)

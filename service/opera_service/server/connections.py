@@ -179,9 +179,9 @@ class OnceASecond(logging.Filter):
         self._told: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line is shown; lines with arguments, which differ, always are."""
+        """Return whether the line is shown; lines with arguments or tracebacks, which differ, always are."""
         line = str(record.msg)
-        if record.args or record.created >= self._told.get(line, 0.0) + 1.0:
+        if record.args or record.exc_info or record.created >= self._told.get(line, 0.0) + 1.0:
             self._told[line] = record.created
             return True
         return False

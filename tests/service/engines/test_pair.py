@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from opera_client import AsyncRewardClient
-from opera_client.errors import EngineOutOfMemory
+from opera_client.errors import EngineFailed, EngineOutOfMemory
+from opera_client.wire import RewardRequest
 from opera_service.engines.base import EngineHealth
 from opera_service.engines.dummy import DummyEngine, weights
 from opera_service.engines.pair import PairEngine
+from opera_service.pipelines.prefill import prefill
 from opera_service.scoring.tree import ROOT, TreeBuilder
+from opera_service.scoring.tree_dispatcher import TreeDispatcher
 from opera_service.server.app import create_app
 from opera_service.server.backends import Backend
 from opera_service.server.settings import Settings
@@ -73,6 +76,19 @@ def test_trees_differ_by_what_they_ask_the_second_model():
     assert [tree.fed_tokens for tree in trees] == [1, 2, 2]
 
 
+async def test_a_second_model_that_answers_too_little_is_an_error():
+    class Short(Double):
+        async def score(self, trees):
+            return [replace(one, logprobs=one.logprobs[:-1]) for one in await super().score(trees)]
+
+    dispatcher = TreeDispatcher(PairEngine(DummyEngine(VOCAB), Short()).score, 100)
+    (found,) = await dispatcher.answer_all([asked([1], [2, 3])])
+    assert isinstance(found, EngineFailed)
+    alone = TreeDispatcher(DummyEngine(VOCAB).score, 100)
+    (found,) = await alone.answer_all([asked([1], [2, 3])])
+    assert isinstance(found, EngineFailed)
+
+
 async def test_when_one_fails_the_other_is_waited_for_and_both_are_closed():
     class Broken(Double):
         async def score(self, trees):
@@ -122,3 +138,17 @@ async def test_numbers_of_the_second_model_that_are_none_are_their_trajectorys_e
         )
         assert [well.reward, also.reward] == pytest.approx(without.rewards[0])
         assert well.reward != 0.5
+
+
+async def test_a_hint_is_no_work_for_the_second_model_which_keeps_nothing():
+    second = Double()
+    app = create_app(
+        Settings(engine="dummy"), backend=Backend(PairEngine(DummyEngine(VOCAB), second), ByteTokenizer())
+    )
+    async with AsyncRewardClient.in_process(app) as client:
+        group = {"prompt": "q", "trajectories": [{"response": "<think>a\n\nb</think>c"}]}
+        request = {"reward": "implicit_prm", "groups": [group]}
+        await prefill(app.state.lifecycle.runtime, RewardRequest.model_validate(request))
+        assert second.asked == 0
+        await client.reward(**request)
+        assert second.asked == 1

@@ -41,6 +41,25 @@ def test_many_runs_of_one_key_hold_no_more_than_one_run():
         assert desk.score() == ["complete"]
 
 
+def test_a_run_whose_groups_never_complete_leaves_room_for_others_of_its_key():
+    desk = Desk(GroupLimits(max_groups=100))
+    assert filled(desk, "wrong", sender="key", wait_s=1000.0) == 67
+    for number in range(200):
+        desk.enter(of_run("right", "a", f"g{number}", sender="key"))
+        desk.enter(of_run("right", "b", f"g{number}", sender="key"))
+        assert desk.score() == ["complete"]
+
+
+@pytest.mark.parametrize("run", [None, "same"])
+def test_runs_of_one_name_with_different_keys_are_two(run):
+    desk = Desk(GroupLimits(max_groups=100))
+    filled(desk, run, sender="theirs", wait_s=1000.0)
+    for number in range(200):
+        desk.enter(of_run(run, "a", f"g{number}", sender="mine"))
+        desk.enter(of_run(run, "b", f"g{number}", sender="mine"))
+        assert desk.score() == ["complete"]
+
+
 def test_without_keys_runs_alone_are_told_apart():
     desk = Desk(GroupLimits(max_groups=100))
     for number in range(100):

@@ -8,7 +8,9 @@ from opera_service.pipelines.group_batch import raise_if_nothing_is_final
 from opera_service.pipelines.member_reward import MemberReward, text_tokens, weight
 
 
-def answer(segments: list[SegmentResult] | None, logprobs: list[float] | None = None) -> MemberReward:
+def answer(
+    segments: list[SegmentResult] | None, logprobs: list[float] | None = None, **more: list[float]
+) -> MemberReward:
     result = MemberResult(
         id="a",
         status="ok",
@@ -18,6 +20,7 @@ def answer(segments: list[SegmentResult] | None, logprobs: list[float] | None = 
         group_size_seen=1,
         model=ModelInfo(name="m", revision="r", weight_version="0", dtype="d", engine="e"),
         config_hash="h",
+        **more,
     )
     nothing = Usage(tokens_naive=0, tokens_computed=0, scored_tokens=0)
     return MemberReward(result, nothing, Timing(encode=0, queue=0, engine=0, total=0), (1.0,))
@@ -41,6 +44,7 @@ def test_texts_count_a_token_for_four_characters_and_numbers_one_each():
     bare = weight(answer(None))
     assert bare > 0
     assert weight(answer(None, [0.0] * 7)) == bare + 7
+    assert weight(answer(None, token_rewards=[0.0] * 20, token_weights=[1.0] * 30)) == bare + 50
     short, long = (weight(answer([segment(text)])) for text in ("", "x" * 400))
     assert (short > bare, long) == (True, short + 100)
     assert weight(answer([segment("", [0.0] * 50)] * 3)) == weight(answer([segment("")] * 3)) + 150

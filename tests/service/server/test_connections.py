@@ -147,6 +147,9 @@ def test_a_line_that_strangers_cause_is_logged_once_a_second(caplog):
         record.created = at
         logger.handle(record)
     assert [record.msg for record in caplog.records] == ["a", "b", "a"]
+    for error in (ValueError("one"), ValueError("another")):
+        logger.error("something failed", exc_info=error)
+    assert [record.exc_info[1].args for record in caplog.records[3:]] == [("one",), ("another",)]
 
 
 def test_every_request_of_a_client_that_dies_is_told():
