@@ -18,6 +18,14 @@ class KeyFileError(ValueError):
     """A file of keys cannot be used; the message is one line that names its setting."""
 
 
+UNSENDABLE = "a key must be one line of ASCII characters, for it travels in a header"
+
+
+def can_travel(key: str) -> bool:
+    """Whether a client can send `key`; one that nobody can send would lock everybody out."""
+    return key.isascii() and key.isprintable()
+
+
 def read_keys(field: str, path: Path | None) -> tuple[str, ...]:
     """Return the keys in a file, one a line; none without a file. Raises `KeyFileError` naming `field`."""
     if path is None:
@@ -28,6 +36,8 @@ def read_keys(field: str, path: Path | None) -> tuple[str, ...]:
         raise KeyFileError(f"{field}: cannot read {path}: {error}") from None
     if not lines:
         raise KeyFileError(f"{field}: {path} holds no key")
+    if not all(map(can_travel, lines)):
+        raise KeyFileError(f"{field}: {path}: {UNSENDABLE}")
     return lines
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from opera_client.wire import WeightVersion
+from opera_service.api.key_ring import UNSENDABLE, can_travel
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.observability.logs import LogFormat
 
@@ -21,7 +22,13 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+def _sendable(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not all(can_travel(key.get_secret_value()) for key in keys):
+        raise ValueError(UNSENDABLE)
+    return keys
+
+
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_sendable)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 

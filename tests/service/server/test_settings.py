@@ -213,3 +213,26 @@ def test_every_setting_stands_in_one_group_and_is_explained_by_whole_sentences()
             assert field.description, name
             assert field.description[0].isupper(), name
             assert field.description[-1] in ".…", name
+
+
+@pytest.mark.parametrize("key", ["gehe\u00efm", "one\ntwo", "one\x07", "\u200bone"])
+def test_a_key_that_nobody_can_send_is_refused_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+):
+    monkeypatch.setenv("OPERA_API_KEYS", f"good,{key}")
+    with pytest.raises(SettingsError, match="api_keys: a key must be one line of ASCII") as told:
+        load_settings([])
+    assert key not in str(told.value)
+    assert "good" not in str(told.value)
+
+
+def test_a_key_of_a_file_that_nobody_can_send_is_refused(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_text("good\ngehe\u00efm\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"api_key_file: .*must be one line of ASCII"):
+        load_settings(["--api-key-file", str(file)])
+
+
+def test_the_line_end_of_a_mounted_secret_is_no_part_of_the_key(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPERA_API_KEYS", "one\n")
+    assert [key.get_secret_value() for key in load_settings([]).api_keys] == ["one"]
