@@ -1,10 +1,12 @@
 """What the live page costs: a service with it and one without, asked in turn; and whether its memory stays flat.
 
-    python benchmarks/ui_cost.py [--engine dummy] [--pairs 300] [--watched] [--soak-minutes 5] [--json FILE]
+    python benchmarks/ui_cost.py [--engine dummy] [--requests 100] [--pairs 300] [--watched] [--soak-minutes 5]
 
-Every pair sends one group to both services, in an order drawn by chance, so that what else the machine does meets
-both alike. Two costs: how much later the answer comes (median over pairs, 95 % bootstrap interval), and how much
-more CPU time the whole process takes, the thread that writes included. `--watched`: a page is open meanwhile.
+First, in a service inside this process, which part of all CPU time (the client's included) is the page's: on the
+event loop, which a request waits for, and in the thread that writes. Then every pair sends one group to two
+services, in an order drawn by chance, so that what else the machine does meets both alike: how much later the
+answer comes (median over pairs, 95 % bootstrap interval), and how much more CPU time the whole process takes.
+`--watched`: a page is open meanwhile.
 The soak fills a small memory many times over and prints what the process takes.
 """
 
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import Any
 
 import httpx
 
+from opera_client import RewardClient
 from serving import make_group
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -145,6 +148,52 @@ def compare(
     }
 
 
+class Clocked:
+    """Calls a function and adds up the CPU time of its thread meanwhile."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.thread_time()
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            self.seconds += time.thread_time() - start
+
+
+def share(engine: str, requests: int, groups: list[dict[str, Any]], detail: str) -> dict[str, Any]:
+    """Run a service in this process and return which part of all CPU time is the page's; load does not blur it."""
+    from opera_service.pipelines import reward_audit
+    from opera_service.ui.live_page import LivePage
+    from opera_service.ui.source import Memory
+
+    made = reward_audit.entries_of
+    on_path = Clocked(lambda *args, **kwargs: [(one, one.bytes) for one in made(*args, **kwargs)])
+    reward_audit.entries_of = lambda *args, **kwargs: (one for one, _ in on_path(*args, **kwargs))
+    writing, told = Clocked(Memory.write), Clocked(LivePage.written)
+    Memory.write = lambda *args: writing(*args)  # type: ignore[method-assign]
+    LivePage.written = lambda *args: told(*args)  # type: ignore[method-assign]
+    with RewardClient.in_process(engine=engine, ui=True, audit_texts=True, cache_mb=0) as client:
+        client.reward(groups[:4], detail=detail, run_id="warm")
+        time.sleep(1)
+        on_path.seconds = writing.seconds = told.seconds = 0.0
+        start = time.process_time()
+        for at in range(requests):
+            client.reward([groups[at % len(groups)]], detail=detail, run_id="cost", step=at // 8)
+        time.sleep(0.5)
+        total = time.process_time() - start
+    thread = writing.seconds + told.seconds
+    return {
+        "requests": requests,
+        "cpu_ms": 1000 * total / requests,
+        "on_the_event_loop_ms": 1000 * on_path.seconds / requests,
+        "in_the_writing_thread_ms": 1000 * thread / requests,
+        "on_the_event_loop_percent": 100 * on_path.seconds / total,
+        "page_percent": 100 * (on_path.seconds + thread) / total,
+    }
+
+
 def soak(minutes: float, limit_mb: int, groups: list[dict[str, Any]]) -> dict[str, Any]:
     flags = ("--ui", "--audit-texts", "--ui-memory-mb", str(limit_mb), "--engine", "dummy")
     memory, kept, asked = [], [], 0
@@ -173,6 +222,7 @@ def soak(minutes: float, limit_mb: int, groups: list[dict[str, Any]]) -> dict[st
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--engine", default="torch", choices=["torch", "dummy"], help="torch: the embedded model")
+    options.add_argument("--requests", type=int, default=100, help="whose CPU time is split")
     options.add_argument("--pairs", type=int, default=300)
     options.add_argument("--members", type=int, default=8)
     options.add_argument("--thoughts", type=int, default=8)
@@ -184,6 +234,8 @@ def main() -> None:
     given = options.parse_args()
     groups = [make_group(seed, given.members, given.thoughts, 8) for seed in range(GROUPS)]
     found: dict[str, Any] = {}
+    if given.requests:
+        found["share"] = share(given.engine, given.requests, groups, given.detail)
     if given.pairs:
         with ExitStack() as stack:
             kinds = (("--ui", "--audit-texts"), ())

@@ -1,7 +1,10 @@
 """Texts of every kind: hostile ones stay text, long ones are whole, any script reads in its own direction."""
 
+import json
+import subprocess
+
 import pytest
-from tests.ui.conftest import group, think, until
+from tests.ui.conftest import COMMAND, group, think, until
 
 HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -92,3 +95,23 @@ def test_without_audit_texts_numbers_are_shown_and_no_text(serve, open_page):
     assert "secret" not in page.content()
     page.get_by_role("button", name="Ask again").click()
     page.get_by_text("cannot be scored again").wait_for()
+
+
+def test_a_file_of_scored_groups_opens_without_a_network(service, browser, tmp_path):
+    asked = group("g", think(HOSTILE, answer=HOSTILE), think("Wait, 6 minus 2 is 4."), prompt=HOSTILE)
+    (tmp_path / "in.jsonl").write_text(json.dumps(asked), encoding="utf-8")
+    files = {"-o": "out.jsonl", "--plot": "page.html"}
+    options = [word for name, file in files.items() for word in (name, str(tmp_path / file))]
+    subprocess.run([*COMMAND, "score", str(tmp_path / "in.jsonl"), "--url", service.url, *options], check=True)
+    context = browser.new_context(offline=True)
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator("#member-1 .thought").wait_for()
+    assert page.locator(".member").count() == 2
+    assert page.locator("#member-0 .answer").text_content() == HOSTILE.strip()
+    assert page.locator("main script, main img, main a").count() == 0
+    assert page.title() == "opera-reward: scored groups"
+    context.close()
+    assert said == []
