@@ -114,23 +114,23 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]  # OpenRLHF has no
         place = len(group.samples)
         group.samples.append(None)
         group.generating += 1
-        try:
-            await asyncio.sleep(0)  # the call starts all its samples at once: now they are all here
-            if self._gathering.get(key) is group:
-                del self._gathering[key]
-            async with self._telling(label, llm_engine) as engine:
+        async with self._telling(label, llm_engine) as engine:  # until the reward is there: others may still write
+            try:
+                await asyncio.sleep(0)  # the call starts all its samples at once: now they are all here
+                if self._gathering.get(key) is group:
+                    del self._gathering[key]
                 sample: dict[str, Any] = await self._rollout.execute(
                     prompt, label, sampling_params, max_length, hf_tokenizer, engine
                 )
-            group.samples[place] = sample
-        finally:
-            group.generating -= 1
-            if not group.generating and any(group.samples):
-                group.members = asyncio.create_task(self._members(group, hf_tokenizer))
-                group.generated.set()
-        await group.generated.wait()
-        assert group.members is not None
-        member = (await asyncio.shield(group.members))[place]
+                group.samples[place] = sample
+            finally:
+                group.generating -= 1
+                if not group.generating and any(group.samples):
+                    group.members = asyncio.create_task(self._members(group, hf_tokenizer))
+                    group.generated.set()
+            await group.generated.wait()
+            assert group.members is not None
+            member = (await asyncio.shield(group.members))[place]
         sample.update(reward=member.reward, scores=member.score, extra_logs=member.logs)
         return sample
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from openrlhf.utils.agent import AgentInstanceBase, MultiTurnAgentExecutor
 from transformers import AutoTokenizer
 
 from opera_adapters.openrlhf import AgentExecutor
-from opera_client import RewardClient
+from opera_adapters.turns import of_ranges
+from opera_client import AsyncRewardClient, RewardClient
 from opera_demo import model_path
 
 PROMPT = "<|im_start|>user\nThe kitchen has 9 coins. How many?<|im_end|>\n<|im_start|>assistant\n"
@@ -68,3 +71,31 @@ async def test_what_the_environment_says_is_context(group_service, reward: str) 
         told = client.reward([group], reward=reward).rewards[0]
     assert [sample["reward"] for sample in samples] == pytest.approx(told, abs=2**-11)
     assert all(sample["extra_logs"]["opera_failed"] == 0 for sample in samples)
+
+
+async def test_hints_tell_every_step_of_every_sample(group_service) -> None:
+    seen: dict[str, list[dict[str, Any]]] = {}
+
+    def take(request: httpx.Request) -> httpx.Response:
+        hint = json.loads(request.content)
+        seen.setdefault(hint["member_id"], []).append(hint)
+        return httpx.Response(202, json={"accepted": True})
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    agent = AgentExecutor(rollout=MultiTurnAgentExecutor(Agent), reward="igpo", hints=True)
+    agent._hinted = AsyncRewardClient("http://there", transport=httpx.MockTransport(take))  # noqa: SLF001
+    engine, parameters = Engine(tokenizer), SimpleNamespace(max_tokens=64, logprobs=None)
+    samples = await asyncio.gather(
+        *(agent.execute(PROMPT, LABEL, parameters, 512, tokenizer, engine) for _ in range(2))
+    )
+    told: list[tuple[list[int], list[int], list[int]]] = []
+    for hints in seen.values():
+        first, *_ = parts = sorted(hints, key=lambda hint: hint["seq"])
+        assert (first["reference"], first["reward"], first["detail"]) == (LABEL, "igpo", "reward")
+        ids = [token for part in parts for token in part["append"]["token_ids"]]
+        told.append((first["prompt_token_ids"], ids, [own for part in parts for own in part["append"]["mask"]]))
+    for sample in samples:
+        found = of_ranges(sample["observation_tokens"], sample["action_ranges"])
+        prompt = sample["observation_tokens"][: sample["action_ranges"][0][0]]
+        assert (prompt, found["response_token_ids"], found["response_mask"]) in told
+        assert sample["reward"] is not None
