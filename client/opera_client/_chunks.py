@@ -116,12 +116,17 @@ def merge(parts: Sequence[Result]) -> Result:
 
     Raises:
         WeightVersionMismatch: the weights were swapped between two chunks.
-        UnexpectedAnswer: the chunks disagree on model, reward, preset or config.
+        UnexpectedAnswer: the chunks disagree on model, second model, reward, preset or config.
     """
     first, last = parts[0], parts[-1]
     for part in parts[1:]:
         _same_model(first.model, part.model)
         if isinstance(first, RewardResult) and isinstance(part, RewardResult):
+            if first.second_model != part.second_model:
+                raise UnexpectedAnswer(
+                    f"one call was compared with two models: {first.second_model} and {part.second_model}; "
+                    "check the address"
+                )
             settings = (first.reward, first.preset, first.config_hash)
             if settings != (part.reward, part.preset, part.config_hash):
                 raise UnexpectedAnswer("chunks of one call were scored with different reward settings")

@@ -10,9 +10,9 @@ from tests.budget import examples
 from tests.client.toy import Service, group, refusal, toy_reward
 
 from opera_client import AsyncRewardClient, Group
-from opera_client._chunks import cut, in_order, shift_field
-from opera_client.errors import InvalidRequest
-from opera_client.wire import Usage
+from opera_client._chunks import cut, in_order, merge, shift_field
+from opera_client.errors import InvalidRequest, UnexpectedAnswer
+from opera_client.wire import ModelInfo, RewardResult, Timing, Usage
 
 responses = st.lists(st.text("ab ", max_size=12), min_size=1, max_size=4)
 
@@ -168,3 +168,23 @@ async def test_errors_of_chunks_name_fields_of_the_callers_batch(service: Servic
         with pytest.raises(InvalidRequest) as caught:
             await client.reward([group("a")] * 5)
     assert caught.value.field == "groups.4.reference"
+
+
+def test_chunks_that_were_compared_with_different_second_models_are_no_answer():
+    def answer(second: str) -> RewardResult:
+        model = ModelInfo(name="m", revision="r", weight_version="0", dtype="d", engine="e")
+        return RewardResult(
+            model=model,
+            second_model=model.model_copy(update={"revision": second}),
+            reward="selfie",
+            preset="hardened",
+            config_hash="h",
+            components=[],
+            groups=[],
+            usage=Usage(tokens_naive=0, tokens_computed=0, scored_tokens=0),
+            timing_ms=Timing(encode=0, queue=0, engine=0, total=0),
+        )
+
+    assert merge([answer("one"), answer("one")]).second_model.revision == "one"
+    with pytest.raises(UnexpectedAnswer, match="compared with two models"):
+        merge([answer("one"), answer("other")])
