@@ -16,8 +16,10 @@ def filled(desk: Desk, run: str, **fields) -> int:
     with pytest.raises(Overloaded, match=r"1 of its 2 members: is group_size right\?") as raised:  # noqa: PT012  whichever it is
         for number in numbers:
             desk.enter(of_run(run, "a", f"{run} of {fields.get('sender')}-{number}", **fields))
+    admitted = next(numbers) - 1
     assert raised.value.reason == "group_share"
-    return next(numbers) - 1
+    assert raised.value.message.startswith(f"{admitted} groups of this run wait")
+    return admitted
 
 
 def test_a_run_whose_groups_never_complete_leaves_room_for_others():

@@ -34,6 +34,11 @@ async def test_what_arrives_is_what_lies_there(tmp_path: Path):
     assert list(tmp_path.glob("*")) == []  # noqa: ASYNC240
 
 
+async def test_a_spool_that_never_received_anything_can_be_closed(tmp_path: Path):
+    WeightSpool(tmp_path, 1).close()
+    assert list(tmp_path.glob("*")) == []  # noqa: ASYNC240
+
+
 async def test_what_serves_stays_until_the_next_does(tmp_path: Path):
     spool = WeightSpool(tmp_path, 100)
     kept = []
@@ -54,9 +59,10 @@ async def test_nothing_stays_of_what_was_refused(tmp_path: Path):
     with pytest.raises(BodyTooLarge, match="10 bytes"):
         async with spool.receive(pieces(b"x" * 11, size=4)):
             raise AssertionError
-    with pytest.raises(InvalidWeights, match="sha256"):
-        async with spool.receive(pieces(b"x"), sha256="0" * 64):
-            raise AssertionError
+    for wrong in ("0", "f"):
+        with pytest.raises(InvalidWeights, match="sha256"):
+            async with spool.receive(pieces(b"x"), sha256=wrong * 64):
+                raise AssertionError
     async with spool.receive(pieces(b"x" * 10), sha256=hashlib.sha256(b"x" * 10).hexdigest()):
         pass
     assert files(tmp_path) == []
