@@ -19,6 +19,17 @@ def test_a_run_that_was_refused_gets_the_next_room():
     house.ask(10, "greedy")
 
 
+def test_what_a_run_is_about_to_queue_counts_with_what_it_has_queued():
+    house = House(tokens=30, budget=10, rate=10.0)
+    house.ask(10, "greedy")
+    house.ask(10, "greedy")
+    house.admission.enter("greedy", 10, None)
+    assert refused(house, 10, "late").reason == "queue_tokens"
+    house.compute()
+    assert refused(house, 10, "greedy").reason == "fair_share"
+    house.ask(10, "late")
+
+
 def test_room_is_kept_by_requests_too():
     house = House(requests=3, budget=1)
     for _ in range(3):
