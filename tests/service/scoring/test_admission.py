@@ -301,3 +301,14 @@ def test_the_limits_hold_and_an_empty_house_lets_everybody_in(
         pass
     assert house.admission.held == (0, 0)
     house.ask(tokens, "newcomer")
+
+
+def test_who_waited_longer_than_told_is_owed_nothing():
+    house = House(tokens=100, budget=10, rate=10.0)
+    house.ask(10)
+    house.compute()
+    for _ in range(10):
+        house.ask(10)
+    assert refused(house, 11, "late").retry_after == 2.0, "1.1 s"
+    house.now += 2.5
+    assert refused(house, 11, "late").retry_after == 2.0
