@@ -38,6 +38,7 @@ class VerifierPool:
         self._budget_s = group_budget_s
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="opera-verify")
         self._known: LRUCache[Question, Verdict] = LRUCache(_REMEMBERED)
+        self._failed_once: LRUCache[Question, bool] = LRUCache(_REMEMBERED)
         self._dispatcher: Dispatcher[Question, tuple[Verdict, float]] = Dispatcher(
             self._ask_all, workers, tokens=lambda _: 1, limits=QueueLimits(max_requests=2**20, max_tokens=2**30)
         )
@@ -87,7 +88,12 @@ class VerifierPool:
     ) -> tuple[Verdict, float]:
         if isinstance(outcome, OperaError):
             return OutcomeUnavailable(f"the answer was not verified: {outcome.message}"), 0.0
-        self._known[question] = outcome.answer[0]
+        verdict = outcome.answer[0]
+        # On a busy machine an honest answer may come too late: it is asked once more, as a hostile one is.
+        if isinstance(verdict, OutcomeUnavailable) and question not in self._failed_once:
+            self._failed_once[question] = True
+        else:
+            self._known[question] = verdict
         return outcome.answer
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[tuple[Verdict, float]]:

@@ -41,6 +41,27 @@ async def test_equal_questions_are_asked_once(pool, monkeypatch):
     assert asked == [right(5)]
 
 
+async def test_an_answer_that_came_too_late_is_asked_once_more(monkeypatch):
+    pool, asked, fails = VerifierPool(1), [], 1
+
+    def equal(_: Verifier, question: Question) -> bool:
+        asked.append(question)
+        if len(asked) <= fails:
+            raise OutcomeUnavailable("math-verify gave no answer within 5 s")
+        return True
+
+    monkeypatch.setattr(Verifier, "equal", equal)
+    assert isinstance((await pool.verdicts([[right(1)]]))[right(1)], OutcomeUnavailable)
+    for _ in range(2):
+        assert await pool.verdicts([[right(1)]]) == {right(1): True}
+    assert len(asked) == 2
+    fails = 100
+    for _ in range(4):
+        assert isinstance((await pool.verdicts([[right(2)]]))[right(2)], OutcomeUnavailable)
+    assert len(asked) == 4, "it hangs whenever it is asked: no third time"
+    await pool.aclose()
+
+
 async def test_a_group_of_hostile_answers_uses_up_its_budget_and_no_more(pool):
     started = time.monotonic()
     found = await pool.verdicts([[hanging(number) for number in range(24)]], run="hostile")
