@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 MOST_MEMBERS, MOST_TOKENS = 4096, 2**22
 """Trajectories, and their tokens, that are known at a time."""
 AT_ONCE = 2
-"""Trajectories that are worked ahead for at a time. What asks for a reward waits for a batch that they fill: with 8, a
-flood of hints made others' p99 2.4 to 4.7 times as long, with 2 it was 1.5 times."""
+"""Trajectories that are worked ahead for at a time. What asks for a reward waits for a batch that they fill: with
+8, a flood of hints made others' p99 2.4 to 4.7 times as long, with 2 it was 1.5 times."""
 LEAST_OWN_TOKENS = 2**16
 """A trajectory may always be about so long."""
 _Key = tuple[str | None, int | None, str, str]
