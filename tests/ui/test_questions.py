@@ -125,7 +125,7 @@ def test_the_answer_is_shown_token_by_token(asked, open_page):
         assert words.startswith(f"{len(expected)} tokens, mean log-prob −{-mean:.3f}, perplexity")
     page.get_by_role("button", name="thought and answer").click()
     page.locator(".heat", has_text="Ana brought 3 pears").wait_for()
-    assert "".join(page.locator(".heat .token").all_text_contents()) == OTHER
+    assert "".join(page.locator(".heat .token").all_text_contents()) == OTHER.replace("\n\n", "↵↵\n")
     page.reload()  # an address names the member and what is open
     page.get_by_role("button", name="Price every token").wait_for()
     assert "member=1&panel=answer" in page.url

@@ -1,7 +1,7 @@
 // Tokens in their colours, and what stands out in words.
 
 import { plain, signed } from "../format";
-import type { Cell } from "../thoughts/cells";
+import { visible, type Cell } from "../thoughts/cells";
 import { gainStyle, spreadStyle, surpriseStyle } from "../thoughts/colour";
 import type { Heat, Mode } from "../thoughts/heat";
 import { heatWords } from "../thoughts/heatWords";
@@ -23,9 +23,9 @@ export function Tokens({ cells, heat: { values, mode }, about }: { cells: readon
         {cells.map((cell, at) => {
           const value = values[at] ?? null;
           return value === null ? (
-            <span key={cell.from} class="token unpriced" title="not priced: the policy did not write it">{cell.text}</span>
+            <span key={cell.from} class="token unpriced" title="not priced: the policy did not write it">{visible(cell.text)}</span>
           ) : (
-            <span key={cell.from} class="token" title={mode === "change" ? signed(value) : plain(value)} style={style(value)}>{cell.text}</span>
+            <span key={cell.from} class="token" title={mode === "change" ? signed(value) : plain(value)} style={style(value)}>{visible(cell.text)}</span>
           );
         })}
       </p>

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { cellsOf, overCells } from "./cells";
+import { cellsOf, overCells, visible } from "./cells";
 
 const PEAR = ["a", "bytes:\\xe6\\xa2", "bytes:\\xa8", " b"]; // 梨 in two tokens
 
@@ -18,4 +18,8 @@ test("a part of a character that nothing completes does not swallow what follows
   const cells = cellsOf(["bytes:\\xe6\\xa2", "x", "bytes:\\xe6"]);
   expect(cells.map((one) => one.text)).toEqual(["\ufffd", "x", "\ufffd"]);
   expect(cells.map((one) => [one.from, one.to])).toEqual([[0, 1], [1, 2], [2, 3]]);
+});
+
+test("line ends can be seen", () => {
+  expect(["a", ".\n\n", "\n", " b"].map(visible)).toEqual(["a", ".↵↵\n", "↵\n", " b"]);
 });

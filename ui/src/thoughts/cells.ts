@@ -35,6 +35,11 @@ export function cellsOf(tokens: readonly string[]): Cell[] {
   return cells;
 }
 
+/** A cell as it is drawn: line ends can be seen, and a run of them breaks the line once. */
+export function visible(text: string): string {
+  return text.replace(/\n+/g, (run) => `${"↵".repeat(run.length)}\n`);
+}
+
 /** One number a cell, the sum over its tokens: the log-prob of a character is that of all that spell it. */
 export function overCells(cells: readonly Cell[], values: readonly (number | null)[]): (number | null)[] {
   return cells.map(({ from, to }) => {

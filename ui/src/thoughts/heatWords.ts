@@ -38,5 +38,9 @@ export function certainty(logprobs: readonly (number | null)[]): string {
 }
 
 function named(found: readonly { text: string; value: number }[], show: (value: number, digits: number) => string): string {
-  return found.slice(0, NAMED).map((one) => `“${one.text.trim() === "" ? "space" : one.text.trim()}” ${show(one.value, 2)}`).join(", ");
+  return found.slice(0, NAMED).map((one) => `“${nameOf(one.text)}” ${show(one.value, 2)}`).join(", ");
+}
+
+function nameOf(text: string): string {
+  return text.trim() !== "" ? text.trim() : text.includes("\n") ? "line end" : "space";
 }
