@@ -73,7 +73,7 @@ def test_two_runs_side_by_side(service, open_page):
     page = open_page(service, "#/run/left")
     page.get_by_role("link", name="Put right beside left").click()
     page.get_by_role("heading", name="right").wait_for()
-    page.locator(".tall path.line").nth(1).wait_for()
+    page.locator(".tall path.line").nth(1).wait_for(state="attached")  # a flat line has no height to be seen by
     assert page.locator(".tall path.line").count() == 2
     assert page.url.endswith("#/run/left?with=right")
 
