@@ -20,7 +20,7 @@ WORDS: Mapping[Verdict, str] = {
     " reward hacking looks like, or the test is too small to tell.",
     "nothing": "Nothing: neither what is rewarded nor the judges changed by more than chance.",
     "worse": "Worse: judges that the reward never sees prefer the answers from before.",
-    "mixed": "Mixed: the judges disagree.",
+    "mixed": "Mixed: the judges do not say the same. One that moves alone may do so by chance.",
     "not judged": "Not judged: there is no second reference and no judge, so nobody can say.",
 }
 
