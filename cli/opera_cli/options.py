@@ -35,7 +35,7 @@ Engine = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="The model to run in this process: a path, a Hugging Face id or smollm2. Default: the demo model."
+        help="The model to run in this process: a path, a Hugging Face id, smollm2, or demo (the default)."
     ),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, help="The requests that may be in flight at a time.")]

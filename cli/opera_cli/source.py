@@ -22,6 +22,8 @@ Item = TypeVar("Item", Group, RankItem)
 Item_co = TypeVar("Item_co", Group, RankItem, covariant=True)
 
 _SHARED = ("group_id", "task", "prompt", "prompt_token_ids", "reference", "reference_token_ids")
+_ANNOTATIONS = ("grade", "finish_reason")
+"""What `check` reads beside a trajectory, and nothing else does."""
 _OWN = ("id", "response", "response_token_ids", "response_mask", "turns")
 
 
@@ -172,8 +174,17 @@ def has_reference(line: dict[str, Any]) -> bool:
 
 
 def _known(line: dict[str, Any], kind: type[Group] | type[RankItem]) -> dict[str, Any]:
-    """Return a line without columns that nobody uses."""
-    return {name: value for name, value in line.items() if name in kind.model_fields}
+    """Return a line without columns that nobody uses, and without what only `check` reads."""
+    known = {name: value for name, value in line.items() if name in kind.model_fields}
+    given = known.get("trajectories")
+    if isinstance(given, list):
+        known["trajectories"] = [
+            {name: value for name, value in one.items() if name not in _ANNOTATIONS}
+            if isinstance(one, dict)
+            else one
+            for one in given
+        ]
+    return known
 
 
 def shared_of(row: dict[str, Any]) -> bytes:

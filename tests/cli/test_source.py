@@ -181,6 +181,15 @@ def test_columns_that_nobody_uses_may_hold_anything(tmp_path: Path, capsys: pyte
         assert "fields that are not used: " in capsys.readouterr().err
 
 
+def test_the_grades_of_a_check_are_no_obstacle_and_other_fields_of_a_trajectory_are(tmp_path: Path):
+    own = {"response": "a", "grade": float("nan"), "finish_reason": "stop"}
+    file = save(tmp_path / "in.jsonl", [{"prompt": "Q", "reference": "R", "trajectories": [own]}])
+    assert GroupSource(file)[0].trajectories[0].response == "a"
+    save(file, [{"prompt": "Q", "reference": "R", "trajectories": [own | {"mask": [1]}]}])
+    with pytest.raises(BadInput, match=r"is no field here.*trajectories\.0\.mask"):
+        GroupSource(file)
+
+
 @pytest.mark.parametrize("name", ["prompt", "reference", "response"])
 def test_nan_in_a_column_that_is_used_is_told(tmp_path: Path, name: str):
     file = tmp_path / "in.jsonl"

@@ -102,12 +102,13 @@ def parsed(raw: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         if not raw.endswith(b"\n"):
             raise ValueError("half-written JSON at the end of the file; complete that line or delete it") from None
-        what = f"not JSON: {error.msg} at column {error.colno}; mend that line or delete it"
+        what = f"not JSON: {error.msg} at column {error.colno}; one whole object a line: mend it or delete it"
         raise ValueError(what) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON that can be read: {error}; mend that line or delete it") from None
     if not isinstance(found, dict):
-        raise ValueError(f"a JSON object is needed, not {type(found).__name__}")
+        kind = {list: "a list", str: "text"}.get(type(found), type(found).__name__)
+        raise ValueError(f"a JSON object is needed, not {kind}; write one object a line")
     return found
 
 

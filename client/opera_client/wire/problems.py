@@ -27,6 +27,7 @@ _WORDS = {
     "less_than_equal": "must be at most {le}",
     "too_long": "has more than {max_length} elements",
     "string_too_long": "has more than {max_length} characters",
+    "extra_forbidden": "is no field here; mend its name or leave it out",
     "literal_error": "must be {expected}",
 }
 

@@ -6,6 +6,7 @@ Knows arguments and exit codes: 0 fit, 1 warnings, 2 unfit, or bad usage or inpu
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -60,7 +61,7 @@ def check(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The model to run in this process, without --url: smollm2, a folder or a Hugging Face id."
+            help="The model to run in this process, without --url: a path, a Hugging Face id, smollm2, or demo."
         ),
     ] = None,
     reward: Annotated[str, typer.Option(help="A reward of the registry.")] = "opera",
@@ -112,6 +113,9 @@ def check(
             "enough": enough,
         }
         thresholds = {name: pair for name, pair in given.items() if pair is not None}
+        for name, pair in thresholds.items():
+            if any(math.isnan(one) for one in pair):  # nothing is above or below it: all would be fit
+                raise BadInput(f"--{name} needs two numbers, not nan")
         asked = Asked(file, settings, thresholds, groups, attacked, journal, json, html)
         try:
             code = asyncio.run(_check(asked, Target(url, engine, model, concurrency=1)))

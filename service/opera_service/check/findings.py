@@ -171,7 +171,9 @@ def _temperature(groups: Sequence[GroupResult]) -> list[Finding]:
     if not spreads:
         return []
     median = float(np.median(spreads))
-    advice = f"a comparison.temperature of {max(median / 4, 0.01):.2f} to {max(median, 0.04):.2f} tells them apart"
+    fitting = f"{max(median / 4, 0.01):.2f} to {max(median, 0.04):.2f}"
+    # No temperature tells equal ones apart.
+    advice = f"a comparison.temperature of {fitting} tells them apart" if median > 0 else ""
     return [Finding("signal", "median spread of `value` in a group, nats a token", median, advice=advice)]
 
 

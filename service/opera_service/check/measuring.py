@@ -49,12 +49,18 @@ class Journal:
         """Read what an earlier check left at `path`; None keeps nothing."""
         self._path, self._known = path, dict[str, dict[str, Any]]()
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            kept = path.read_text(encoding="utf-8")
+            for line in kept.splitlines():
                 try:
                     row = json.loads(line)
                 except ValueError:
                     continue  # the line at which the earlier check was killed
+                if not isinstance(row, dict) or row.keys() != {"key", "answer"}:
+                    raise BadInput(f"{path} is not the journal of a check; choose another --journal")
                 self._known[row["key"]] = row["answer"]
+            if kept and not kept.endswith("\n"):  # else the next answer would be lost with the torn line
+                with path.open("a", encoding="utf-8") as file:
+                    file.write("\n")
 
     async def ask(self, client: AsyncRewardClient, model: str, group: Group, **settings: Any) -> RewardResult:
         """Return the answer to one group, asked or remembered."""
@@ -86,9 +92,10 @@ async def measure(
         try:
             answer = await journal.ask(client, model, sample.group, **settings)
         except InvalidRequest as error:
-            if not sample.where:
+            about = (error.field or "").partition("groups.0.")[2]
+            if not sample.where or not about:  # of the settings, which are the same for every line
                 raise
-            raise BadInput(f"{sample.where}: {error.message}") from None
+            raise BadInput(f"{sample.where}: {about}: {error.message}") from None
         honest.append(answer.groups[0])
         naive += answer.usage.tokens_naive
         computed += answer.usage.tokens_computed

@@ -1,16 +1,20 @@
 """What `--model` may name, and the folder that transformers loads for it.
 
-A hub id or a folder written by `save_pretrained` is itself; the name of a fetched model and a GGUF file stand for
-a folder in the cache. Knows no weights.
+A hub id or a folder written by `save_pretrained` is itself; `demo` stands for the embedded model's folder, the
+name of a fetched model and a GGUF file for a folder in the cache. Knows no weights.
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from opera_client.errors import NotFound, NotSupported
 from opera_service.model_store import gguf, packages
 from opera_service.model_store.cache import is_complete
+
+EMBEDDED = str(files("opera_demo").joinpath("model"))
+"""The folder of the embedded model, which is called `demo`."""
 
 
 def model_folder(source: str) -> str:
@@ -23,6 +27,8 @@ def model_folder(source: str) -> str:
     path = Path(source).expanduser()
     if path.is_absolute() and not path.exists():
         raise NotFound(f"model {source}: there is no such file or folder")
+    if source == "demo" and not path.exists():
+        return EMBEDDED
     package = packages.PACKAGES.get(source)
     if package and not path.exists():
         folder = packages.folder_of(package)
@@ -34,12 +40,12 @@ def model_folder(source: str) -> str:
     if path.is_file() and path.suffix.lower() == ".gguf":
         return str(gguf.converted(path))
     if path.is_dir() and not (path / "config.json").is_file():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
-        if len(files) > 1:
-            names = ", ".join(file.name for file in files)
+        ggufs = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
+        if len(ggufs) > 1:
+            names = ", ".join(file.name for file in ggufs)
             raise NotSupported(
-                f"model folder {source!r} holds {len(files)} GGUF files ({names}); give one of them"
+                f"model folder {source!r} holds {len(ggufs)} GGUF files ({names}); give one of them"
             )
-        if files:
-            return str(gguf.converted(files[0]))
+        if ggufs:
+            return str(gguf.converted(ggufs[0]))
     return source

@@ -14,7 +14,7 @@ from opera_service.engines.pair import PairEngine
 from opera_service.engines.supervisor import Supervisor
 from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS
 from opera_service.engines.vllm.settings import VllmSettings
-from opera_service.model_store.folders import model_folder
+from opera_service.model_store.folders import EMBEDDED, model_folder
 from opera_service.server.settings import Settings
 from opera_service.trajectories.tokenizer import Tokenizer
 from opera_vllm.asking import RolloutVllm
@@ -104,7 +104,7 @@ def _torch(settings: Settings) -> Engine:
         dtype=settings.dtype,
         device=settings.device,
         max_batch_tokens=settings.max_batch_tokens,
-        name=None if settings.model else "demo",
+        name=_name(settings.model_path),
         weight_version=settings.weight_version,
         weights_mode=settings.weights_mode,
         trust_remote_code=settings.trust_remote_code,
@@ -114,14 +114,21 @@ def _torch(settings: Settings) -> Engine:
 def _second(settings: Settings) -> Engine:
     from opera_service.engines.torch.engine import TorchEngine
 
+    folder = settings.second_model or ""
     return TorchEngine.load(
-        settings.second_model or "",
+        folder,
         measure_s=settings.route_measure_s,
         dtype=settings.dtype,
         device=settings.second_device,
         max_batch_tokens=settings.max_batch_tokens,
+        name=_name(folder),
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def _name(folder: str) -> str | None:
+    """Return how a model is called; None for the name in its folder."""
+    return "demo" if folder == EMBEDDED else None
 
 
 def _refuse_other_tokens(settings: Settings, served: str, second: str) -> None:

@@ -82,17 +82,17 @@ class Model(BaseModel):
     )
     model: str | None = Field(
         None,
-        description="The causal language model that scores: a folder, a GGUF file, a Hugging Face id, or `smollm2`"
-        " (see `fetch-model`). The embedded demo model is the default.",
+        description="The causal language model that scores: a folder, a GGUF file, a Hugging Face id, `smollm2`"
+        " (see `fetch-model`), or `demo`, the embedded model, which is the default.",
     )
     weight_version: WeightVersion = Field(
         "0", description="The name of the weights that are loaded first. Every answer carries it."
     )
     second_model: str | None = Field(
         None,
-        description="A second, frozen model that some rewards compare with (`implicit_prm`): a folder, a GGUF file"
-        " or a Hugging Face id. Torch computes it, in `dtype`; it needs memory for its weights, and must have the"
-        " served model's tokens.",
+        description="A second, frozen model that some rewards compare with (`implicit_prm`): a folder, a GGUF"
+        " file, a Hugging Face id, `smollm2` or `demo`. Torch computes it, in `dtype`; it needs memory for its"
+        " weights, and must have the served model's tokens.",
     )
     second_device: str = Field(
         "auto", description="The second model's device: `auto` (the first GPU if there is one), `cpu`, `cuda:1`, …"

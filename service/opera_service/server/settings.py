@@ -5,13 +5,13 @@ The fields stand in `setting_groups`, derived values and what must stop the star
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from pydantic import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from opera_service.api.key_ring import KeyFileError, read_keys
+from opera_service.model_store.folders import EMBEDDED
 from opera_service.server.setting_groups import (
     Access,
     Address,
@@ -66,7 +66,7 @@ class Settings(Address, Access, Model, Vllm, NewWeights, Requests, Queue, Member
     @property
     def model_path(self) -> str:
         """What to load: `model`, or the folder of the embedded model."""
-        return self.model or str(files("opera_demo").joinpath("model"))
+        return self.model or EMBEDDED
 
     @property
     def model_name(self) -> str:

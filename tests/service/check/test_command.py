@@ -94,6 +94,11 @@ def test_thresholds_decide_the_exit_code(data):
     assert check(data, *lenient, "--agreement", 1.1, 0) == 1
 
 
+def test_a_threshold_that_nothing_can_pass_is_refused(data, capsys):
+    assert check(data, "--farmed", "nan", 0.25) == 2
+    assert "--farmed needs two numbers, not nan" in capsys.readouterr().err
+
+
 def test_responses_without_a_thought_are_named_as_the_cause(tmp_path, capsys):
     rows = groups(2)
     for row in rows:
@@ -118,16 +123,22 @@ def test_an_interrupted_check_goes_on_with_what_was_scored(data, tmp_path, monke
     monkeypatch.setattr(measuring.AsyncRewardClient, "reward", counted)
     assert check(data, "--journal", journal) == first
     assert len(asked) == 1, "only the torn line was asked again"
+    assert check(data, "--journal", journal) == first
+    assert len(asked) == 1, "what was asked again is kept"
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": "p", "reference": "r", "response": "x"}, "whole groups"),
+        ({"prompt": "p", "reference": "r", "completion": "x"}, "give `response`"),
+        (WHOLE | {"trajectories": [{"response": "x", "grade": float("nan")}]}, "finite number"),
+        (WHOLE | {"trajectories": [{"respons": "x"}]}, "respons: is no field here"),
+        (WHOLE | {"preferences": 3}, "pairs of positions"),
+        (WHOLE | {"preferences": [[0.0, 0]]}, "pairs of positions"),
         ({"prompt": "p", "trajectories": [{"response": "x"}]}, "reference"),
         (
             {"prompt": "p", "reference": "r", "trajectories": [{"response": "x", "grade": "good"}]},
-            "grade is a number",
+            "grade is a finite number",
         ),
         (
             {"prompt": "p", "reference": "r", "trajectories": [{"response": "x"}], "preferences": [[0, 3]]},
@@ -140,6 +151,46 @@ def test_a_bad_line_is_named(tmp_path, capsys, row, said):
     error = capsys.readouterr().err
     assert "line 1" in error
     assert said in error
+
+
+def flat(rows: list[dict]) -> list[dict]:
+    shared = ("group_id", "prompt", "reference")
+    return [{name: row[name] for name in shared} | one for row in rows for one in row["trajectories"]]
+
+
+def test_flat_rows_are_the_groups_they_belong_to(data, tmp_path, capsys):
+    rows = flat(groups(4))
+    check(data, "--json", tmp_path / "nested.json")
+    check(written(tmp_path / "flat.jsonl", [row | {"note": 1} for row in rows]), "--json", tmp_path / "flat.json")
+    assert "fields that are not used: note" in capsys.readouterr().err
+    nested, found = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("nested", "flat"))
+    told = [[row for row in one["findings"] if row["section"] != "cost"] for one in (nested, found)]
+    assert told[0] == told[1]
+    assert "agreement with the given grades" in {row["name"] for row in told[1]}
+    other = [*rows[:1], rows[1] | {"reference": "another"}]
+    assert check(written(tmp_path / "other.jsonl", other)) == 2
+    assert "line 2: another prompt, reference or task than line 1" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_not_told_about_a_line(data, capsys):
+    assert check(data, "--config", "think.mod=none") == 2
+    error = capsys.readouterr().err
+    assert "(field config.think.mod)" in error
+    assert "line" not in error
+
+
+def test_equal_members_get_no_temperature(tmp_path, capsys):
+    rows = groups(1)
+    rows[0]["trajectories"] = [{"response": "<think>\na\n\n</think>\n\nb"}] * 2
+    check(written(tmp_path / "equal.jsonl", rows))
+    assert "comparison.temperature" not in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_journal_is_refused_and_stays(data, capsys):
+    before = data.read_bytes()
+    assert check(data, "--journal", data) == 2
+    assert "is not the journal of a check; choose another --journal" in capsys.readouterr().err
+    assert data.read_bytes() == before
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):

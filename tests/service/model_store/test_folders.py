@@ -25,6 +25,15 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     assert cache_home() == Path.home() / ".cache" / "opera-reward"
 
 
+def test_the_embedded_model_has_a_name_unless_a_folder_here_has_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    assert Path(model_folder("demo"), "config.json").is_file()
+    (tmp_path / "demo").mkdir()
+    assert model_folder("demo") == "demo"
+
+
 @pytest.mark.parametrize("source", ["org/model", "./model"])
 def test_what_transformers_loads_itself_stays(source: str):
     assert model_folder(source) == source
