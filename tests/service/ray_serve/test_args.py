@@ -28,7 +28,7 @@ def test_arguments_are_settings_and_the_environment_adds_keys(monkeypatch):
     ("args", "said"),
     [
         ({"allow_open": True, "port": 9000}, "port: on Ray"),
-        ({"allow_open": True, "engin": "dummy"}, "engin: Extra inputs"),
+        ({"allow_open": True, "engin": "dummy"}, "engin: is no field here"),
         ({"allow_open": True, "engine": "gpu"}, "engine: "),
         ({"allow_open": True, "policy_root": "/no/such/folder"}, "policy_root: "),
         ({"engine": "dummy"}, "OPERA_API_KEYS, or allow_open"),
