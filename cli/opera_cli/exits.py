@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import typer
 
-from opera_client.errors import BadInput, OperaError, RequestError, ServiceError
+from opera_client.errors import BadInput, OperaError, RequestError, ServiceError, Unauthorized
 
 
 class Exit(IntEnum):
@@ -47,7 +47,9 @@ def one_line_errors(command: str, *, interrupted: str = "interrupted") -> Iterat
         yield
     except OperaError as error:
         field = f" (field {error.field})" if error.field else ""
-        say(f"opera-reward {command}: {' '.join(error.message.split())}{field}")
+        variable = "OPERA_ADMIN_KEY" if command.startswith("weights") else "OPERA_API_KEY"
+        key = f"; set {variable}" if isinstance(error, Unauthorized) else ""
+        say(f"opera-reward {command}: {' '.join(error.message.split())}{field}{key}")
         raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt:
         say(f"\nopera-reward {command}: {interrupted}")

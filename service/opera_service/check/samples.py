@@ -98,7 +98,7 @@ def _sample(lines: Lines, rows: _Rows, unused: set[str]) -> Sample:
 
 def _preferences(lines: Lines, number: int, given: object, places: range) -> list[tuple[int, int]]:
     """Return the pairs of positions that a group gives, the better first."""
-    pairs = [] if given is None else given if isinstance(given, list) else [given]
+    pairs: list[Any] = [] if given is None else given if isinstance(given, list) else [given]
     for pair in pairs:
         whole = isinstance(pair, list) and len(pair) == 2 and all(type(one) is int for one in pair)
         if not whole or not all(one in places for one in pair):
