@@ -107,7 +107,8 @@ def parsed(raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON that can be read: {error}; mend that line or delete it") from None
     if not isinstance(found, dict):
-        kind = {list: "a list", str: "text"}.get(type(found), type(found).__name__)
+        name = type(found).__name__
+        kind = {"list": "a list", "str": "text"}.get(name, name)
         raise ValueError(f"a JSON object is needed, not {kind}; write one object a line")
     return found
 
