@@ -52,9 +52,9 @@ class HintStream:
     ) -> None:
         """Say what has come: token ids (with a mask where not all are the policy's), or turns. Returns at once.
 
-        Raises `ValueError` for neither or both; nothing else, whatever the service does.
+        Raises `InvalidRequest` for neither, both or what they may not be; nothing else, whatever the service does.
         """
-        part = HintPart.model_validate({"token_ids": token_ids, "mask": mask, "turns": turns})
+        part = validated(HintPart, {"token_ids": token_ids, "mask": mask, "turns": turns}, "")
         if self._useless:
             return
         self._waiting.append(part)

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from opera_client import RewardClient
+from opera_client.errors import InvalidRequest
 
 
 def test_plain_code_hints_without_waiting_and_wrong_parts_are_told():
@@ -19,8 +20,11 @@ def test_plain_code_hints_without_waiting_and_wrong_parts_are_told():
     with RewardClient("http://there", transport=httpx.MockTransport(answer)) as client:
         stream = client.hints(group_id="g", member_id="m", prompt="p", reference="r")
         stream.add([1, 2])
-        with pytest.raises(ValueError, match="token_ids"):
+        with pytest.raises(InvalidRequest, match="token_ids"):
             stream.add()
+        with pytest.raises(InvalidRequest) as caught:
+            stream.add(["x"])  # type: ignore[list-item]
+        assert caught.value.field == "token_ids.0"
         stream.add([3])
         until = time.monotonic() + 60
         while sum(len(one["append"]["token_ids"]) for one in seen) < 3 and time.monotonic() < until:

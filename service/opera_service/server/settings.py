@@ -119,6 +119,8 @@ def check(settings: Settings) -> None:
         raise SettingsError(
             "second_model: the dummy engine has no text in common with a model; use another engine"
         )
+    if settings.second_device != "auto" and settings.second_model is None:
+        raise SettingsError("second_device: there is no --second-model to put there; give one or leave this out")
     if settings.engine == "vllm-http":
         if settings.vllm_url is None:
             raise SettingsError("vllm_url: --engine vllm-http asks a vLLM server; say which with --vllm-url")

@@ -168,7 +168,7 @@ async def test_a_service_that_is_down_is_no_error_and_later_hints_bring_what_was
         (1, [1, 2, 3], [1, 1, 0]),
     ]
     assert (received[0].prompt, received[1].prompt) == ("a", None)
-    with pytest.raises(ValueError, match="token_ids"):
+    with pytest.raises(InvalidRequest, match="token_ids"):
         stream.add()
 
 

@@ -27,8 +27,9 @@ def test_what_cannot_be_read_is_counted():
     ("flags", "said"),
     [
         ([("no_spread",), ("no_spread", "length_drift")], "noise"),
-        ([("uninformative",), ("uninformative",)], "what this reward reads"),
-        ([("format_gate", "uninformative")], "what this reward reads"),
+        ([("uninformative",), ("uninformative",)], "that this reward reads"),
+        ([("format_gate", "uninformative")] * 2, "that this reward reads"),
+        ([("format_gate", "uninformative")], "one member"),
     ],
 )
 def test_other_silence(flags, said):

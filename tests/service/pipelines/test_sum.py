@@ -101,7 +101,7 @@ async def test_math_terms_are_judged_term_by_term(client):
     [
         ({"rewards": [{"name": "opera"}], "reward": "logprob"}, None, "not both"),
         ({"rewards": [{"name": "opera"}], "config": {"total": {}}}, None, "its own `config`"),
-        ({"rewards": [{"name": "opera", "share": 1}]}, "rewards.0.share", "Extra"),
+        ({"rewards": [{"name": "opera", "share": 1}]}, "rewards.0.share", "no field here"),
         ({"rewards": [{"name": "opera"}, {"name": "opra"}]}, "rewards.1.name", "`opera`"),
         ({"rewards": []}, "rewards", "at least one"),
     ],

@@ -47,7 +47,8 @@ def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytes
         "weights_mode": "in_place", "policy_root": str(tmp_path),
     }  # fmt: skip
     for name, field in Settings.model_fields.items():
-        if name.endswith("file") or name == "vllm":  # must exist; is a tree of its own; tested below
+        # They must exist, are a tree of their own, or go with another one; tested below.
+        if name.endswith("file") or name in ("vllm", "second_device"):
             continue
         value = "true" if field.annotation is bool else odd.get(name, "7")
         from_flag = getattr(load_settings([f"--{name.replace('_', '-')}", value]), name)
@@ -66,6 +67,7 @@ def test_every_field_is_a_flag_and_a_variable(tmp_path: Path, monkeypatch: pytes
         (["--engine", "steam"], "--engine"),
         (["--max-batch-tokens", "0"], "max_batch_tokens"),
         (["--engine", "dummy", "--route", "kept_trunks"], "route"),
+        (["--second-device", "cpu"], "second_device: there is no --second-model"),
         (["--api-key-file", "/nowhere/keys"], "api_key_file"),
         (["--admin-key-file", "/nowhere/keys"], "admin_key_file"),
         (["--api-keys", "one,two", "--admin-keys", "two"], "admin_keys"),
@@ -236,3 +238,7 @@ def test_a_key_of_a_file_that_nobody_can_send_is_refused(tmp_path: Path):
 def test_the_line_end_of_a_mounted_secret_is_no_part_of_the_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPERA_API_KEYS", "one\n")
     assert [key.get_secret_value() for key in load_settings([]).api_keys] == ["one"]
+
+
+def test_a_second_model_has_a_device_of_its_own():
+    assert load_settings(["--second-model", "demo", "--second-device", "cpu"]).second_device == "cpu"

@@ -16,7 +16,7 @@ class CdeConfig(OutcomeConfig):
     right: float = Field(1.0, description="Reward of a right answer before the bonus.")
     wrong: float = Field(-1.0, description="That of a wrong answer, and all that the guards leave.")
     weight: float = Field(
-        1.0, ge=0, description="ω: falls during training in the paper; send less in later steps."
+        1.0, ge=0, le=1, description="ω: falls during training in the paper; send less in later steps."
     )
     alpha: float = Field(0.5, ge=0, description="α: what one nat a token of surprise is worth.")
     most: float = Field(0.5, ge=0, lt=1, description="κ: the bonus is at most this share of the reward's size.")
