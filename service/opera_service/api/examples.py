@@ -276,6 +276,7 @@ SCORE_RESULT = {
             "tokens": 2,
             "mean_entropy": 5.399138,
             "token_ids": [52, 50],
+            "token_texts": ["4", "2"],
             "token_logprobs": [-5.426601, -4.941093],
             "token_entropies": [5.399138, 5.399138],
             "other_contexts": None,
