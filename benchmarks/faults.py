@@ -30,7 +30,7 @@ from safetensors.numpy import save
 
 from faults_server import Counting, Server, Tally
 from opera_client import AsyncRewardClient
-from serving import make_group
+from serving import PRESET, make_group
 
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(48)]
 CLIENTS = 8
@@ -47,7 +47,7 @@ async def ask_until(stop: asyncio.Event, server: Server, tally: Tally, expected:
             index, at = at % len(GROUPS), at + CLIENTS
             tally.asked += 1
             try:
-                result = await client.reward([GROUPS[index]])
+                result = await client.reward([GROUPS[index]], preset=PRESET)
             except Exception as error:  # noqa: BLE001  whatever it is, the reward did not come
                 tally.lost += 1
                 tally.notes.append(f"{type(error).__name__}: {error}"[:160])
@@ -67,7 +67,7 @@ async def quiet_answers(folder: Path) -> Answers:
                 if salt:
                     await client.push_weights(weights(salt), version)
                 for index, group in enumerate(GROUPS):
-                    found[version, index] = (await client.reward([group])).rewards[0]
+                    found[version, index] = (await client.reward([group], preset=PRESET)).rewards[0]
     finally:
         server.stop()
     if len({tuple(found[version, 0]) for version in SALTS}) < len(SALTS):
@@ -143,7 +143,7 @@ async def overload(server: Server, tally: Tally, seconds: float) -> None:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             while time.monotonic() < ends:
                 answer = await client.post(
-                    "/reward", json={"groups": [GROUPS[number % len(GROUPS)]], "run_id": "rude"}
+                    "/reward", json={"groups": [GROUPS[number % len(GROUPS)]], "preset": PRESET, "run_id": "rude"}
                 )
                 statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
                 await asyncio.sleep(0.05)

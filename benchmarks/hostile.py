@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 
 from attacks import NAMES
-from serving import make_group, server_process
+from serving import PRESET, make_group, server_process
 
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
 PACE_S = 0.1
@@ -80,7 +80,9 @@ def memory_mb(pid: int) -> float:
 async def rewards_of(client: httpx.AsyncClient, number: int) -> list[float | None]:
     """Ask for one group as a caller with patience does: what is refused for a while is asked again."""
     while True:
-        answer = await client.post("/reward", json={"groups": [GROUPS[number]], "run_id": "honest"})
+        answer = await client.post(
+            "/reward", json={"groups": [GROUPS[number]], "preset": PRESET, "run_id": "honest"}
+        )
         if answer.status_code not in (429, 503):
             answer.raise_for_status()
             return [one["reward"] for one in answer.json()["groups"][0]["trajectories"]]
@@ -93,7 +95,7 @@ async def members_of(client: httpx.AsyncClient, number: int, name: str) -> list[
 
     async def one(place: int) -> float | None:
         request = {
-            "run_id": "honest", "group_id": name, "group_size": len(group["trajectories"]),
+            "run_id": "honest", "preset": PRESET, "group_id": name, "group_size": len(group["trajectories"]),
             "member_id": str(place), "prompt": group["prompt"], "reference": group["reference"],
             **group["trajectories"][place],
         }  # fmt: skip
@@ -167,6 +169,8 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     with server_process("--engine", options.engine) as (url, pid):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             expected = [await rewards_of(client, number) for number in range(len(GROUPS))]
+        if len(set(map(tuple, expected))) < len(GROUPS):
+            raise SystemExit("some groups have the same rewards: an exchange would not be seen")
         rows.append(Row("none"))
         await watched(url, pid, rows[0], expected, asyncio.sleep(options.seconds))
         show_head()

@@ -43,6 +43,11 @@ from scoring_work import SHAPES, make_model
 WORDS = ["the", "sum", "of", "both", "is", "larger", "so", "we", "carry", "one", "and", "add", "check", "17", "42"]
 
 
+PRESET = "hardened-1"
+"""Of benchmarks that tell wrong answers from right ones. Today's default finds no more than noise in random
+words on the dummy engine, and pays all groups the same."""
+
+
 def make_group(seed: int, trajectories: int, segments: int, words: int) -> dict[str, Any]:
     """A group of `trajectories`, each with `segments` paragraphs of `words` random words."""
     rng = random.Random(seed)

@@ -26,7 +26,7 @@ from typing import Any
 
 from opera_client import AsyncRewardClient
 from opera_service.server.settings import Settings
-from serving import make_group
+from serving import PRESET, make_group
 
 CLIENTS = 8
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
@@ -105,14 +105,14 @@ async def ask(
                     {
                         "prompt": group["prompt"], "reference": group["reference"], **trajectory,
                         "group_id": f"{number}-{turn}", "group_size": 4, "member_id": f"{number}-{turn}-{at}",
-                        "wait_s": 600,
+                        "wait_s": 600, "preset": PRESET,
                     }
                     for at, trajectory in enumerate(group["trajectories"])
                 ]  # fmt: skip
                 answers = await asyncio.gather(*(client.member(member) for member in members))
                 found, told = [answer.reward for answer in answers], str(answers)
             elif turn % 3 == 1:
-                answer = await client.reward([group])
+                answer = await client.reward([group], preset=PRESET)
                 found, told = answer.rewards[0], str(answer)
             else:
                 texts = [trajectory["response"] for trajectory in group["trajectories"]]
@@ -160,7 +160,7 @@ def _kind(descriptor: Path) -> str:
 async def run(url: str, pid: int, minutes: float, rate: float) -> Soak:
     soak = Soak()
     async with AsyncRewardClient(url, timeout=120, concurrency=4 * CLIENTS) as client:
-        expected = [(await client.reward([group])).rewards[0] for group in GROUPS]
+        expected = [(await client.reward([group], preset=PRESET)).rewards[0] for group in GROUPS]
         ends = time.monotonic() + 60 * minutes
         await asyncio.gather(
             push(client, soak, ends),
