@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ from opera_cli.exits import say
 from opera_cli.ray_data.chunks import Chunk, cut, files_of
 from opera_cli.ray_data.parts import Parts
 from opera_cli.ray_data.steps import Row, Scorer, count, gather, look, rows
+from opera_cli.score_job import reads_references
+from opera_cli.source import reference_needed
 from opera_cli.target import Target
 from opera_client._progress import progress_bar
 from opera_client.errors import BadInput
@@ -69,11 +72,19 @@ def _into(
     tally = Tally("trajectories")
     with _cluster():
         plan = _planned(parts, files, source)
+        if plan.without_reference and (name := asyncio.run(_reading_reference(settings, target))):
+            raise BadInput(f"{plan.without_reference}: {reference_needed(name)}")
         _score_all(parts, plan, settings, target, workers, tally)
     parts.tidy()
     if not is_folder(out):
         parts.join(len(plan.chunks), out)
     return tally, sum(plan.groups)
+
+
+async def _reading_reference(settings: dict[str, Any], target: Target) -> str | None:
+    """Return the name of the reward that needs references, if one does; no model is loaded for that."""
+    async with replace(target, engine="dummy", model=None).opened() as client:
+        return await reads_references(client, settings)
 
 
 def is_folder(out: Path) -> bool:
@@ -173,7 +184,7 @@ def _score_all(
             advance(row["groups"])
         if not todo:
             return
-        arguments = (settings, target, str(parts.folder), plan.without_reference)
+        arguments = (settings, target, str(parts.folder))
         resources = _resources(workers, len(todo))
         for row in _data(todo).map(Scorer, fn_constructor_args=arguments, **resources).iter_rows():
             if row["problem"]:
@@ -190,12 +201,13 @@ def _add(tally: Tally, row: Row) -> None:
 def _resources(workers: Workers, chunks: int) -> dict[str, Any]:
     """Return Ray Data's options for the pool of engines."""
     import ray
+    from ray.data import ActorPoolStrategy
 
     there = ray.cluster_resources()
     gpus = (1.0 if there.get("GPU") else 0.0) if workers.gpus is None else workers.gpus
     fits = int(there["GPU"] / gpus) if gpus else int(there.get("CPU", 1))
     count = max(1, min(workers.count or fits, chunks))
-    return {"concurrency": count, **({"num_gpus": gpus} if gpus else {"num_cpus": 1})}
+    return {"compute": ActorPoolStrategy(size=count), **({"num_gpus": gpus} if gpus else {"num_cpus": 1})}
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 from opera_cli.batch import Asking, Tally, answers, model_of
 from opera_cli.ray_data.chunks import BadLine, Chunk
 from opera_cli.ray_data.parts import Parts
-from opera_cli.score_job import asking, failed, reads_references
-from opera_cli.source import digest, has_reference, joined, key_of, must_be_group, reference_needed, shared_of
+from opera_cli.score_job import asking, failed
+from opera_cli.source import digest, has_reference, joined, key_of, must_be_group, shared_of
 from opera_cli.target import Target
 from opera_client import AsyncRewardClient, Group, OperaError
 from opera_client._portal import Portal
@@ -83,11 +83,7 @@ def count(row: Row, folder: str) -> Row:
 class Scorer:
     """One engine, in the worker's own process; scores chunk after chunk."""
 
-    def __init__(
-        self, settings: dict[str, Any], target: Target, folder: str, without_reference: str | None = None
-    ) -> None:
-        """`without_reference` names the first line of the data set that has none."""
-        self._without_reference = without_reference
+    def __init__(self, settings: dict[str, Any], target: Target, folder: str) -> None:
         self._settings, self._target, self._parts = settings, target, Parts(Path(folder))
         self._portal, self._stack = Portal(), AsyncExitStack()
         self._client: AsyncRewardClient | None = None
@@ -107,10 +103,7 @@ class Scorer:
 
     async def _score(self, chunk: Chunk, first: int) -> Row:
         if self._client is None:
-            opened = await self._stack.enter_async_context(self._target.opened())
-            if self._without_reference and (name := await reads_references(opened, self._settings)):
-                raise BadInput(f"{self._without_reference}: {reference_needed(name)}")
-            self._client = opened
+            self._client = await self._stack.enter_async_context(self._target.opened())
         client, model = self._client, await model_of(self._client)
         run = {**self._settings, "model": model}
         self._parts.agree("run", run)
