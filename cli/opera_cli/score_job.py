@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from opera_cli.batch import error_of
+from opera_cli.target import Target
 from opera_client import AsyncRewardClient, Group, OperaError
 from opera_client.files.journal import Record
 
@@ -28,6 +29,12 @@ async def reads_references(client: AsyncRewardClient, settings: Mapping[str, Any
         names = [term.get("name") for term in settings["config"].get("rewards", ()) if isinstance(term, Mapping)]
     needs = {one.name: one.needs for one in (await client.rewards()).rewards}
     return next((name for name in names if "reference" in needs.get(name, ())), None)
+
+
+async def known_to_read_references(settings: Mapping[str, Any]) -> str | None:
+    """Return what `reads_references` does, from this process alone: no model is loaded for that."""
+    async with Target(engine="dummy").opened() as client:
+        return await reads_references(client, settings)
 
 
 def failed(group: Group, error: OperaError) -> Record:

@@ -20,7 +20,7 @@ from opera_cli.exits import say
 from opera_cli.ray_data.chunks import Chunk, cut, files_of
 from opera_cli.ray_data.parts import Parts
 from opera_cli.ray_data.steps import Row, Scorer, count, gather, look, rows
-from opera_cli.score_job import reads_references
+from opera_cli.score_job import known_to_read_references
 from opera_cli.source import reference_needed
 from opera_cli.target import Target
 from opera_client._progress import progress_bar
@@ -72,19 +72,13 @@ def _into(
     tally = Tally("trajectories")
     with _cluster():
         plan = _planned(parts, files, source)
-        if plan.without_reference and (name := asyncio.run(_reading_reference(settings, target))):
+        if plan.without_reference and (name := asyncio.run(known_to_read_references(settings))):
             raise BadInput(f"{plan.without_reference}: {reference_needed(name)}")
         _score_all(parts, plan, settings, target, workers, tally)
     parts.tidy()
     if not is_folder(out):
         parts.join(len(plan.chunks), out)
     return tally, sum(plan.groups)
-
-
-async def _reading_reference(settings: dict[str, Any], target: Target) -> str | None:
-    """Return the name of the reward that needs references, if one does; no model is loaded for that."""
-    async with replace(target, engine="dummy", model=None).opened() as client:
-        return await reads_references(client, settings)
 
 
 def is_folder(out: Path) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from opera_cli.ray_data.chunks import cut
 from opera_cli.ray_data.parts import Parts
 from opera_cli.ray_data.steps import Scorer, count, gather, look, rows
+from opera_cli.score_job import known_to_read_references
 from opera_cli.target import Target
 
 SETTINGS = {"reward": "opera", "preset": "hardened", "config": {}, "detail": "segments"}
@@ -111,21 +112,8 @@ SUM = {"rewards": [{"name": "rent", "weight": 1}, {"name": "logprob", "weight": 
     ("asked_for", "needing"),
     [({}, "opera"), ({"reward": "sum", "config": SUM}, "logprob"), ({"reward": "rent"}, None)],
 )
-def test_a_reward_that_reads_references_scores_nothing_without_one(tmp_path, parts, asked_for, needing):
-    bare = {name: value for name, value in group(1).items() if name != "reference"}
-    (chunk,) = cut([write(tmp_path / "in.jsonl", [bare])])
-    worker = Scorer({**SETTINGS, **asked_for}, Target(engine="dummy"), str(parts.folder), "in.jsonl, line 1")
-    try:
-        first, again = worker(asked(chunk))["problem"], worker(asked(chunk))["problem"]
-    finally:
-        worker.close()
-    assert first == again
-    if needing is None:
-        assert first == ""
-        assert parts.done(1) == {0}
-    else:
-        assert first.startswith(f"in.jsonl, line 1: {needing} needs a reference")
-        assert parts.done(1) == set()
+async def test_which_reward_reads_references_is_known_without_a_model(asked_for, needing):
+    assert await known_to_read_references({**SETTINGS, **asked_for}) == needing
 
 
 def test_rows_of_a_group_are_gathered_at_the_place_of_the_first(tmp_path):
