@@ -1,10 +1,9 @@
 // The members' own answers token by token: how likely each token was to the scoring model after prompt and thought.
 
 import { useMemo, useState } from "preact/hooks";
-import { post } from "../api/client";
 import type { GroupDetail } from "../api/types";
 import type { ScoreAnswer } from "../api/wire";
-import { explain } from "../state/query";
+import { usePosted } from "../state/query";
 import { cellsOf, overCells, type Cell } from "../thoughts/cells";
 import { certainty } from "../thoughts/heatWords";
 import { MemberChoice } from "./MemberChoice";
@@ -22,27 +21,18 @@ interface Props {
 }
 
 export function AnswerPanel({ detail, member, onMember }: Props) {
-  const [answer, setAnswer] = useState<ScoreAnswer | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const [asking, setAsking] = useState(false);
+  const { answer, problem, asking, ask } = usePosted<ScoreAnswer>("score");
   const [part, setPart] = useState<Part>("answer");
   const request = useMemo(() => answersRequestOf(detail), [detail]);
   if (request === null) return <p class="absent">Tokens are priced by asking again, and the texts of this group were not kept.</p>;
   if (request.places.length === 0) return <p class="absent">These trajectories have several turns; their tokens cannot be priced from here.</p>;
-  const ask = () => {
-    setAsking(true);
-    setProblem(null);
-    post<ScoreAnswer>("score", request.body)
-      .then(setAnswer, (error: unknown) => setProblem(explain(error)))
-      .finally(() => setAsking(false));
-  };
   const item = answer?.items[request.places.indexOf(member)];
   const moved = answer && answer.model.weight_version !== detail.weight_version;
   return (
     <div class="panel">
       {!answer && (
         <p class="controls">
-          <button type="button" class="primary" disabled={asking} onClick={ask}>{asking ? "Asking…" : "Price every token"}</button>
+          <button type="button" class="primary" disabled={asking} onClick={() => ask(request.body)}>{asking ? "Asking…" : "Price every token"}</button>
           <span>The service prices the responses' own tokens, with the same admission as everybody.</span>
         </p>
       )}

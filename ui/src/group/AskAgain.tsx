@@ -1,11 +1,10 @@
 // The same group under another reward, preset or configuration, beside what was paid.
 
 import { useState } from "preact/hooks";
-import { post } from "../api/client";
 import type { GroupDetail } from "../api/types";
 import type { RewardAnswer, RewardsAnswer } from "../api/wire";
 import { plain, shown, signed, words } from "../format";
-import { explain, useAnswer } from "../state/query";
+import { useAnswer, usePosted } from "../state/query";
 import { ranks } from "./ranks";
 import { requestOf } from "./request";
 
@@ -14,29 +13,21 @@ export function AskAgain({ detail }: { detail: GroupDetail }) {
   const [reward, setReward] = useState(detail.reward);
   const [preset, setPreset] = useState(detail.preset);
   const [config, setConfig] = useState(Object.keys(detail.config).length > 0 ? JSON.stringify(detail.config, null, 2) : "");
-  const [answer, setAnswer] = useState<RewardAnswer | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const [asking, setAsking] = useState(false);
+  const { answer, problem, asking, ask, refuse } = usePosted<RewardAnswer>("reward");
   const known = rewards.data?.rewards ?? [];
   const presets = Object.keys(known.find((one) => one.name === reward)?.presets ?? { [preset]: null });
   if (requestOf(detail, { reward, preset, config: {} }, "segments") === null) {
     return <p class="absent">The texts of this group were not kept, so it cannot be scored again.</p>;
   }
-  const ask = (event: SubmitEvent) => {
+  const submit = (event: SubmitEvent) => {
     event.preventDefault();
     const overrides = parsed(config);
-    if (overrides === null) {
-      setProblem("The configuration is not a JSON object, such as {\"relative\": {\"temperature\": 4}}.");
-      return;
-    }
-    setAsking(true);
-    setProblem(null);
-    post<RewardAnswer>("reward", requestOf(detail, { reward, preset, config: overrides }, "segments"))
-      .then(setAnswer, (error: unknown) => setProblem(explain(error)))
-      .finally(() => setAsking(false));
+    const body = overrides && requestOf(detail, { reward, preset, config: overrides }, "segments");
+    if (body === null) refuse("The configuration is not a JSON object, such as {\"relative\": {\"temperature\": 4}}.");
+    else ask(body);
   };
   return (
-    <form class="panel" onSubmit={ask}>
+    <form class="panel" onSubmit={submit}>
       <p class="controls">
         <label>
           Reward{" "}

@@ -1,10 +1,9 @@
 // The reference token by token: how likely each is, what one thought changed, where the members differ.
 
 import { useState } from "preact/hooks";
-import { post } from "../api/client";
 import type { GroupDetail } from "../api/types";
 import type { RewardAnswer } from "../api/wire";
-import { explain } from "../state/query";
+import { usePosted } from "../state/query";
 import { cellsOf } from "../thoughts/cells";
 import { heat, type Mode } from "../thoughts/heat";
 import { MemberChoice } from "./MemberChoice";
@@ -24,19 +23,10 @@ interface Props {
 }
 
 export function HeatPanel({ detail, at, onMember }: Props) {
-  const [answer, setAnswer] = useState<RewardAnswer | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const [asking, setAsking] = useState(false);
+  const { answer, problem, asking, ask } = usePosted<RewardAnswer>("reward");
   const [mode, setMode] = useState<Mode>("change");
   const body = requestOf(detail, choiceOf(detail), "tokens");
   if (body === null) return <p class="absent">Tokens are priced by asking again, and the texts of this group were not kept.</p>;
-  const ask = () => {
-    setAsking(true);
-    setProblem(null);
-    post<RewardAnswer>("reward", body)
-      .then(setAnswer, (error: unknown) => setProblem(explain(error)))
-      .finally(() => setAsking(false));
-  };
   const group = answer?.groups[0];
   const cells = cellsOf(group?.reference_token_texts ?? []);
   const shown = group && cells.length > 0 ? heat(group, at.member, at.thought, mode, cells) : null;
@@ -45,7 +35,7 @@ export function HeatPanel({ detail, at, onMember }: Props) {
     <div class="panel">
       {!answer && (
         <p class="controls">
-          <button type="button" class="primary" disabled={asking} onClick={ask}>{asking ? "Asking…" : "Price every token"}</button>
+          <button type="button" class="primary" disabled={asking} onClick={() => ask(body)}>{asking ? "Asking…" : "Price every token"}</button>
           <span>The service scores the group again, with the same admission as everybody.</span>
         </p>
       )}

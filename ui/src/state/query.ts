@@ -1,7 +1,7 @@
 // Answers of the service as a component sees them: the last one stays until the next is there.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, get, queryString } from "../api/client";
+import { ApiError, get, post, queryString } from "../api/client";
 import { news } from "../api/events";
 import { locked } from "./session";
 
@@ -36,6 +36,29 @@ export function useAnswer<T>(path: string | null, query: object = {}, { live = t
     };
   }, [wanted, version]);
   return asked.for === wanted ? asked : { data: null, error: null };
+}
+
+export interface Posted<T> {
+  answer: T | null;
+  problem: string | null;
+  asking: boolean;
+  ask: (body: object) => void;
+  refuse: (problem: string) => void;
+}
+
+/** Posts to `path` when somebody asks; the last answer stays until the next is there. */
+export function usePosted<T>(path: string): Posted<T> {
+  const [answer, setAnswer] = useState<T | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const [asking, setAsking] = useState(false);
+  const ask = (body: object) => {
+    setAsking(true);
+    setProblem(null);
+    post<T>(path, body)
+      .then(setAnswer, (error: unknown) => setProblem(explain(error)))
+      .finally(() => setAsking(false));
+  };
+  return { answer, problem, asking, ask, refuse: setProblem };
 }
 
 /** Says in words what went wrong, and asks for a key where that is it. */
