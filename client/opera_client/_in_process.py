@@ -45,7 +45,9 @@ def service_app(settings: Mapping[str, Any], rollout: Any = None) -> App:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise InvalidRequest(f"{problem_of(first)}, got {first['input']!r}", field=field) from None
+        raise InvalidRequest(
+            f"{problem_of(first, config.Settings)}, got {first['input']!r}", field=field
+        ) from None
     return app
 
 

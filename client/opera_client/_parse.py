@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -32,13 +33,27 @@ def plain_json(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return `given` as it will travel.
 
     Raises:
-        InvalidRequest: it holds NaN, an infinity or something that is not JSON.
+        InvalidRequest: it holds NaN, an infinity or something that is not JSON; the field is that of the value.
     """
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(given), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
+        if str(error).startswith("Out of range"):
+            raise InvalidRequest("must be a finite number", field=next(_not_finite(given, where))) from None
         raise InvalidRequest(f"cannot travel as JSON: {error}", field=where) from None
     return plain
+
+
+def _not_finite(given: object, where: str) -> Iterator[str]:
+    """Yield the paths of NaN and infinities in the order of JSON; `where` is the path of `given`."""
+    if isinstance(given, float) and not math.isfinite(given):
+        yield where
+    elif isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _not_finite(value, f"{where}.{key}")
+    elif isinstance(given, list | tuple):
+        for at, value in enumerate(given):
+            yield from _not_finite(value, f"{where}.{at}")
 
 
 def travelling(body: BaseModel) -> str:
@@ -101,6 +116,6 @@ def validated(kind: type[Model], given: object, where: str) -> Model:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        field, said = first_problem(error)
+        field, said = first_problem(error, kind)
         path = ".".join(part for part in (where, field) if part)
         raise InvalidRequest(said, field=path or None) from None

@@ -1,10 +1,12 @@
 """What the wire models refuse by themselves."""
 
+import math
+
 import pytest
 from pydantic import ValidationError
 
 from opera_adapters._grouping import Row
-from opera_client._parse import item_of
+from opera_client._parse import item_of, plain_json
 from opera_client.errors import InvalidRequest
 from opera_client.wire import Group, OtherContext, RewardRequest, ScoreItem, Trajectory, first_problem, problem_of
 
@@ -84,7 +86,7 @@ def test_problems_are_told_without_python_words(kind, given, said):
 def test_a_wrong_message_is_told_what_is_wrong_with_it(prompt, where, said):
     with pytest.raises(ValidationError) as caught:
         Group.model_validate({**group("a"), "prompt": prompt})
-    assert first_problem(caught.value) == (where, said)
+    assert first_problem(caught.value, Group) == (where, said)
     with pytest.raises(InvalidRequest) as told:
         item_of(Group, {**group("a"), "prompt": prompt}, "groups.3")
     assert (told.value.field, told.value.message) == (f"groups.3.{where}", said)
@@ -95,4 +97,42 @@ def test_a_wrong_message_is_told_what_is_wrong_with_it(prompt, where, said):
 def test_further_wrong_fields_are_counted():
     with pytest.raises(ValidationError) as caught:
         Group.model_validate({**group("a"), "prompt": 7, "task": "poem", "group_id": 1.5})
-    assert first_problem(caught.value)[1].endswith(" (and 2 more)")
+    assert first_problem(caught.value, Group)[1].endswith(" (and 2 more)")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "field", "said"),
+    [
+        (Group, {**group("a"), "refrence": "b"}, "refrence", "is no field here; did you mean `reference`?"),
+        (Group, {**group("a"), "colour": 1}, "colour", "is no field here; mend its name or leave it out"),
+        (Group, {**group("a"), "trajectories": [{"respons": "a"}]}, "trajectories.0.respons",
+         "is no field here; did you mean `response`?"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_none_is_told_which_one_is_like_it(kind, given, field, said):
+    with pytest.raises(InvalidRequest) as told:
+        item_of(kind, given, "items.2")
+    assert (told.value.field, told.value.message.partition(" (and")[0]) == (f"items.2.{field}", said)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"a": 1.0, "b": math.inf}, "config.b"),
+        ({"a": {"b": [0.0, {"c": math.nan}]}}, "config.a.b.1.c"),
+        ({"a": [-math.inf], "b": math.nan}, "config.a.0"),
+    ],
+)
+def test_a_number_that_is_none_is_named(config, field):
+    with pytest.raises(InvalidRequest, match="must be a finite number") as told:
+        plain_json(config, "config")
+    assert told.value.field == field
+
+
+def test_what_is_no_json_at_all_is_refused_as_a_whole():
+    circle: dict = {}
+    circle["again"] = circle
+    for config in (circle, {"a": {1, 2}}):
+        with pytest.raises(InvalidRequest, match="cannot travel as JSON") as told:
+            plain_json(config, "config")
+        assert told.value.field == "config"

@@ -27,9 +27,12 @@ def test_packaged_configurations_load(name):
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("name: a\nsede: 1", "sede: unknown key"),
-        ("name: a\ngrpo: {rolouts: 3}", "grpo.rolouts: unknown key"),
-        ("name: a\ngrpo: {reward: {presett: paper}}", "grpo.reward.presett: unknown key"),
+        ("name: a\nsede: 1", "sede: is no field here; did you mean `seed`?"),
+        ("name: a\ngrpo: {rolouts: 3}", "grpo.rolouts: is no field here; did you mean `rollouts`?"),
+        (
+            "name: a\ngrpo: {reward: {presett: paper}}",
+            "grpo.reward.presett: is no field here; did you mean `preset`?",
+        ),
         ("name: a\ngrpo: {rollouts: 0}", "grpo.rollouts"),
         ("name: a\ngrpo: {learning_rate: .nan}", "grpo.learning_rate"),
         ("name: a\nsft: {packing: perhaps}", "sft.packing"),

@@ -110,8 +110,7 @@ def validated(found: Mapping[str, Any], origin: str) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        what = "unknown key" if first["type"] == "extra_forbidden" else problem_of(first)
-        raise BadInput(f"{origin}: {where}: {what}") from None
+        raise BadInput(f"{origin}: {where}: {problem_of(first, RunConfig)}") from None
 
 
 def _change(found: dict[str, Any], change: str) -> None:

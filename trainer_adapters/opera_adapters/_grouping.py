@@ -48,7 +48,7 @@ class Row:
         try:
             group = Group.model_validate({**self.question, "trajectories": [self.trajectory]})
         except ValidationError as error:
-            where, said = first_problem(error)
+            where, said = first_problem(error, Group)
             return Row({}, self.trajectory, f"{where or 'row'}: {said}")
         if "reference" not in self.question:
             return self

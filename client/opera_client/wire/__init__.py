@@ -31,7 +31,7 @@ from opera_client.wire.hint import HintPart, HintRequest, HintResult
 from opera_client.wire.member import MemberRequest, MemberResult, Name
 from opera_client.wire.operations import Formula, Health, PresetInfo, RewardInfo, RewardsInfo, ServedModel, Term
 from opera_client.wire.policy import Canary, PolicyInfo, PolicyLoadRequest, PolicyLoadResult
-from opera_client.wire.problems import first_problem, problem_of
+from opera_client.wire.problems import first_problem, no_field, problem_of
 from opera_client.wire.rank import (
     Branching,
     Candidate,
@@ -133,6 +133,7 @@ __all__ = [
     "WeightedReward",
     "first_problem",
     "joined_parts",
+    "no_field",
     "problem_of",
     "reference_of",
     "texts_of",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 _WORDS = {
@@ -32,9 +36,35 @@ _WORDS = {
 }
 
 
-def problem_of(detail: ErrorDetails) -> str:
-    """Return one problem that pydantic found as words that stand behind the field's path."""
+def no_field(name: object, known: Iterable[str]) -> str:
+    """Return what is wrong with a field that is none; it names the known one that is spelled most like it."""
+    like = get_close_matches(str(name)[:100], list(known), n=1)
+    return f"is no field here; did you mean `{like[0]}`?" if like else _WORDS["extra_forbidden"]
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[object]) -> list[str]:
+    """Return the fields of the model to which pydantic's path leads from `model` on."""
+    for step in path:
+        field = model.model_fields.get(str(step))  # not for places in lists and parts of unions
+        model = (field and _model_in(field.annotation)) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+def problem_of(detail: ErrorDetails, model: type[BaseModel] | None = None) -> str:
+    """Return one problem that pydantic found as words that stand behind the field's path.
+
+    With the `model` that was to be read, a field that is none is told which one is spelled like it.
+    """
     kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden" and model is not None:
+        *parents, name = detail["loc"]
+        return no_field(name, _fields_at(model, parents))
     if kind in ("too_short", "string_too_short"):
         least = context["min_length"]
         what = "elements" if kind == "too_short" else "characters"
@@ -50,8 +80,8 @@ _UNION = ("function-", "list[", "str")
 """How pydantic names the parts of a union, which says nothing to a caller."""
 
 
-def first_problem(error: ValidationError) -> tuple[str, str]:
-    """Return path and words of the first wrong field, and how many more are wrong.
+def first_problem(error: ValidationError, kind: type[BaseModel]) -> tuple[str, str]:
+    """Return path and words of the first wrong field of a `kind`, and how many more are wrong.
 
     What fits one part of a union up to a field of its own is told about that field: a prompt that is a list of
     messages is not told that it is no text.
@@ -60,6 +90,6 @@ def first_problem(error: ValidationError) -> tuple[str, str]:
     paths = [tuple(part for part in one["loc"] if not str(part).startswith(_UNION)) for one in details]
     chosen = max((path for path in paths if path[: len(paths[0])] == paths[0]), key=len)
     about = [one for one, path in zip(details, paths, strict=True) if path == chosen]
-    said = "; or ".join(dict.fromkeys(map(problem_of, about)))
+    said = "; or ".join(dict.fromkeys(problem_of(one, kind) for one in about))
     others = len({path for path in paths if path != chosen[: len(path)]})
     return ".".join(map(str, chosen)), said + (f" (and {others} more)" if others else "")

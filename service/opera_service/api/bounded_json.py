@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from opera_client.errors import BodyTooLarge, InvalidRequest, MalformedBody, TooManyTokens
-from opera_client.wire import HALF_CHARACTER, problem_of
+from opera_client.wire import HALF_CHARACTER, no_field, problem_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -68,7 +68,7 @@ def _build(found: msgspec.Struct, model: type[Model], where: str) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _invalid(value, error, where) from None
+        raise _invalid(value, error, model, where) from None
 
 
 def _value(raw: Raw, item: type[BaseModel] | None, where: str) -> Any:
@@ -97,8 +97,10 @@ def _fields(data: bytes | bytearray | memoryview, shape: Any, where: str) -> Any
         place = _PLACE.search(said, max(len(said) - 100, 0))
         path = f"{where}{place.group(1)}." if place else where
         if unknown := _UNKNOWN_FIELD.search(said if len(said) < 400 else f"{said[:200]}`"):
-            message = "unknown field; leave it out (see /docs for the accepted ones)"
-            raise InvalidRequest(message, field=path + unknown.group(1)[:100]) from None
+            name = unknown.group(1)[:100]
+            known = msgspec.structs.fields(next(iter(get_args(shape)), shape))
+            message = no_field(name, (one.encode_name for one in known))
+            raise InvalidRequest(message, field=path + name) from None
         raise InvalidRequest("must be a JSON object", field=path.removesuffix(".") or None) from None
 
 
@@ -158,16 +160,16 @@ def _malformed(error: Exception, field: str | None = None) -> MalformedBody:
     )
 
 
-def _invalid(value: Mapping[str, Any], error: ValidationError, where: str) -> InvalidRequest:
+def _invalid(
+    value: Mapping[str, Any], error: ValidationError, model: type[BaseModel], where: str
+) -> InvalidRequest:
     """Name the first wrong field, with all that was said about it."""
     details = error.errors(include_url=False, include_input=False)
     fields = [_field_path(value, detail) for detail in details]
     # A value that fits one branch of a union up to a field of its own is told about that field.
     field = next((deeper for deeper in fields if deeper.startswith(f"{fields[0]}.")), fields[0])
     about = [detail for detail, name in zip(details, fields, strict=True) if name == field]
-    message = "; or ".join(dict.fromkeys(problem_of(detail) for detail in about))
-    if about[0]["type"] == "extra_forbidden":
-        message = "unknown field; leave it out (see /docs for the accepted ones)"
+    message = "; or ".join(dict.fromkeys(problem_of(detail, model) for detail in about))
     others = len({name for name in fields if not field.startswith(name)})
     more = f" ({others} more field{'s are' if others > 1 else ' is'} wrong)" if others else ""
     path = (where + field).removesuffix(".")

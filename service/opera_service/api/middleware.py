@@ -154,12 +154,25 @@ def error_response(error: OperaError, request_id: str | None, *, status: int | N
     return JSONResponse({"error": body}, status_code=status or error.status, headers=headers)
 
 
+def _remedy(request: Request) -> str:
+    """Return what to do about a path that is none: most come from a base URL that goes on too long."""
+    known = {getattr(route, "path", None) for route in request.app.routes}
+    path = request.url.path
+    ends = (path[at:] for at, letter in enumerate(path[:1000]) if letter == "/" and at > 0)
+    inside = next((end for end in ends if end in known), None)
+    if inside is not None:
+        return f"give the service's base URL without {path.removesuffix(inside)}, clients add {inside} to it"
+    if _is_page(request.scope) and "/ui" not in known:
+        return "the live page is there with `serve --ui` only"
+    return "the routes are listed at /docs"
+
+
 def on_http_exception(request: Request, raised: Exception) -> Response:
     """Turn the framework's own exceptions (no such route, wrong method) into error bodies."""
     assert isinstance(raised, HTTPException)
     where = f"{request.method} {request.url.path}"
     if raised.status_code == 404:
-        error: OperaError = NotFound(f"no route {where}; the routes are listed at /docs")
+        error: OperaError = NotFound(f"no route {where}; {_remedy(request)}")
     elif raised.status_code == 405:
         allowed = (raised.headers or {}).get("Allow", "another method")
         error = MethodNotAllowed(f"{where} is not allowed; use {allowed}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from opera_client.errors import NotSupported
 from opera_service.model_store.cache import cache_home, is_complete, written_whole
+from opera_service.reasons import reason_of
 
 _MADE = 2
 """Counts up when folders come out otherwise than before, so that none of an older version is taken."""
@@ -54,7 +55,7 @@ def convert(file: Path, folder: Path) -> None:
         model, report = read
         _start_texts_as_told(tokenizer, file)
     except Exception as error:  # the readers of transformers and of gguf raise errors of many types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise NotSupported(f"{file.name} cannot be converted ({reason}); {_WAY}") from error
     if missing := sorted(report["missing_keys"]):
         raise NotSupported(f"{file.name} lacks {len(missing)} weights, such as {missing[0]!r}; {_WAY}")

@@ -107,7 +107,7 @@ def group_of(request: VerifyRequest, task: Literal["open", "math"]) -> Group:
     try:
         return Group(**fields, trajectories=[Trajectory(**trajectory)])
     except ValidationError as error:
-        where, said = first_problem(error)
+        where, said = first_problem(error, Group)
         raise InvalidRequest(said, field=where or "response.output") from error
 
 

@@ -24,7 +24,7 @@ def settings_of(args: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"{where}: {problem_of(first)}, got {first['input']!r}") from None
+        raise SettingsError(f"{where}: {problem_of(first, Settings)}, got {first['input']!r}") from None
     check(settings)
     if not (settings.keys or settings.allow_open):
         raise SettingsError("anybody who reaches Serve could use this service; set OPERA_API_KEYS, or allow_open")

@@ -36,7 +36,7 @@ def load_settings(argv: Sequence[str], *, prog: str = "opera-reward serve") -> S
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{config}: unknown key {name!r}; see `{prog} --help`") from None
+            raise SettingsError(f"{config}: {name} {problem_of(first, Settings)} (see `{prog} --help`)") from None
         if first["type"] == "value_error":  # ours, and complete
             raise SettingsError(f"{name}: {first['ctx']['error']}") from None
         raise SettingsError(f"{name}: {problem_of(first)}, got {repr(first['input'])[:80]}") from None

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from opera_client.errors import InvalidRequest, NotFound, NotSupported
+from opera_service.reasons import reason_of
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.byte_table import byte_table
 from opera_service.trajectories.chat_format import ChatFormat
@@ -67,7 +68,8 @@ class HFTokenizer(Decoder):
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
-            raise NotFound(f"no tokenizer could be loaded from {source!r}: {error}") from error
+            reason = reason_of(error)
+            raise NotFound(f"no tokenizer could be loaded from {source!r}: {reason}") from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise NotSupported(f"{source!r} has only a slow tokenizer; convert it to a tokenizer.json first")
         return cls(tokenizer, listed_ends(source))

@@ -12,6 +12,7 @@ from typing import Any
 
 from opera_client.errors import InvalidRequest
 from opera_client.wire import THOUGHT_KEYS
+from opera_service.reasons import reason_of
 from opera_service.trajectories.chat_format import ChatFormat, Render
 
 
@@ -60,7 +61,7 @@ def spoken(message: Mapping[str, Any], render: Render, form: ChatFormat) -> str:
         whole = render([_ASKED, plain], False)
     except Exception as error:
         raise InvalidRequest(
-            f"the model's chat template refused tool calls ({_reason(error)}); {_OF_A_TURN}"
+            f"the model's chat template refused tool calls ({reason_of(error)}); {_OF_A_TURN}"
         ) from error
     names = [call["function"]["name"] for call in plain["tool_calls"] if _names_a_function(call)]
     text = whole.removeprefix(opened)
@@ -119,7 +120,7 @@ def _render(messages: Sequence[Mapping[str, Any]], render: Render) -> str:
         text = render(messages, True)
         lost = _left_out(messages, text)
     except Exception as error:  # noqa: BLE001  a template is a program of somebody else's
-        text, lost = "", _reason(error)
+        text, lost = "", reason_of(error)
     if lost and any(message["role"] == "developer" for message in messages):
         # What OpenAI's newer models call the developer is the system to all others.
         renamed = [{**one, "role": "system"} if one["role"] == "developer" else one for one in messages]
@@ -134,10 +135,6 @@ _OF_A_TURN = "give the turn's `token_ids`"
 _ASKED = {"role": "user", "content": "Which medlar?"}
 _ANSWERED = {"role": "assistant", "content": "Otters concur."}
 """Stand for the turns before: a template that drops earlier thoughts has none to drop."""
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _left_out(messages: Sequence[Mapping[str, Any]], text: str) -> str | None:

@@ -43,7 +43,7 @@ def test_cells_and_seeds_can_be_chosen(tmp_path):
 
 def test_a_cell_with_a_wrong_key_is_named(tmp_path):
     config = load(packaged("demo"), ["ablation.cells=[{name: bad, grpo: {rolouts: 1}}]"])
-    with pytest.raises(BadInput, match=r"ablation cell bad: grpo\.rolouts: unknown key"):
+    with pytest.raises(BadInput, match=r"ablation cell bad: grpo\.rolouts: is no field here; did you mean"):
         list(trials(config, tmp_path))
 
 

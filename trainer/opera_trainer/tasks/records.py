@@ -10,6 +10,7 @@ from typing import Any
 
 from opera_client.errors import BadInput
 from opera_client.files.lines import Lines
+from opera_service.reasons import reason_of
 from opera_trainer.settings.tasks import TasksSettings
 
 OPEN = "open"
@@ -72,7 +73,7 @@ def _of_data_set(settings: TasksSettings, path: Path) -> Iterator[Record]:
         else:
             rows = datasets.load_dataset(name, settings.subset, split=settings.source_split)
     except Exception as error:  # noqa: BLE001 (whatever a loader raises, the user must change `tasks.source`)
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = reason_of(error)
         raise BadInput(
             f"tasks.source: {name} is no .jsonl or .parquet, no folder of such files, and `datasets` says: {said}"
         ) from None

@@ -35,6 +35,7 @@ from opera_service.engines.torch.route_by_size import MEASURE_S, RouteBySize
 from opera_service.engines.torch.sampler import Sampler
 from opera_service.engines.torch.scorer import TreeScorer
 from opera_service.engines.torch.weights import Base, ServedWeights, Undo
+from opera_service.reasons import reason_of
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 
@@ -219,7 +220,7 @@ class TorchEngine:
         except OperaError:
             raise
         except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = reason_of(error)
             if out_of_memory(error):
                 raise EngineOutOfMemory(f"memory ran out ({first}); ask for less at a time") from error
             self._failure = f"{type(error).__name__}: {first}"

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from opera_client.errors import EngineFailed, NotSupported
+from opera_service.reasons import reason_of
 
 DType = Literal["auto", "float32", "float64", "bfloat16", "float16"]
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -96,10 +97,10 @@ def load_model(
             raise NotSupported(
                 f"model {str(source)!r} brings Python code of its own; read it, then give --trust-remote-code"
             ) from error
-        raise EngineFailed(f"model {str(source)!r} could not be loaded: {_first_line(error)}") from error
+        raise EngineFailed(f"model {str(source)!r} could not be loaded: {reason_of(error)}") from error
     except Exception as error:  # broken safetensors headers raise a type of their own
         raise EngineFailed(
-            f"the weights of {str(source)!r} could not be read ({_first_line(error)}); copy or download them again"
+            f"the weights of {str(source)!r} could not be read ({reason_of(error)}); copy or download them again"
         ) from error
     model: Any = loaded[0]
     missing = sorted(loaded[1]["missing_keys"])
@@ -182,7 +183,3 @@ def _digest(folder: Path) -> str:
 
 def _short_name(folder: Path, source: str | Path, is_folder: bool) -> str:
     return folder.resolve().name if is_folder else str(source)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

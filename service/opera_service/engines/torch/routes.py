@@ -34,6 +34,7 @@ from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.route import Route
 from opera_service.engines.torch.route_by_size import fastest
 from opera_service.engines.torch.tree_sdpa import TreeSdpaRoute
+from opera_service.reasons import reason_of
 from opera_service.scoring.tree import TokenTree
 
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class _Evidence:
         try:
             must_be_causal(loaded)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             raise EngineFailed(
                 f"a plain forward of {loaded.name} fails on {loaded.device} in {loaded.dtype} ({reason}); use"
                 " another --dtype or --device"
@@ -143,7 +144,7 @@ class _Evidence:
             try:
                 found = _answer(self.loaded, self.head, route, tree)
             except Exception as error:  # noqa: BLE001  architectures fail in ways of their own
-                return (str(error).strip() or type(error).__name__).splitlines()[0]
+                return reason_of(error)
             apart = np.abs(found - expected)
             half = self.loaded.dtype in ("bfloat16", "float16")
             size = float(apart.mean() if half else apart.max())
