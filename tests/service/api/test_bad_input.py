@@ -155,23 +155,6 @@ async def test_a_field_that_is_none_is_told_which_one_is_like_it(
     assert error["message"].partition(" (")[0] == f"is no field here; {meant}"
 
 
-@pytest.mark.parametrize(
-    ("path", "remedy"),
-    [
-        ("/reward/health", "give the service's base URL without /reward, clients add /health to it"),
-        ("/a/b/reward", "give the service's base URL without /a/b, clients add /reward to it"),
-        ("/ui", "the live page is there with `serve --ui` only"),
-        ("/ui/events", "the live page is there with `serve --ui` only"),
-        ("/rewardd", "the routes are listed at /docs"),
-        ("//", "the routes are listed at /docs"),
-    ],
-)
-async def test_a_path_that_is_none_says_what_to_do(client: httpx.AsyncClient, path: str, remedy: str):
-    error = error_of(await client.get(path))
-    assert error["code"] == "not_found"
-    assert error["message"].endswith(f"; {remedy}")
-
-
 async def test_a_number_too_large_for_json_is_refused(client: httpx.AsyncClient):
     response = await post(client, b'{"groups": [], "timeout_s": 1e999}')
     assert response.status_code in (400, 422)

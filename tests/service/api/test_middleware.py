@@ -136,3 +136,20 @@ async def test_work_of_a_client_that_left_never_reaches_the_engine():
     assert 'opera_dropped_trees_total{reason="abandoned"} 1.0' in metrics
     assert 'opera_requests_total{route="/reward",status="499"} 1.0' in metrics
     assert "opera_batch_tokens_count 1.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("/reward/health", "give the service's base URL without /reward, clients add /health to it"),
+        ("/a/b/reward", "give the service's base URL without /a/b, clients add /reward to it"),
+        ("/ui", "the live page is there with `serve --ui` only"),
+        ("/ui/events", "the live page is there with `serve --ui` only"),
+        ("/rewardd", "the routes are listed at /docs"),
+        ("//", "the routes are listed at /docs"),
+    ],
+)
+async def test_a_path_that_is_none_says_what_to_do(client: httpx.AsyncClient, path: str, remedy: str):
+    error = (await client.get(path)).json()["error"]
+    assert error["code"] == "not_found"
+    assert error["message"].endswith(f"; {remedy}")
