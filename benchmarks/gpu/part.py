@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,14 +21,15 @@ import torch
 class Part:
     """One part: it has some seconds, and its file OUT/NAME.json always holds all that was measured so far."""
 
-    def __init__(self, name: str) -> None:
-        """Read the command line. Ends the program when there is no GPU and this is no rehearsal."""
+    def __init__(self, name: str, cells: Sequence[str] = ()) -> None:
+        """Read the command line; with `cells`, which one. Without a GPU only a rehearsal goes on."""
         parser = argparse.ArgumentParser(prog=f"gpu.{name}")
         parser.add_argument("--out", type=Path, required=True, help="Folder for the figures.")
         parser.add_argument("--until", type=float, default=math.inf, help="Its end, in seconds since 1970.")
         parser.add_argument("--dry-run", action="store_true", help="Every line at tiny size, on a CPU.")
+        parser.add_argument("--cell", choices=cells, default="", help="One of several runs; default: all at once.")
         options = parser.parse_args()
-        self.name, self.out, self.dry = name, options.out, options.dry_run
+        self.name, self.out, self.dry, self.cell = name, options.out, options.dry_run, options.cell
         self._began, self._until = time.monotonic(), options.until
         if not self.dry and not torch.cuda.is_available():
             parser.error(f"torch {torch.__version__} sees no CUDA device; --dry-run rehearses on a CPU")
@@ -36,6 +38,7 @@ class Part:
             torch.set_num_threads(1)
         self._report: dict[str, Any] = {
             "part": name,
+            "cell": self.cell,
             "dry_run": self.dry,
             "finished": False,
             "seconds": 0.0,
@@ -74,7 +77,7 @@ class Part:
     def _save(self) -> None:
         self._report["seconds"] = round(self.spent, 1)
         self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / f"{self.name}.json"
+        path = self.out / (f"{self.name}-{self.cell}.json" if self.cell else f"{self.name}.json")
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps(self._report, indent=1) + "\n", encoding="utf-8")
         draft.replace(path)

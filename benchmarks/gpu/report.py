@@ -187,13 +187,14 @@ TABLES = (
         "held_out",
         "GRPO on open tasks: held-out tasks before and after",
         {
+            "run": ("cell", ""),
             "": ("when", ""),
+            "steps": ("steps", ""),
             "reward": ("reward", ".3f"),
             "gain nats": ("gain", ".3f"),
             "words shared with the second reference": ("words", ".3f"),
             "tokens": ("tokens", ".0f"),
             "ended": ("ended", ".2f"),
-            "closed the thought": ("closed", ".2f"),
             "empty": ("empty", ".2f"),
         },
     ),
@@ -202,6 +203,7 @@ TABLES = (
         "curve",
         "GRPO on open tasks: the run",
         {
+            "run": ("cell", ""),
             "step": ("step", ""),
             "reward": ("reward", ".3f"),
             "gain nats": ("gain", ".3f"),
@@ -212,7 +214,7 @@ TABLES = (
             "score s": ("score_s", ".1f"),
             "train s": ("train_s", ".1f"),
         },
-        longest=12,
+        longest=24,
     ),
 )
 
@@ -243,8 +245,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read(out: Path, parts: Sequence[str]) -> dict[str, Any]:
     """Return what was measured, part by part; parts that never began are left out."""
-    files = {part: out / f"{part}.json" for part in parts}
-    return {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.is_file()}
+    runs = {}
+    for part in parts:
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob(f"{part}*.json"))]
+        if found:
+            runs[part] = joined(found)
+    return runs
+
+
+def joined(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one part's cells as one run, whose rows say of which cell they are."""
+    tables: dict[str, list[Row]] = {}
+    for run in cells:
+        for name, rows in run["tables"].items():
+            tables.setdefault(name, []).extend({"cell": run.get("cell", ""), **row} for row in rows)
+    finished = all(run["finished"] for run in cells)
+    return {**cells[0], "tables": tables, "finished": finished, "seconds": max(run["seconds"] for run in cells)}
 
 
 def report(runs: dict[str, Any]) -> Iterator[str]:

@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ ${#parts[@]} -gt 0 ] || parts=(exactness throughput over_http weight_push grpo)
-declare -A budget=([exactness]=60 [throughput]=150 [over_http]=60 [weight_push]=75 [grpo]=180)
+declare -A budget=([exactness]=60 [throughput]=150 [over_http]=60 [weight_push]=75 [grpo]=300)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 scratch=$(mktemp -d)
@@ -55,7 +55,7 @@ model() {
 
 failed=0
 for part in "${parts[@]}"; do
-  rm -f "$out/$part.json"
+  rm -f "$out/$part"*.json
   echo "== $part, at most ${budget[$part]} s"
   end=$(($(date +%s) + ${budget[$part]} * (${#dry[@]} > 0 ? 20 : 1)))  # a rehearsal may have a slow machine
   if [ "$part" = grpo ] && ! model; then
