@@ -142,7 +142,6 @@ async def test_what_is_no_json_is_malformed(client: httpx.AsyncClient, body: byt
     [
         ("/reward", {"groups": [group(refrence="x")]}, "groups.0.refrence", "did you mean `reference`?"),
         ("/reward", {"groups": [group()], "presett": "paper"}, "presett", "did you mean `preset`?"),
-        ("/reward", {"groups": [group()], "colour": 1}, "colour", "mend its name or leave it out"),
         ("/reward/hint", {"group_id": "g", "member_id": "m", "seq": 0, "append": {"token_idz": [1]}},
          "append.token_idz", "did you mean `token_ids`?"),
     ],
