@@ -33,14 +33,22 @@ class Policy:
 
     @classmethod
     def make(
-        cls, path: Path, seed: int, *, hidden_size: int = 64, layers: int = 3, heads: int = 4, length: int = 4096
+        cls,
+        path: Path,
+        seed: int,
+        *,
+        hidden_size: int = 64,
+        layers: int = 3,
+        heads: int = 4,
+        length: int = 4096,
+        vocab_size: int = VOCAB,
     ) -> Policy:
         import torch
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
         torch.manual_seed(seed)
         config = Qwen3Config(
-            vocab_size=VOCAB,
+            vocab_size=vocab_size,
             hidden_size=hidden_size,
             intermediate_size=128,
             num_hidden_layers=layers,

@@ -139,16 +139,55 @@ async def test_rankings_equal_the_torch_engine_s(vllm, torch, by):
         assert one["score"] == pytest.approx(two["score"], abs=NATS)
 
 
-async def test_entropies_are_refused_without_harm_to_the_neighbours(vllm):
-    plain, wanted = ({"id": "plain", "context": "2 + 2 = ", "target": "4"}, {"context": "2 + 3 = ", "target": "5"})
-    refused = await vllm.post("/score", json={"items": [{**wanted, "entropy": True}]})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (501, "not_supported")
-    assert "--engine torch" in refused.json()["error"]["message"]
-    mixed = await ask(vllm, "/score", {"items": [{**wanted, "entropy": True}, plain]})
-    assert [item["status"] for item in mixed["items"]] == ["error", "ok"]
-    assert mixed["items"][0]["error"]["code"] == "not_supported"
-    alone = await ask(vllm, "/score", {"items": [plain]})
-    assert mixed["items"][1]["sum_logprob"] == pytest.approx(alone["items"][0]["sum_logprob"], abs=NATS)
+async def test_entropies_equal_the_torch_engine_s(vllm, torch):
+    items = [
+        {"context": "2 + 2 = ", "target": "4"},
+        {"context": "2 + 3 = ", "target": "5, as everybody knows.", "entropy": True},
+    ]
+    body = {"items": items, "detail": "tokens"}
+    mine, other = [(await ask(client, "/score", body))["items"] for client in (vllm, torch)]
+    assert len(mine[1]["token_entropies"]) == mine[1]["tokens"] > 5
+    found, expected = numbers(mine), numbers(other)
+    assert found.keys() == expected.keys()
+    for name in found:
+        rough = {"rel": 1e-3} if "perplexity" in name else {"abs": NATS}
+        assert found[name] == pytest.approx(expected[name], **rough), name
+
+
+@pytest.mark.parametrize("reward", ["rent", "pear", "ares", "high_entropy", "empg", "steer"])
+@pytest.mark.parametrize("preset", ["paper", "hardened"])
+async def test_rewards_on_entropies_equal_the_torch_engine_s(vllm, torch, reward, preset):
+    responses = [
+        "<think>\n17 + 25 is 32.\n\nWait, 7 + 5 carries.\n\nSo 42.\n\n</think>\n\nIt is \\boxed{42}.",
+        "<think>\nThe sea is grey and the harbour empty.\n\n</think>\n\nIt is \\boxed{32}.",
+        "<think>\nHm.\n\nBut let me check: 17, 25.\n\n</think>\n\n\\boxed{42}",
+    ]
+    group = {"prompt": "What is 17 + 25?\n", "reference": "42", "task": "math"}
+    group["trajectories"] = [{"response": text} for text in responses]
+    body = {"reward": reward, "preset": preset, "groups": [group], "detail": "tokens"}
+    mine, other = [(await ask(client, "/reward", body))["groups"][0]["trajectories"] for client in (vllm, torch)]
+    assert [one["status"] for one in mine] == ["ok"] * 3
+    found, expected = numbers(mine), numbers(other)
+    assert found.keys() == expected.keys()
+    assert len(found) >= 9
+    for name in found:
+        assert found[name] == pytest.approx(expected[name], abs=NATS), name
+
+
+async def test_a_sum_reads_the_trunk_once(vllm):
+    """Entropies of a long response beside its references: about the tokens of the dearest term."""
+    group = {"prompt": "What is 17 + 25?\n", "reference": "It is 42, of course.", "trajectories": []}
+    for own in ("Step", "Part"):
+        thought = "".join(f"{own} {n}: {n} and {n} is {2 * n}.\n\n" for n in range(40))
+        group["trajectories"].append({"response": f"<think>\n{thought}</think>\n\nIt is {own}."})
+
+    async def computed(terms: list[str], salt: str) -> int:
+        own = {**group, "prompt": salt + group["prompt"]}  # or the cache has it
+        body = {"rewards": [{"name": name} for name in terms], "groups": [own], "detail": "segments"}
+        return (await ask(vllm, "/reward", body))["usage"]["tokens_computed"]
+
+    dearest = await computed(["opera"], "a")
+    assert await computed(["opera", "rent", "pear", "empg", "high_entropy"], "b") <= 1.1 * dearest
 
 
 async def test_branches_that_nobody_waits_for_are_given_up(vllm, engine):

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from opera_client.errors import ContextTooLong, NotSupported, TokenOutOfVocabulary
+from opera_client.errors import ContextTooLong, TokenOutOfVocabulary
 from opera_service.scoring.tree import ROOT, TreeBuilder
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -100,9 +100,6 @@ async def test_most_likely_tokens(engine, old):
 
 async def test_what_it_refuses(engine):
     builder = TreeBuilder()
-    builder.score(builder.extend(ROOT, [1, 2]), [3])
-    with pytest.raises(NotSupported, match="entropies"):
-        await engine.score([builder.build(want_entropy=True)])
     builder.score(builder.extend(ROOT, [1, 512]), [3])
     with pytest.raises(TokenOutOfVocabulary, match="512"):
         await engine.score([builder.build()])

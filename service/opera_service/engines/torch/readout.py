@@ -18,13 +18,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from opera_client.errors import NotSupported
+from opera_service.engines.chunks import chunk_rows
 from opera_service.scoring.tree import TokenTree
-
-_CPU_CHUNK, _CUDA_CHUNK = 2**22, 2**28
-"""Logits in memory at a time."""
-_LEAST_ROWS = 64
-"""Of a chunk, however large the vocabulary: the head's weights are read once a chunk. With 262,144 tokens a row
-among 64 takes two thirds of the CPU time of one among 16."""
 
 
 class Head:
@@ -32,9 +27,7 @@ class Head:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        vocab = int(model.config.get_text_config().vocab_size)
-        budget = _CUDA_CHUNK if model.device.type == "cuda" else _CPU_CHUNK
-        self.chunk_rows = max(_LEAST_ROWS, budget // vocab)
+        self.chunk_rows = chunk_rows(model.device.type, int(model.config.get_text_config().vocab_size))
         self._dummy = torch.zeros(1, 1, dtype=torch.long, device=model.device)
 
     def __call__(self, hidden: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from opera_client.errors import EngineFailed, InvalidRequest, OperaError
 from opera_service.engines.adapter import Adapter
 from opera_service.engines.base import Generation, GenerationRequest
-from opera_service.engines.vllm import adapters
+from opera_service.engines.vllm import adapters, rows
 from opera_service.engines.vllm.plan import Prompt, Rows
 from opera_vllm import FIRST_ROW
 
@@ -154,6 +154,10 @@ class Core:
             return Generation(ids, "enough")
         return Generation(ids, "stop" if output.outputs[0].finish_reason == "stop" else "length")
 
+    async def read_rows(self) -> None:
+        """Let the workers read scored rows as `rows` says; nothing may be asked before."""
+        await self._rpc("opera_read_rows")
+
     async def load(self, path: str) -> None:
         """Put the checkpoint folder `path` into the running model and forget the old weights' cache.
 
@@ -217,17 +221,18 @@ class Core:
         await asyncio.to_thread(self._llm.shutdown)
 
     def _scoring(self, prompt: Prompt, *, recompute: bool) -> SamplingParams:
-        first = prompt.start - 1
+        first, top = prompt.start - 1, prompt.top + prompt.entropy
         wanted: dict[str, Any]
-        if self._fixed_tokens and not prompt.top:
+        if self._fixed_tokens and not top:
             ids = prompt.ids[prompt.start :].astype(np.int64)[:, None]
             wanted = {"prompt_logprob_token_ids": ids, "prompt_logprob_start": first}
         else:
-            wanted = {"prompt_logprobs": prompt.top, "flat_logprobs": True}
+            wanted = {"prompt_logprobs": top, "flat_logprobs": True}
+        extra = {rows.FIRST: first} | ({rows.ENTROPY: True} if prompt.entropy else {})
         return SamplingParams(
             **wanted,
-            # Without it, vLLM ignores its cache for a prompt whose log-probabilities are wanted.
-            extra_args=None if recompute else {FIRST_ROW: first},
+            # Without the last one, vLLM ignores its cache for a prompt whose log-probabilities are wanted.
+            extra_args=extra if recompute else extra | {FIRST_ROW: first},
             max_tokens=1,
             temperature=0.0,
             detokenize=False,
@@ -300,8 +305,8 @@ def _read(output: RequestOutput, prompt: Prompt, *, computed: int) -> Rows | Non
             return None
         return Rows(np.asarray(fixed[:, 0], dtype=np.float32), computed)
     flat = output.prompt_logprobs
-    width = prompt.top + 1  # the target itself, then the largest
-    # All rows of a prompt that was recomputed, else the scored ones: both end alike.
+    width = 1 + prompt.top + prompt.entropy  # the target itself, then the largest, then the entropy
+    # All rows of a prompt that V2 recomputed, else the scored ones: both end alike.
     count = prompt.rows * width
     if not isinstance(flat, FlatLogprobs) or len(flat.token_ids) < count:
         return None
@@ -309,6 +314,11 @@ def _read(output: RequestOutput, prompt: Prompt, *, computed: int) -> Rows | Non
     logprobs = np.asarray(flat.logprobs[-count:], dtype=np.float32).reshape(prompt.rows, width)
     if not np.array_equal(ids[:, 0], prompt.ids[prompt.start :]):
         return None
-    if not prompt.top:
-        return Rows(logprobs[:, 0], computed)
-    return Rows(logprobs[:, 0], computed, ids[:, 1:], logprobs[:, 1:])
+    largest = slice(1, 1 + prompt.top)
+    return Rows(
+        logprobs[:, 0],
+        computed,
+        ids[:, largest] if prompt.top else None,
+        logprobs[:, largest] if prompt.top else None,
+        logprobs[:, -1] if prompt.entropy else None,
+    )

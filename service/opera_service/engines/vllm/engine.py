@@ -100,8 +100,7 @@ class VllmEngine:
     async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
         """Fill every tree, all on one weight version, each distinct token computed about once.
 
-        Raises NotSupported for entropies, EngineFailed (retryable) when the engine process dies meanwhile,
-        Unavailable while it restarts.
+        Raises EngineFailed (retryable) when the engine process dies meanwhile, Unavailable while it restarts.
         """
         plan = Plan(trees)
         plan.check(vocab_size=self._limits.vocab_size, max_context=self.info.max_context)

@@ -7,13 +7,13 @@ once. Knows no vLLM: ids in, arrays out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opera_client.errors import ContextTooLong, NotSupported, TokenOutOfVocabulary
+from opera_client.errors import ContextTooLong, TokenOutOfVocabulary
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids, TokenTree
 
@@ -27,6 +27,8 @@ class Prompt:
     """Tokens of context, at least 1."""
     top: int = 0
     """Most likely next tokens wanted at every scored row."""
+    entropy: bool = False
+    """Whether the entropy of every scored row is wanted."""
     tree: int = 0
     """The first tree that asks for it: it is the one that pays."""
 
@@ -48,6 +50,8 @@ class Rows:
     """int32[rows, top]."""
     top_logprobs: NDArray[np.float32] | None = None
     """float32[rows, top]."""
+    entropies: NDArray[np.float32] | None = None
+    """float32[rows], in nats."""
     recomputed: bool = False
     """Whether the prefix cache was not read for it."""
 
@@ -58,17 +62,14 @@ class _Place(NamedTuple):
 
 
 class Plan:
-    """The prompts of some trees, longest first within a tree, and where each query finds its rows.
+    """The prompts of some trees, and where each query finds its rows.
 
-    Longest first, the trunk of a tree is computed by its first prompt and every other prompt starts from the
-    cache. Raises NotSupported for entropies: vLLM returns the largest log-probabilities, not the distribution.
+    Within a tree, those go first that are scored from the earliest token on, and of these the longest: a prompt
+    reads the cache as far as its first scored row, so a trunk that is scored itself must not come after what hangs
+    off it, or it is computed twice.
     """
 
     def __init__(self, trees: Sequence[TokenTree]) -> None:
-        if any(tree.want_entropy for tree in trees):
-            raise NotSupported(
-                "the vLLM engine cannot compute exact entropies; leave `entropy` out or serve with --engine torch"
-            )
         self._trees = trees
         self._places: list[list[_Place]] = []
         paths: dict[bytes, int] = {}
@@ -79,15 +80,22 @@ class Plan:
                 ids, context = tree.query_context(query)
                 index = paths.setdefault(ids.tobytes(), len(prompts))
                 if index == len(prompts):
-                    prompts.append(Prompt(ids, context, tree.want_top, number))
+                    prompts.append(Prompt(ids, context, tree.want_top, tree.want_entropy, number))
                 else:
                     known = prompts[index]
-                    start, top = min(known.start, context), max(known.top, tree.want_top)
-                    prompts[index] = Prompt(known.ids, start, top, known.tree)
+                    prompts[index] = replace(
+                        known,
+                        start=min(known.start, context),
+                        top=max(known.top, tree.want_top),
+                        entropy=known.entropy or tree.want_entropy,
+                    )
                 places.append(_Place(index, context))
             self._places.append(places)
         self.prompts = prompts
-        self.order = sorted(range(len(prompts)), key=lambda index: (prompts[index].tree, -len(prompts[index].ids)))
+        self.order = sorted(
+            range(len(prompts)),
+            key=lambda index: (prompts[index].tree, prompts[index].start, -len(prompts[index].ids)),
+        )
         """Indices of `prompts` in the order they should reach the engine."""
 
     def check(self, *, vocab_size: int, max_context: int) -> None:
@@ -114,6 +122,7 @@ class Plan:
         logprobs = np.empty(tree.num_scored, dtype=np.float32)
         top_ids = np.empty((tree.num_scored, top), dtype=np.int32)
         top_logprobs = np.empty((tree.num_scored, top), dtype=np.float32)
+        entropies = np.empty(tree.num_scored, dtype=np.float32)
         for query, place in enumerate(self._places[number]):
             pairs, found = tree.query_slice(query), rows[place.prompt]
             skip = place.context - self.prompts[place.prompt].start
@@ -121,6 +130,8 @@ class Plan:
             if top and found.top_ids is not None and found.top_logprobs is not None:
                 top_ids[pairs] = found.top_ids[skip:, :top]
                 top_logprobs[pairs] = found.top_logprobs[skip:, :top]
+            if tree.want_entropy and found.entropies is not None:
+                entropies[pairs] = found.entropies[skip:]
         own = [found for prompt, found in zip(self.prompts, rows, strict=True) if prompt.tree == number]
         return TreeScores(
             logprobs=logprobs,
@@ -128,6 +139,7 @@ class Plan:
             weight_version=weight_version,
             tokens_computed=sum(found.computed for found in own),
             recomputed=sum(found.recomputed for found in own),
+            entropies=entropies if tree.want_entropy else None,
             top_ids=top_ids if top else None,
             top_logprobs=top_logprobs if top else None,
         )

@@ -95,7 +95,14 @@ class RolloutEngine:
         return self._info
 
     async def score(self, trees: Sequence[TokenTree]) -> list[TreeScores]:
-        """Fill every tree. Raises EngineFailed (retryable) when the weights changed meanwhile."""
+        """Fill every tree. Raises EngineFailed (retryable) when the weights changed meanwhile.
+
+        Raises NotSupported for entropies: the largest log-probabilities are all that another's vLLM gives.
+        """
+        if any(tree.want_entropy for tree in trees):
+            raise NotSupported(
+                "a vLLM that is another's gives no entropies; leave them out, or serve with --engine vllm or torch"
+            )
         plan = Plan(trees)
         plan.check(vocab_size=self._info.vocab_size, max_context=self._info.max_context)
         before = await self._vllm.weight_version()

@@ -31,6 +31,7 @@ async def start(model: str, settings: VllmSettings) -> tuple[Core, float]:
     """
     core = await _begun(model, settings)
     try:
+        await alive(core.read_rows())
         return core, await alive(probe.check(core))
     except BaseException:  # also when the caller goes away: its process would outlive us
         await core.stop()
@@ -41,6 +42,7 @@ async def start_on(model: str, settings: VllmSettings, weights: ServedVllmWeight
     """Start vLLM on `model` with `weights` that served before; raises when they do not score as they did, too."""
     core = await _begun(model, settings)
     try:
+        await alive(core.read_rows())
         if weights.source != model:
             await alive(core.load(weights.source))
         await alive(core.adapt(weights.adapter))

@@ -1,4 +1,4 @@
-"""What we add to vLLM's workers: one call that puts other weights into the running model, completely.
+"""What we add to vLLM's workers: other weights put into the running model, completely, and rows read our way.
 
 Runs in the worker processes; knows a directory of safetensors and nothing of versions.
 """
@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from opera_service.engines.vllm import rows
+
 
 class PolicyWorker:
     """Mixed into vLLM's worker class by `worker_extension_cls`."""
 
     model_runner: Any
+
+    def opera_read_rows(self) -> None:
+        """Read scored rows chunk by chunk, with entropies where they are wanted, from now on."""
+        rows.install(self.model_runner)
 
     def opera_load(self, path: str) -> None:
         """Load the checkpoint folder `path` into the model."""

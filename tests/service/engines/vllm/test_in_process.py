@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,12 @@ async def test_whatever_the_trainers_engine_raises_is_typed():
     trainer.failure = RuntimeError("it sleeps")
     with pytest.raises(EngineFailed, match="RuntimeError: it sleeps"):
         await engine.score([tree()])
+
+
+async def test_it_gives_no_entropies():
+    engine = await in_process.connect(Trainer(), vocab_size=10)
+    with pytest.raises(NotSupported, match="--engine vllm or torch"):
+        await engine.score([tree(), replace(tree(), want_entropy=True)])
 
 
 async def test_it_does_not_sample():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opera_client.errors import ContextTooLong, EngineFailed, NotSupported, TokenOutOfVocabulary
+from opera_client.errors import ContextTooLong, EngineFailed, TokenOutOfVocabulary
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
 from opera_service.scoring.tree import ROOT, TokenTree, TreeBuilder
 
@@ -15,11 +15,13 @@ tokens = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 queries = st.lists(st.tuples(tokens, tokens), min_size=1, max_size=8)
 
 
-def tree_of(pairs: list[tuple[list[int], list[int]]], *, want_top: int = 0) -> TokenTree:
+def tree_of(
+    pairs: list[tuple[list[int], list[int]]], *, want_top: int = 0, want_entropy: bool = False
+) -> TokenTree:
     builder = TreeBuilder()
     for context, target in pairs:
         builder.score(builder.extend(ROOT, context), target)
-    return builder.build(want_top=want_top)
+    return builder.build(want_top=want_top, want_entropy=want_entropy)
 
 
 def rows_of(prompt: Prompt) -> Rows:
@@ -27,7 +29,10 @@ def rows_of(prompt: Prompt) -> Rows:
     logprobs = [_number(prompt.ids[: at + 1]) for at in range(prompt.start, len(prompt.ids))]
     top = np.asarray([[at + k for k in range(prompt.top)] for at in range(prompt.start, len(prompt.ids))])
     shape = (prompt.rows, prompt.top)
-    return Rows(np.float32(logprobs), len(prompt.ids), top.reshape(shape).astype(np.int32), top.reshape(shape))
+    entropies = -np.float32(logprobs) if prompt.entropy else None
+    return Rows(
+        np.float32(logprobs), len(prompt.ids), top.reshape(shape).astype(np.int32), top.reshape(shape), entropies
+    )
 
 
 def _number(path: np.ndarray) -> float:
@@ -48,11 +53,28 @@ def test_every_query_gets_the_rows_of_its_own_path(groups):
 
 @settings(deadline=None)
 @given(queries)
-def test_no_path_is_asked_twice_and_longest_go_first(pairs):
+def test_no_path_is_asked_twice_and_nobody_waits_for_a_trunk_that_is_scored_itself(pairs):
     plan = Plan([tree_of(pairs)])
     assert len(plan.prompts) == len({tuple(context + target) for context, target in pairs})
-    lengths = [len(plan.prompts[index].ids) for index in plan.order]
-    assert lengths == sorted(lengths, reverse=True)
+    asked = [plan.prompts[index] for index in plan.order]
+    assert asked == sorted(asked, key=lambda prompt: (prompt.start, -len(prompt.ids)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(queries, st.booleans()), min_size=1, max_size=3))
+def test_entropies_go_to_the_trees_that_asked(groups):
+    trees = [tree_of(pairs, want_entropy=wanted) for pairs, wanted in groups]
+    plan = Plan(trees)
+    wanted = {
+        tree.query_context(q)[0].tobytes() for tree in trees if tree.want_entropy for q in range(tree.num_queries)
+    }
+    assert {prompt.ids.tobytes() for prompt in plan.prompts if prompt.entropy} == wanted
+    for tree, scores in zip(trees, plan.scores([rows_of(prompt) for prompt in plan.prompts], "v"), strict=True):
+        if not tree.want_entropy:
+            assert scores.entropies is None
+            continue
+        for query in range(tree.num_queries):
+            np.testing.assert_array_equal(scores.entropies_of(query), -scores.of(query))
 
 
 def test_the_first_tree_pays_for_what_is_shared():
@@ -89,7 +111,3 @@ def test_what_the_model_cannot_take():
         plan.check(vocab_size=9, max_context=3)
     with pytest.raises(ContextTooLong, match="3 tokens"):
         plan.check(vocab_size=10, max_context=2)
-    builder = TreeBuilder()
-    builder.score(builder.extend(ROOT, [1]), [2])
-    with pytest.raises(NotSupported, match="entropies"):
-        Plan([builder.build(want_entropy=True)])
