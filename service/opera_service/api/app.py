@@ -101,9 +101,9 @@ def create_api(
         lora,
         health,
     ):
-        app.include_router(family.router)
+        app.router.routes.extend(family.router.routes)  # built once; `include_router` would build them anew
     if live_page is not None:
-        app.include_router(ui.router)
+        app.router.routes.extend(ui.router.routes)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(RequestMiddleware, state=state, tracing=observers.tracing)
     if options.cors_origins:
