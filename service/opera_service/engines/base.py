@@ -15,6 +15,10 @@ from typing import Any, Literal, Protocol
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import Ids, TokenTree
 
+KEPT_BLOCK = 64
+"""Tokens. What engines keep of a context from one call to the next is whole blocks, of this length or of a part of
+it. Longer ones are computed faster, and more is read again behind the last whole one."""
+
 
 @dataclass(frozen=True)
 class EngineInfo:

@@ -121,7 +121,7 @@ class _Planner:
         )
 
     def _answer(self, context: Ids, member: EncodedTrajectory) -> int:
-        return self._tree.score(self._tree.extend(ROOT, context), member.plain_answer)
+        return self._tree.score(self._tree.extend(ROOT, context), member.plain_answer, grows=True)
 
 
 def _thinks(member: EncodedTrajectory) -> bool:

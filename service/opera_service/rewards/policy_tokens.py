@@ -100,7 +100,7 @@ def plan_behind(
     path = np.concatenate([context, tokens.ids])
     before = len(context)
     return tuple(
-        tree.score(tree.extend(ROOT, path[: before + start]), tokens.ids[start:end], entropy=entropy)
+        tree.score(tree.extend(ROOT, path[: before + start]), tokens.ids[start:end], grows=True, entropy=entropy)
         for start, end in tokens.written
         if start < end
     )

@@ -55,6 +55,8 @@ class TokenTree:
     """int32[N]: the token whose log-probability is read there."""
     query_start: Ids
     """int32[Q + 1]: query q owns the pairs query_start[q]:query_start[q + 1]."""
+    grows: NDArray[np.bool_]
+    """bool[Q]: the target is what the policy writes, which may have been asked for before it was whole."""
     want_entropy: bool = False
     want_top: int = 0
     second: TokenTree | None = None
@@ -66,8 +68,8 @@ class TokenTree:
             raise ValueError("tokens/positions and rows/targets must have equal lengths")
         if len(self.run_start) != len(self.run_parent) + 1 or int(self.run_start[-1]) != len(self.tokens):
             raise ValueError("run_start must have one entry more than run_parent and end at the token count")
-        if int(self.query_start[-1]) != len(self.rows):
-            raise ValueError("query_start must end at the number of scored pairs")
+        if int(self.query_start[-1]) != len(self.rows) or len(self.grows) != self.num_queries:
+            raise ValueError("query_start must end at the number of scored pairs, and grows have one entry a query")
 
     @property
     def num_tokens(self) -> int:
@@ -111,6 +113,7 @@ class TokenTree:
         for array in (self.tokens, self.run_start, self.run_parent, self.rows, self.targets, self.query_start):
             found.update(len(array).to_bytes(8, "little"))
             found.update(np.ascontiguousarray(array, dtype=np.int32).data)
+        found.update(self.grows.tobytes())
         if self.second is not None:
             found.update(self.second.digest())
         return found.digest()
@@ -148,7 +151,7 @@ class _Chain:
     """Lengths after which another chain hangs off this one."""
 
 
-def _agreement(left: Ids, right: Ids) -> int:
+def agreement(left: Ids, right: Ids) -> int:
     """Return how many ids two arrays of equal length have in common at their start."""
     differs = left != right
     first = int(differs.argmax()) if len(differs) else 0
@@ -178,6 +181,7 @@ class TreeBuilder:
         self._chains = [_Chain(ROOT, as_ids([]))]
         self._children: dict[tuple[int, int, int], int] = {}
         self._queries: list[tuple[Cursor, Ids]] = []
+        self._grows: list[bool] = []
         self.num_tokens = 0
         """Distinct tokens so far."""
         self._want_entropy, self._want_top = False, 0
@@ -202,7 +206,7 @@ class TreeBuilder:
         while done < len(ids):
             own = self._chains[chain].tokens
             shared = min(len(own) - length, len(ids) - done)
-            step = _agreement(own[length : length + shared], ids[done : done + shared])
+            step = agreement(own[length : length + shared], ids[done : done + shared])
             length, done = length + step, done + step
             if done == len(ids):
                 break
@@ -221,10 +225,13 @@ class TreeBuilder:
                 chain, length, done = len(self._chains) - 1, len(ids) - done, len(ids)
         return Cursor(chain, length)
 
-    def score(self, context: Cursor, target: ArrayLike, *, entropy: bool = False, top: int = 0) -> int:
+    def score(
+        self, context: Cursor, target: ArrayLike, *, grows: bool = False, entropy: bool = False, top: int = 0
+    ) -> int:
         """Ask for log p(target | context) token by token; return the number of the query.
 
-        With `entropy` the tree asks for the entropy of every scored row, with `top` for the most likely tokens.
+        `grows`: the policy writes the target, so engines that keep what they computed keep it, too. With `entropy`
+        the tree asks for the entropy of every scored row, with `top` for the most likely tokens.
         Raises ValueError for an empty target or an empty context (there is no row to predict from).
         """
         target = as_ids(target)
@@ -234,6 +241,7 @@ class TreeBuilder:
             raise ValueError("a context needs at least one token")
         end = self.extend(context, target[:-1])
         self._queries.append((end, target))
+        self._grows.append(grows)
         self._want_entropy, self._want_top = self._want_entropy or entropy, max(self._want_top, top)
         return len(self._queries) - 1
 
@@ -251,6 +259,7 @@ class TreeBuilder:
             rows=np.concatenate(rows),
             targets=np.concatenate([target for _, target in self._queries]),
             query_start=np.cumsum([0] + [len(row) for row in rows], dtype=np.int32),
+            grows=np.array(self._grows, dtype=np.bool_),
             want_entropy=want_entropy or self._want_entropy,
             want_top=max(want_top, self._want_top),
             second=self._second.build() if self._second is not None else None,

@@ -62,8 +62,14 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def gives_way(self) -> bool:
-        """Whether a new connection may have its place: it is idle, or owes the rest of a body for too long."""
-        return self.idle or (self.cycle.more_body and self.loop.time() - self._since > self.head_seconds)
+        """Whether a new connection may have its place: it is idle, or owes the rest of a body for too long.
+
+        What is not read because the service does not take it (a large body waits for its turn) is not owed.
+        """
+        if self.idle:
+            return True
+        owes = self.cycle.more_body and not self.flow.read_paused
+        return owes and self.loop.time() - self._since > self.head_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, in the place of the one that has been silent longest where there is no other."""

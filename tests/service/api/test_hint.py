@@ -68,25 +68,47 @@ def numbers(answer: dict[str, Any]) -> Any:
     return answer["groups"]
 
 
-@pytest.mark.parametrize("reward", ["opera", "igpo"])
-async def test_hints_save_work_and_change_no_bit(tokenizer, reward) -> None:
-    ids = tokenizer.encode(RESPONSE).tolist()
+ANSWER = "First nine, then seven more. " * 12
+LONG = RESPONSE.replace("</think>", "\n\nCounted again, it is the same number.\n</think>") + ANSWER
+PLAIN = {"think": {"mode": "none"}}
+
+
+@pytest.mark.parametrize(
+    ("reward", "changes", "most"),
+    [
+        ("opera", {"detail": "reward"}, 0.25),
+        ("opera", {"detail": "tokens"}, 0.25),
+        ("opera", {"detail": "reward", "config": PLAIN}, 0.25),
+        ("opera", {"preset": "hardened-1"}, 0.15),
+        ("logprob", {"detail": "reward"}, 0.0),
+        ("logprob", {"config": PLAIN}, 0.3),
+        ("igpo", {"detail": "tokens"}, 0.0),
+        ("sar", {}, 0.15),
+    ],
+)  # fmt: skip
+async def test_hints_save_work_and_change_no_bit(tokenizer, reward, changes, most) -> None:
+    text = LONG if "config" not in changes else LONG.replace("<think>", "").replace("</think>", "")
+    ids = tokenizer.encode(text).tolist()
     async with opened(backend(tokenizer)) as client:
-        cold = await rewarded(client, final(ids, reward, detail="tokens"))
+        cold = await rewarded(client, final(ids, reward, **changes))
+    told = ids[:-3]
     async with opened(backend(tokenizer)) as client:
-        for seq, start in enumerate(range(0, len(ids), 7)):
-            answer = await client.post("/reward/hint", json=hint(seq, ids[start : start + 7], reward))
+        for seq, start in enumerate(range(0, len(told), 7)):
+            more = changes if seq == 0 else {}
+            answer = await client.post("/reward/hint", json=hint(seq, told[start : start + 7], reward, **more))
             assert (answer.status_code, answer.json()) == (202, {"accepted": True})
             if seq % 3 == 0:
                 await settled(client)
         await settled(client)
-        warm = await rewarded(client, final(ids, reward, detail="tokens"))
+        warm = await rewarded(client, final(ids, reward, **changes))
         worked = client.runtime.hints.counters()
+        metrics = (await client.get("/metrics")).text
+    (computed,) = (line.split()[1] for line in metrics.splitlines() if line.startswith("opera_tokens_computed_total"))
     assert numbers(warm) == numbers(cold)
     assert worked["hints_failed"] == 0
     assert worked["hints_worked"] >= 2
-    saved = warm["usage"]["tokens_computed"] / cold["usage"]["tokens_computed"]
-    assert saved < (0.8 if reward == "opera" else 0.2)  # the answer's own contexts are known at the end only
+    assert warm["usage"]["tokens_computed"] <= most * cold["usage"]["tokens_computed"]
+    assert float(computed) <= 1.02 * cold["usage"]["tokens_computed"]  # nothing was computed for nothing
 
 
 @pytest.mark.parametrize("spoil", ["lost", "repeated", "reversed", "lying", "nonsense", "other weights"])

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import re
 import socket
+import threading
 import time
 from contextlib import ExitStack
 from urllib.parse import urlsplit
@@ -79,6 +80,30 @@ def test_where_all_are_busy_a_new_one_is_told_in_our_words():
         answer = once_told(server.url, 503)  # as soon as both heads are read
         assert answer.json()["error"]["code"] == "overloaded"
         assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_large_body_that_waits_for_its_turn_keeps_its_connection():
+    """Three others hold the places for large bodies and dribble on; connections are full."""
+    head = b"POST /reward HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    bounds = ("--max-connections", "4", "--head-timeout-s", "0.5")
+    with live("--engine", "dummy", *bounds) as server, ExitStack() as opened:
+        dribblers = [opened.enter_context(connected(server.url)) for _ in range(3)]
+        for one in dribblers:
+            one.sendall(head % 3_000_000 + b" " * 1_200_000)
+        time.sleep(0.5)
+        honest = opened.enter_context(connected(server.url))
+        sending = threading.Thread(target=honest.sendall, args=(head % 20_000_000 + b" " * 20_000_000,))
+        sending.start()
+        for _ in range(10):  # longer than a body that has stopped may stay
+            time.sleep(0.1)
+            for one in dribblers:
+                one.sendall(b" ")
+        with connected(server.url) as late:
+            assert late.recv(100).startswith(b"HTTP/1.1 503")
+        for one in dribblers:
+            one.close()
+        sending.join(20)
+        assert honest.recv(100).startswith(b"HTTP/1.1 400")  # blanks are no JSON
 
 
 def test_a_body_that_has_stopped_gives_way_where_all_are_busy():

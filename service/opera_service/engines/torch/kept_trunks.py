@@ -1,7 +1,8 @@
 """The `kept_trunks` route: what was computed of a context is kept and continued, also by a later call.
 
-A path is computed in blocks of fixed length from its start, and what is left of it behind the last whole block
-together with its target. So a number depends on its context and target only, not on what else is asked for or was
+A context is computed in blocks of fixed length from its start, and what is left of it behind the last whole block
+together with its target. A target that grows is cut into blocks, too, with its numbers kept block by block. So a
+number depends on its context and target only, not on what else is asked for or was
 asked before: with and without kept trunks it is the same in every bit. That makes hints safe. It re-reads up to
 `BLOCK` tokens a query, and feeds one query at a time: for trajectories that grow, not for large batches.
 
@@ -23,14 +24,14 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from opera_client.errors import NotSupported
+from opera_service.engines.base import KEPT_BLOCK
 from opera_service.engines.torch.memory import out_of_memory
 from opera_service.engines.torch.readout import Readout
 from opera_service.scoring.tree import Ids
 
 log = logging.getLogger(__name__)
 
-BLOCK = 64
-"""Tokens. Longer ones are computed faster, and more is read again behind the last whole one."""
+BLOCK = KEPT_BLOCK
 _PIECE = 512
 """Tokens of what follows the last whole block that go through the model at a time."""
 KEPT_TOKENS = 65_536
@@ -38,9 +39,12 @@ KEPT_TOKENS = 65_536
 
 
 class _Block(NamedTuple):
-    """Keys and values [1, H, BLOCK, D] of one block, layer by layer."""
+    """What later tokens need of one block, and what its last token predicts."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
+    """Keys and values [1, H, BLOCK, D]."""
+    last: Tensor
+    """The last token's hidden state [1, H]."""
 
 
 class _Kept:
@@ -113,8 +117,8 @@ class KeptTrunksRoute:
         plain = not (tree.want_entropy or tree.want_top)
         for query in range(tree.num_queries):
             ids, context = tree.query_context(query)
-            path, pairs = ids[:-1], np.arange(tree.num_scored)[tree.query_slice(query)]
-            key = _digest(ids.tobytes(), str(context).encode())
+            pairs = np.arange(tree.num_scored)[tree.query_slice(query)]
+            key = _digest(ids.tobytes(), f"{context} {tree.grows[query]}".encode())
             known = self.answers.get(key) if plain else None
             if isinstance(known, np.ndarray):
                 self.hits += 1
@@ -123,18 +127,18 @@ class KeptTrunksRoute:
                 continue
             self.misses += 1
             computed = readout.tokens_computed
-            self._compute_within_memory(readout, path, context, pairs)
+            self._compute_within_memory(readout, ids, context, query)
             readout.query_tokens[query] = readout.tokens_computed - computed
             if plain:
                 self.answers.put(key, readout.logprobs[pairs].copy(), len(pairs))
                 self.answers.trim()
 
-    def _compute_within_memory(self, readout: Readout, path: Ids, context: int, pairs: NDArray[np.int64]) -> None:
+    def _compute_within_memory(self, readout: Readout, ids: Ids, context: int, query: int) -> None:
         """Compute a query. Raises what the model does when memory ends although nothing is kept."""
         read = readout.pairs_read
         while True:
             try:
-                self._compute(readout, path, context, pairs)
+                self._compute(readout, ids, context, query)
                 return
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or not self._trunks.most:
@@ -147,38 +151,75 @@ class KeptTrunksRoute:
             if self._model.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _compute(self, readout: Readout, path: Ids, context: int, pairs: NDArray[np.int64]) -> None:
-        whole = (context - 1) // BLOCK  # the context's last token predicts the first target: never in a trunk
-        cache = self._trunk(readout, path[: whole * BLOCK])
-        rows: list[Tensor] = []
+    def _compute(self, readout: Readout, ids: Ids, context: int, query: int) -> None:
+        tree, path = readout.tree, ids[:-1]
+        pairs = np.arange(tree.num_scored)[tree.query_slice(query)]
+        grows, plain = bool(tree.grows[query]), not (tree.want_entropy or tree.want_top)
+        whole = (len(path) if grows else context) // BLOCK
+        names = _chain(path[: whole * BLOCK])
+        at = (context - 1) // BLOCK if grows else whole  # the first whole block whose tokens predict the target
+        read = 0
+        while plain and at < whole:
+            known = self.answers.get(_named_rows(names, ids, context, at))
+            if not isinstance(known, np.ndarray):
+                break
+            readout.logprobs[pairs[read : read + len(known)]] = known
+            readout.pairs_read += len(known)
+            read, at = read + len(known), at + 1
+        cache, last = self._trunk(readout, path, names[:at])
+        for number in range(at, whole):
+            hidden = self._add(readout, path, names, number, cache)[max(0, context - 1 - number * BLOCK) :]
+            own = pairs[read : read + len(hidden)]
+            self._read(readout, own, hidden)
+            read += len(own)
+            if plain:
+                self.answers.put(_named_rows(names, ids, context, number), readout.logprobs[own].copy(), len(own))
+        rows = [last] if context == whole * BLOCK and not grows else []
         for start in range(whole * BLOCK, len(path), _PIECE):
-            ids = path[start : start + _PIECE]
-            hidden = self._forward(readout, ids, cache)
+            hidden = self._forward(readout, path[start : start + _PIECE], cache)
             rows.append(hidden[max(0, context - 1 - start) :])
-        read = torch.cat(rows)
+        if rows:
+            self._read(readout, pairs[read:], torch.cat(rows))
+        self._use(names)
+
+    def _read(self, readout: Readout, pairs: NDArray[np.int64], hidden: Tensor) -> None:
         step = readout.head.chunk_rows
         for low in range(0, len(pairs), step):
-            logits = readout.head(read[low : low + step])
+            logits = readout.head(hidden[low : low + step])
             readout.take_logits(pairs[low : low + step], logits, np.arange(len(logits)))
 
-    def _trunk(self, readout: Readout, path: Ids) -> DynamicCache:
-        """Return a cache of `path`, whole blocks: those that are kept, and the rest computed and kept."""
-        keys = _chain(path)
+    def _trunk(self, readout: Readout, path: Ids, names: list[bytes]) -> tuple[DynamicCache, Tensor]:
+        """Return a cache of the first blocks of `path`, those of `names`, and the last hidden state [1, H] of them.
+
+        What is kept is taken, the rest computed and kept. Without a block the state is empty.
+        """
         found: list[_Block] = []
-        for key in keys:
-            block = self._trunks.get(key)
+        for name in names:
+            block = self._trunks.get(name)
             if not isinstance(block, _Block):
                 break
             found.append(block)
         cache = _joined(found)
-        for number in range(len(found), len(keys)):
-            self._forward(readout, path[number * BLOCK : (number + 1) * BLOCK], cache)
-            if (number + 1) * BLOCK <= self._trunks.most:
-                self._trunks.put(keys[number], _Block(tuple(map(_last, cache.layers))), BLOCK)
-        for key in reversed(keys):  # a trunk's start is the last to leave: without it the rest is of no use
-            self._trunks.get(key)
+        last = found[-1].last if found else torch.empty(0, device=self._model.device)
+        for number in range(len(found), len(names)):
+            last = self._add(readout, path, names, number, cache)[-1:]
+        return cache, last
+
+    def _add(
+        self, readout: Readout, path: Ids, names: list[bytes], number: int, cache: DynamicCache
+    ) -> Tensor:
+        """Compute the block `number` of `path` behind `cache`, keep it, and return its hidden states [BLOCK, H]."""
+        hidden = self._forward(readout, path[number * BLOCK : (number + 1) * BLOCK], cache)
+        if (number + 1) * BLOCK <= self._trunks.most:
+            block = _Block(tuple(map(_last, cache.layers)), hidden[-1:].clone())
+            self._trunks.put(names[number], block, BLOCK)
+        return hidden
+
+    def _use(self, names: list[bytes]) -> None:
+        """Make room; a trunk's start is the last to leave, as without it the rest is of no use."""
+        for name in reversed(names):
+            self._trunks.get(name)
         self._trunks.trim()
-        return cache
 
     def _forward(self, readout: Readout, ids: Ids, cache: DynamicCache) -> Tensor:
         """Return hidden states [n, H] of `ids` behind `cache`, which then holds them, too."""
@@ -201,6 +242,12 @@ def _chain(path: Ids) -> list[bytes]:
     for start in range(0, len(path), BLOCK):
         names.append(_digest(names[-1] if names else b"", path[start : start + BLOCK].tobytes()))
     return names
+
+
+def _named_rows(names: list[bytes], ids: Ids, context: int, number: int) -> bytes:
+    """Return a name for what block `number` says of the target that begins behind `context` tokens of `ids`."""
+    end = (number + 1) * BLOCK
+    return _digest(names[number], ids[end : end + 1].tobytes(), str(max(0, context - 1 - number * BLOCK)).encode())
 
 
 def _joined(blocks: Sequence[_Block]) -> DynamicCache:

@@ -39,6 +39,7 @@ def join(trees: Sequence[TokenTree]) -> TokenTree:
         ),
         targets=np.concatenate([tree.targets for tree in trees]),
         query_start=_offset([tree.query_start for tree in trees], pairs),
+        grows=np.concatenate([tree.grows for tree in trees]),
         want_entropy=any(tree.want_entropy for tree in trees),
         want_top=max(tree.want_top for tree in trees),
     )

@@ -79,4 +79,4 @@ class Sar(Reward[SarConfig, SarPlan]):
 
 def _alone(trajectory: EncodedTrajectory, tree: TreeBuilder) -> int | None:
     ids, end = policy_of(trajectory).ids, policy_of(trajectory).written[-1][1]
-    return tree.score(tree.extend(ROOT, ids[:1]), ids[1:end]) if end > 1 else None
+    return tree.score(tree.extend(ROOT, ids[:1]), ids[1:end], grows=True) if end > 1 else None

@@ -26,6 +26,14 @@ def growing(*cuts: int, target: list[int] = TARGET) -> TokenTree:
     return builder.build()
 
 
+def grown(*lengths: int, context: int = 70) -> TokenTree:
+    """Longer and longer targets, as a policy writes them, after one context."""
+    builder = TreeBuilder()
+    for length in lengths:
+        builder.score(builder.extend(ROOT, PATH[:context]), PATH[context : context + length], grows=True)
+    return builder.build()
+
+
 def scorer_of(lab, dtype=torch.float32, **how) -> TreeScorer:
     return TreeScorer(lab.load("qwen3", dtype), route="kept_trunks", **how)
 
@@ -81,6 +89,42 @@ def test_only_what_is_new_is_computed(lab):
     later = scorer.score([growing(100, 226)])[0].tokens_computed
     assert again == 0
     assert later == (226 - BLOCK) + len(TARGET) - 1  # one block was kept
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 150), max_size=5), st.sampled_from([1, 63, 64, 65, 70]), st.sampled_from([0, 128, 9999]))
+def test_a_target_that_grew_has_the_numbers_of_one_that_came_whole(single, before, context, kept):
+    single.route = KeptTrunksRoute(single.loaded.model, kept)
+    for length in before:
+        single.score([grown(length, context=context)])
+        per_cut(single, context + length)
+    (warm,) = single.score([grown(150, context=context)])
+    single.route = KeptTrunksRoute(single.loaded.model)
+    (whole,) = single.score([grown(150, context=context)])
+    assert warm.logprobs.tolist() == whole.logprobs.tolist()
+
+
+def test_a_target_that_grew_is_exact(lab):
+    scorer = scorer_of(lab, torch.float64)
+    for tree in (grown(30), grown(59, 130, 160), grown(160, 3, 121)):
+        expected = lab.oracle_logprobs(lab.make_model("qwen3"), tree)
+        np.testing.assert_allclose(scorer.score([tree])[0].logprobs, expected, rtol=0, atol=1e-10)
+
+
+def test_of_a_target_that_grows_whole_blocks_are_kept(lab):
+    scorer = scorer_of(lab)
+    lengths = [2 * BLOCK - 70 + 1, 3 * BLOCK - 70 + 1, 3 * BLOCK - 70 + 11]  # the last target token is not fed
+    computed = [scorer.score([grown(length)])[0].tokens_computed for length in lengths]
+    assert computed == [2 * BLOCK, BLOCK, 10]
+    other = TreeBuilder()
+    other.score(other.extend(ROOT, PATH[:70]), PATH[70:203])  # not said to grow: computed in another way
+    assert scorer.score([other.build()])[0].tokens_computed == 203 - 1 - BLOCK
+
+
+def test_what_a_whole_trunk_predicts_is_not_computed_again(lab):
+    scorer = scorer_of(lab)
+    scorer.score([growing(226)])
+    assert scorer.score([growing(2 * BLOCK)])[0].tokens_computed == len(TARGET) - 1
 
 
 def test_several_trees_of_one_call_pay_for_their_own(lab):
