@@ -97,7 +97,7 @@ async def write(
 
 
 async def reference_alone(client: AsyncRewardClient, ids: Sequence[int], length: int) -> tuple[float, int]:
-    """Return how long `length` new tokens take after the trunk of a trajectory, which is kept, and what it cost."""
+    """Return how long `length` new tokens take after a trajectory's kept trunk, and how many tokens it cost."""
     trunk = list(ids[: len(ids) // KEPT_BLOCK * KEPT_BLOCK])
     first = await client.score([{"context_token_ids": trunk, "target_token_ids": trunk[:1]}])
     started = time.perf_counter()
@@ -183,10 +183,11 @@ def compared(given: argparse.Namespace, wanted: list[Trajectory], flags: Sequenc
         }  # fmt: skip
         cold = rows["cold"]
         row["of_cold"] = row["p99_s"] / cold["p99_s"]
+        left, in_all = sum(ends) / cold["tokens_at_the_end"], computed / cold["tokens"]
         print(
-            f"{mode:>9}: p50 {row['p50_s']:.3f} s, p99 {row['p99_s']:.3f} s ({row['of_cold']:.2f} of cold), beyond |G| "
-            f"{row['beyond_reference_p99_s']:.3f} s; tokens at the end {sum(ends)} "
-            f"({sum(ends) / cold['tokens_at_the_end']:.3f} of cold), in all {computed / cold['tokens']:.3f} of cold",
+            f"{mode:>9}: p50 {row['p50_s']:.3f} s, p99 {row['p99_s']:.3f} s ({row['of_cold']:.2f} of cold), "
+            f"beyond |G| {row['beyond_reference_p99_s']:.3f} s; tokens at the end {sum(ends)} ({left:.3f} of cold), "
+            f"in all {in_all:.3f} of cold",
             flush=True,
         )
     hints, lossy = rows["hints"], rows[f"{given.lost:.0%} lost"]

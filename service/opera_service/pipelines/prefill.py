@@ -1,8 +1,8 @@
-"""Works ahead for a trajectory that is still being written: computes what a final request will, drops the numbers.
+"""Works ahead for a trajectory that is still being written: computes what a final request will ask for.
 
-What the engine keeps of it (trunks, prefix cache) is all that stays; so it changes no number. The reward is planned
-twice, as if the trajectory ended here and as if it had ended a little earlier: what both ask for is complete, and
-of what differs the common start is computed. So no reward needs to say what of it grows.
+What the engine keeps of it (trunks, prefix cache) is all that stays; so it changes no number. The reward is
+planned twice, as if the trajectory ended here and as if it had ended a little earlier: what both ask for is
+complete, and of what differs the common start is computed. So no reward needs to say what of it grows.
 """
 
 from __future__ import annotations
@@ -118,5 +118,7 @@ def _earlier(group: Group) -> Group:
     if sent.response_token_ids is None:
         return group
     mask = None if sent.response_mask is None else sent.response_mask[:-EARLIER]
-    shorter = sent.model_copy(update={"response_token_ids": sent.response_token_ids[:-EARLIER], "response_mask": mask})
+    shorter = sent.model_copy(
+        update={"response_token_ids": sent.response_token_ids[:-EARLIER], "response_mask": mask}
+    )
     return group.model_copy(update={"trajectories": [shorter]})

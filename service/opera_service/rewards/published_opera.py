@@ -77,7 +77,9 @@ class PublishedOpera(Reward[PublishedConfig, OperaPlan]):
         answers: tuple[int | None, ...] = ()
         if config.total.consistency is not None:
             answers = tuple(
-                tree.score(tree.extend(ROOT, one.answer_context), one.answer_ids, grows=True) if len(one.answer_ids) else None
+                tree.score(tree.extend(ROOT, one.answer_context), one.answer_ids, grows=True)
+                if len(one.answer_ids)
+                else None
                 for one in group.trajectories
             )
         controls: tuple[int, ...] = ()

@@ -69,7 +69,9 @@ class TokenTree:
         if len(self.run_start) != len(self.run_parent) + 1 or int(self.run_start[-1]) != len(self.tokens):
             raise ValueError("run_start must have one entry more than run_parent and end at the token count")
         if int(self.query_start[-1]) != len(self.rows) or len(self.grows) != self.num_queries:
-            raise ValueError("query_start must end at the number of scored pairs, and grows have one entry a query")
+            raise ValueError(
+                "query_start must end at the number of scored pairs, and grows have one entry a query"
+            )
 
     @property
     def num_tokens(self) -> int:

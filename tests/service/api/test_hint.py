@@ -103,7 +103,9 @@ async def test_hints_save_work_and_change_no_bit(tokenizer, reward, changes, mos
         warm = await rewarded(client, final(ids, reward, **changes))
         worked = client.runtime.hints.counters()
         metrics = (await client.get("/metrics")).text
-    (computed,) = (line.split()[1] for line in metrics.splitlines() if line.startswith("opera_tokens_computed_total"))
+    (computed,) = (
+        line.split()[1] for line in metrics.splitlines() if line.startswith("opera_tokens_computed_total")
+    )
     assert numbers(warm) == numbers(cold)
     assert worked["hints_failed"] == 0
     assert worked["hints_worked"] >= 2

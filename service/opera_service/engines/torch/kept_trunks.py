@@ -189,7 +189,7 @@ class KeptTrunksRoute:
             readout.take_logits(pairs[low : low + step], logits, np.arange(len(logits)))
 
     def _trunk(self, readout: Readout, path: Ids, names: list[bytes]) -> tuple[DynamicCache, Tensor]:
-        """Return a cache of the first blocks of `path`, those of `names`, and the last hidden state [1, H] of them.
+        """Return a cache of the blocks of `path` that `names` names, and their last token's hidden state [1, H].
 
         What is kept is taken, the rest computed and kept. Without a block the state is empty.
         """
@@ -205,10 +205,8 @@ class KeptTrunksRoute:
             last = self._add(readout, path, names, number, cache)[-1:]
         return cache, last
 
-    def _add(
-        self, readout: Readout, path: Ids, names: list[bytes], number: int, cache: DynamicCache
-    ) -> Tensor:
-        """Compute the block `number` of `path` behind `cache`, keep it, and return its hidden states [BLOCK, H]."""
+    def _add(self, readout: Readout, path: Ids, names: list[bytes], number: int, cache: DynamicCache) -> Tensor:
+        """Compute the block `number` of `path` behind `cache`, keep it, return its hidden states [BLOCK, H]."""
         hidden = self._forward(readout, path[number * BLOCK : (number + 1) * BLOCK], cache)
         if (number + 1) * BLOCK <= self._trunks.most:
             block = _Block(tuple(map(_last, cache.layers)), hidden[-1:].clone())

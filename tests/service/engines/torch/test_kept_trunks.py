@@ -92,7 +92,11 @@ def test_only_what_is_new_is_computed(lab):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(1, 150), max_size=5), st.sampled_from([1, 63, 64, 65, 70]), st.sampled_from([0, 128, 9999]))
+@given(
+    st.lists(st.integers(1, 150), max_size=5),
+    st.sampled_from([1, 63, 64, 65, 70]),
+    st.sampled_from([0, 128, 9999]),
+)
 def test_a_target_that_grew_has_the_numbers_of_one_that_came_whole(single, before, context, kept):
     single.route = KeptTrunksRoute(single.loaded.model, kept)
     for length in before:
