@@ -186,8 +186,8 @@ def compared(given: argparse.Namespace, wanted: list[Trajectory], flags: Sequenc
         left, in_all = sum(ends) / cold["tokens_at_the_end"], computed / cold["tokens"]
         print(
             f"{mode:>9}: p50 {row['p50_s']:.3f} s, p99 {row['p99_s']:.3f} s ({row['of_cold']:.2f} of cold), "
-            f"beyond |G| {row['beyond_reference_p99_s']:.3f} s; tokens at the end {sum(ends)} ({left:.3f} of cold), "
-            f"in all {in_all:.3f} of cold",
+            f"beyond |G| {row['beyond_reference_p99_s']:.3f} s; at the end {sum(ends)} tokens ({left:.3f}), "
+            f"in all {in_all:.3f} of cold's",
             flush=True,
         )
     hints, lossy = rows["hints"], rows[f"{given.lost:.0%} lost"]
