@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from tests import forked
 from tests.client.conftest import _own_environment, service
 from tests.client.toy import Service
 
@@ -42,10 +42,7 @@ def cli() -> Run:
     """Run `opera-reward` with arguments and return what it printed and its exit code."""
 
     def run(*argv: object, **env: str) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [sys.executable, "-m", "opera_cli", *map(str, argv)],
-            capture_output=True, text=True, timeout=60, check=False, env=environment() | env,
-        )  # fmt: skip
+        done = forked.run(*argv, env=environment() | env)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -57,10 +54,7 @@ def stopped_midway() -> Callable[[int, Path, int, list[object]], subprocess.Comp
     """Start `opera-reward`, send a signal once OUT has so many lines, and return how it ended."""
 
     def run(number: int, out: Path, lines: int, argv: list[object]) -> subprocess.CompletedProcess:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "opera_cli", *map(str, argv)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
+        process = forked.Forked(*argv, env=environment())
         while not out.exists() or out.read_bytes().count(b"\n") < lines:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)

@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import uvicorn
+from tests import forked
 
 from opera_client import AsyncRewardClient, RewardClient
 from opera_client.errors import ContextTooLong, InvalidRequest, NotFound, OperaError, WeightVersionMismatch
@@ -141,11 +140,8 @@ def test_the_command_line_writes_the_same_both_ways_and_its_tables(url, tmp_path
     file.write_text("".join(json.dumps(group) + "\n" for group in GROUPS))
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPERA_")}
     for name, where in (("http", ["--url", url]), ("here", ["--engine", "dummy"])):
-        command = [sys.executable, "-m", "opera_cli", "score", str(file), *where]
-        page = ["--plot", str(tmp_path / f"{name}.html")]
-        done = subprocess.run(
-            [*command, "-o", str(tmp_path / name), *page], capture_output=True, text=True, check=False, env=env
-        )
+        page = ["--plot", tmp_path / f"{name}.html"]
+        done = forked.run("score", file, *where, "-o", tmp_path / name, *page, env=env)
         assert done.returncode == 0, done.stderr
         assert "Wait, that is 12" in (tmp_path / f"{name}.html").read_text(encoding="utf-8")
     assert (tmp_path / "http").read_bytes() == (tmp_path / "here").read_bytes()
@@ -164,8 +160,7 @@ def test_what_cannot_run_here_is_2_in_one_line(tmp_path, options, what):
     file = tmp_path / "in.jsonl"
     file.write_text(json.dumps(GROUPS[0]) + "\n")
     env = {k: v for k, v in os.environ.items() if not k.startswith("OPERA_")}
-    command = [sys.executable, "-m", "opera_cli", "score", str(file), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    done = forked.run("score", file, *options, env=env)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert what in done.stderr

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.forked import Forked
+
 COMMAND = [str(Path(sys.executable).with_name("opera-reward")), "serve"]
 
 
@@ -18,7 +20,7 @@ class Live:
 
     url: str
     line: str
-    process: subprocess.Popen[str]
+    process: Forked | subprocess.Popen[str]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -28,17 +30,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def live(*flags: str, command: Sequence[str] = COMMAND) -> Iterator[Live]:
-    """Start a server with `flags`; it is stopped with SIGTERM at the end unless it has left before."""
-    with subprocess.Popen(
-        [*command, "--port", "0", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
+def live(*flags: str, command: Sequence[str] | None = None) -> Iterator[Live]:
+    """Start a server with `flags`, forked or by `command`; it is stopped with SIGTERM unless it has left."""
+    argv = ["--port", "0", *flags]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with (
+        Forked("serve", *argv, env=environment())
+        if command is None
+        else subprocess.Popen([*command, *argv], env=environment(), **pipes)
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
         line = process.stdout.readline()
         found = re.search(r"https?://\S+", line)
         if not found:

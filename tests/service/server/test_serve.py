@@ -3,12 +3,12 @@
 import contextlib
 import signal
 import socket
-import subprocess
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
+from tests import forked
 
 from ..live import COMMAND, environment, live
 
@@ -17,9 +17,7 @@ GROUP = {"prompt": "p", "reference": "r", "trajectories": [{"response": "<think>
 
 def refused(*flags: str, **variables: str) -> str:
     """Run `serve` with wrong settings and return the one line it says."""
-    done = subprocess.run(
-        [*COMMAND, *flags], capture_output=True, text=True, env=environment(**variables), timeout=120, check=False
-    )
+    done = forked.run("serve", *flags, env=environment(**variables), timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("opera-reward serve: ")
@@ -27,7 +25,7 @@ def refused(*flags: str, **variables: str) -> str:
 
 
 def test_serves_until_interrupted_and_leaves_with_zero():
-    with live("--engine", "dummy") as server:
+    with live("--engine", "dummy", command=COMMAND) as server:
         assert httpx.get(f"{server.url}/readyz").json()["status"] == "ok"
         answer = httpx.post(f"{server.url}/reward", json={"groups": [GROUP]})
         assert answer.status_code == 200
