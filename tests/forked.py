@@ -1,7 +1,7 @@
-"""`opera-reward` in a process of its own, forked from one that has imported it: it starts in a quarter of the time.
+"""`opera-reward` in a process forked from one that has imported it, which starts in a quarter of the time.
 
-Signals, streams, environment and exit codes are those of a process that was started anew. Some tests of `serve` and
-`score` do start one anew.
+Signals, streams, environment and exit codes are those of a process that was started anew. Some tests of `serve`
+and `score` do start one anew.
 """
 
 import os
