@@ -7,12 +7,14 @@ triangular mask; no [tokens, tokens] mask exists. The default on CPUs; needs no 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from opera_service.engines.torch.packed import PackedRoute, StepAttention
@@ -21,6 +23,8 @@ from opera_service.scoring.tree import TokenTree
 
 _BLOCK = 128
 """Queries a block: long enough for a fast matrix product, short enough that few masked keys are computed."""
+_ALIGNED = 16
+"""Elements that a CUDA kernel may read of a mask at once."""
 
 
 class SdpaAttention(StepAttention):
@@ -44,17 +48,18 @@ class SdpaAttention(StepAttention):
         group = heads // shared
         folded = query.view(shared, group, tokens, size).transpose(1, 2).reshape(1, shared, tokens * group, size)
         out = torch.zeros_like(folded) if last else torch.empty_like(folded)
-        for block in self._read_blocks if last else self._blocks:
-            span = slice(block.start * group, block.stop * group)
-            keys = _last(block.keys, window and window - 1 + block.stop - block.start)
-            mask = self._mask(query, window, group, block.stop - block.start, sum(b - a for a, b in keys))
-            out[:, :, span] = scaled_dot_product_attention(
-                folded[:, :, span], _gather(key, keys), _gather(value, keys), attn_mask=mask, scale=scale
-            )
+        with _kernels(query):
+            for block in self._read_blocks if last else self._blocks:
+                span = slice(block.start * group, block.stop * group)
+                keys = _last(block.keys, window and window - 1 + block.stop - block.start)
+                mask = self._mask(query, window, group, block.stop - block.start, sum(b - a for a, b in keys))
+                out[:, :, span] = scaled_dot_product_attention(
+                    folded[:, :, span], _gather(key, keys), _gather(value, keys), attn_mask=mask, scale=scale
+                )
         return out.view(shared, tokens, group, size).transpose(0, 1).reshape(1, tokens, heads, size)
 
     def _mask(self, like: Tensor, window: int | None, group: int, queries: int, keys: int) -> Tensor:
-        """Return an additive view [queries * group, keys] whose last `queries` columns are the block itself."""
+        """Return an additive mask [queries * group, keys] whose last `queries` columns are the block itself."""
         kind = (window, group)
         if kind not in self._masks:
             back = self._longest if window is None else min(self._longest, window + _BLOCK)
@@ -64,7 +69,26 @@ class SdpaAttention(StepAttention):
             self._masks[kind] = mask.repeat_interleave(group, 0).to(like)
         mask = self._masks[kind]
         own = mask.shape[1] - _BLOCK
-        return mask[: queries * group, own - (keys - queries) : own + queries]
+        view = mask[: queries * group, own - (keys - queries) : own + queries]
+        return aligned(view) if view.is_cuda else view
+
+
+def aligned(mask: Tensor) -> Tensor:
+    """Return a copy [queries, keys] whose rows begin at multiples of 16 elements.
+
+    A view's first column can lie anywhere, and PyTorch pads only what has an odd row length: CUDA's memory-efficient
+    kernel then faults with "misaligned address", which no process survives (seen on an H100, torch 2.11).
+    """
+    queries, keys = mask.shape
+    return mask.new_empty(queries, -(-keys // _ALIGNED) * _ALIGNED)[:, :keys].copy_(mask)
+
+
+def _kernels(query: Tensor) -> AbstractContextManager[None]:
+    """Leave cuDNN out, which refuses these shapes when it runs, not when it is chosen (same machine)."""
+    if not query.is_cuda:
+        return nullcontext()
+    allowed: AbstractContextManager[None] = sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+    return allowed
 
 
 def _blocks(block: QueryBlock) -> Iterator[QueryBlock]:
