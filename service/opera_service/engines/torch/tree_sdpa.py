@@ -76,7 +76,7 @@ class SdpaAttention(StepAttention):
 def aligned(mask: Tensor) -> Tensor:
     """Return a copy [queries, keys] whose rows begin at multiples of 16 elements.
 
-    A view's first column can lie anywhere, and PyTorch pads only what has an odd row length: CUDA's memory-efficient
+    A view's first column can lie anywhere, and PyTorch only looks at the length of rows: CUDA's memory-efficient
     kernel then faults with "misaligned address", which no process survives (seen on an H100, torch 2.11).
     """
     queries, keys = mask.shape
