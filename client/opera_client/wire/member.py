@@ -64,4 +64,6 @@ class MemberResult(TrajectoryResult):
     group_id: str
     group_size_seen: int
     model: ModelInfo
+    second_model: ModelInfo | None = None
+    """The frozen model that it was compared with; null where the reward reads none."""
     config_hash: str

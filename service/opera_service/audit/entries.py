@@ -39,6 +39,8 @@ def _compact(numbers: Sequence[int]) -> str:
     return json.dumps(numbers, separators=(",", ":"))
 
 
+SECOND = ("second_model", "second_revision", "second_weight_version")
+"""Columns of `Entry.second`."""
 _SEGMENTS = TypeAdapter(tuple[SegmentResult, ...])
 NOTHING = Sent()
 BETWEEN_REFERENCES = "\x1e"
@@ -116,6 +118,8 @@ class Entry:
     expected: int | None = None
     """Members that the group was to have, where they came one by one."""
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    second: tuple[str, str, str] | None = None
+    """Model, revision and weight version that it was compared with, where the reward reads a second model."""
 
     @property
     def keeps_sent(self) -> bool:
@@ -149,6 +153,7 @@ class Entry:
             "weight_version": self.weight_version,
             "dtype": self.dtype,
             "engine": self.engine,
+            **dict(zip(SECOND, self.second or (None,) * len(SECOND), strict=True)),
             "initial_mean_logprob": self.initial_mean_logprob,
             "prompt": prompt,
             "prompt_is_messages": isinstance(self.prompt.text, list),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opera_service.audit import store
+from opera_service.audit.entries import SECOND
 from opera_service.audit.store import Window
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _schema(components: list[str]) -> pa.Schema:
             ("mean_logprob", number), ("initial_mean_logprob", number), ("flags", pa.list_(text)),
             ("reward_name", text), ("preset", text), ("config", text), ("config_hash", text), ("model", text),
             ("revision", text), ("weight_version", text), ("dtype", text), ("engine", text), ("task", text),
+            *((name, text) for name in SECOND),
             ("prompt", text), ("prompt_token_ids", ids), ("reference", text), ("reference_token_ids", ids),
             ("response", text), ("response_token_ids", ids), ("response_mask", ids), ("turns", text),
         ]
@@ -73,6 +75,7 @@ def _rows(connection: sqlite3.Connection, window: Window, components: list[str])
             "reward_name": group["reward"],
             "prompt_token_ids": _json(group["prompt_token_ids"]),
             "reference_token_ids": _json(group["reference_token_ids"]),
+            **{name: store.if_kept(group, name) for name in SECOND},
         }
         for one in members:
             parts = _json(one["components"]) or {}

@@ -92,12 +92,14 @@ async def _again(client: AsyncRewardClient, group: sqlite3.Row, members: list[sq
         else:
             results = answer.groups[0].trajectories
             same = answer.config_hash == group["config_hash"]
-            now = _name(answer.model.model_dump())
+            second = answer.second_model
+            now = _name(answer.model.model_dump(), (second.name, second.weight_version) if second else None)
     pairs = [
         Pair(one["id"], old, _now(results[at]) if results else None, _error(results[at]) if results else why)
         for at, (one, old) in enumerate(zip(members, then, strict=True))
     ]
-    recorded = _name({**dict(zip(group.keys(), group, strict=True)), "name": group["model"]})
+    known = {**dict(zip(group.keys(), group, strict=True)), "name": group["model"]}
+    recorded = _name(known, known.get("second_model") and (known["second_model"], known["second_weight_version"]))
     return RescoredGroup(group["run_id"], group["step"], group["group_id"], recorded, now, same, pairs)
 
 
@@ -150,5 +152,6 @@ def _error(result: TrajectoryResult) -> str | None:
     return None if result.error is None else result.error.code
 
 
-def _name(model: Mapping[str, Any]) -> str:
-    return "{name} ({engine}, {dtype}), weight version {weight_version}".format_map(model)
+def _name(model: Mapping[str, Any], second: tuple[str, str] | None) -> str:
+    served = "{name} ({engine}, {dtype}), weight version {weight_version}".format_map(model)
+    return served if second is None else f"{served}, against {second[0]}, weight version {second[1]}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 3
+VERSION = 4
 """Of the tables; SQLite's `user_version`. 0 is a new file. 1 knew no thoughts."""
 APPLICATION = 0x4F504552
 """SQLite's `application_id`: OPER."""
@@ -21,7 +21,8 @@ CREATE TABLE groups (
   engine TEXT NOT NULL, initial_mean_logprob REAL,
   prompt TEXT, prompt_is_messages INTEGER NOT NULL, prompt_token_ids TEXT,
   reference TEXT, reference_token_ids TEXT, reference_tokens INTEGER, expected INTEGER, diagnostics TEXT,
-  superseded INTEGER NOT NULL DEFAULT 0
+  superseded INTEGER NOT NULL DEFAULT 0,
+  second_model TEXT, second_revision TEXT, second_weight_version TEXT
 );
 CREATE INDEX groups_by_run ON groups (run_id, step);
 CREATE TABLE trajectories (
@@ -44,7 +45,12 @@ _FROM_2 = """
 ALTER TABLE trajectories ADD COLUMN turns TEXT;
 ALTER TABLE trajectories ADD COLUMN response_mask TEXT;
 """
-_CHANGES = ("", _FROM_1, _FROM_2)
+_FROM_3 = """
+ALTER TABLE groups ADD COLUMN second_model TEXT;
+ALTER TABLE groups ADD COLUMN second_revision TEXT;
+ALTER TABLE groups ADD COLUMN second_weight_version TEXT;
+"""
+_CHANGES = ("", _FROM_1, _FROM_2, _FROM_3)
 """By version: what the tables of the next one have that it had not."""
 
 

@@ -70,7 +70,12 @@ async def _score(runtime: Runtime, batch: Gathered) -> dict[str, MemberReward]:
     raise_if_nothing_is_final([*results.values()])
     rewards = tuple(one.reward for one in results.values() if one.reward is not None)
     return {
-        name: MemberReward(_own(batch, name, results[name], answer.model), answer.usage, answer.timing_ms, rewards)
+        name: MemberReward(
+            _own(batch, name, results[name], answer.model, answer.second_model),
+            answer.usage,
+            answer.timing_ms,
+            rewards,
+        )
         for name in batch.fresh
     }
 
@@ -114,7 +119,9 @@ def raise_if_nothing_is_final(results: Sequence[TrajectoryResult]) -> None:
         raise error_from_body({"error": passing[0].model_dump()}, status=500)
 
 
-def _own(batch: Gathered, name: str, result: TrajectoryResult, model: ModelInfo) -> MemberResult:
+def _own(
+    batch: Gathered, name: str, result: TrajectoryResult, model: ModelInfo, second: ModelInfo | None = None
+) -> MemberResult:
     """Return `result` as the member's own answer, with its own name for itself."""
     own = {
         "id": batch.members[name].id or name,
@@ -122,6 +129,7 @@ def _own(batch: Gathered, name: str, result: TrajectoryResult, model: ModelInfo)
         "group_id": batch.group.key.group_id,
         "group_size_seen": len(batch.members),
         "model": model,
+        "second_model": second,
         "config_hash": batch.group.key.config_hash,
     }
     return MemberResult(**{**dict(result), **own})

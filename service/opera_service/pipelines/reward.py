@@ -33,13 +33,14 @@ from opera_service.pipelines.reward_views import encode_for, judge_for, question
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.rewards.base import GroupOutcome, Outcome
+from opera_service.rewards.fitting import plan_fitting
 from opera_service.rewards.for_group import for_group
 from opera_service.rewards.reading import read_finite
 from opera_service.rewards.registry import AnyReward, config_hash, resolve
 from opera_service.rewards.verifier import Question
 from opera_service.rewards.verifier_pool import Verdict
 from opera_service.scoring.scores import NO_SCORES, TreeScores
-from opera_service.scoring.tree import TokenTree, TreeBuilder
+from opera_service.scoring.tree import TokenTree
 from opera_service.trajectories.encode import GroupEncoding
 from opera_service.trajectories.encoded import EncodedGroup, EncodedTrajectory
 from opera_service.trajectories.group_path import GroupPath
@@ -103,7 +104,8 @@ async def score_groups(
         error = await runtime.noise.logprob_error()
         encoded, asked = await context.encode(_encode_all, runtime, chosen, request, path, error)
         verdicts = await runtime.verifiers.verdicts(asked, run=request.run_id or "", deadline=deadline)
-        plans = await context.plan(_plan_all, chosen, encoded, verdicts)
+        longest = runtime.field_tokenizer.max_context
+        plans = await context.plan(_plan_all, chosen, encoded, verdicts, longest)
         scores = await context.score([plan.tree for plan in plans])
         groups = await context.read(_read_all, context, chosen, request, plans, scores, path)
     # No await from here on: what the run's past adds to the answer, and what the answer adds to it, are one step.
@@ -155,12 +157,14 @@ def _encode_all(
 
 
 def _plan_all(
-    chosen: AnyReward, encoded: Sequence[GroupEncoding], verdicts: Mapping[Question, Verdict]
+    chosen: AnyReward, encoded: Sequence[GroupEncoding], verdicts: Mapping[Question, Verdict], longest: int
 ) -> list[_Planned]:
-    return [_plan(chosen, encoding, verdicts) for encoding in encoded]
+    return [_plan(chosen, encoding, verdicts, longest) for encoding in encoded]
 
 
-def _plan(chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question, Verdict]) -> _Planned:
+def _plan(
+    chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question, Verdict], longest: int
+) -> _Planned:
     errors = dict(encoding.errors)
     if encoding.group is None:
         return _Planned(errors)
@@ -168,11 +172,12 @@ def _plan(chosen: AnyReward, encoding: GroupEncoding, verdicts: Mapping[Question
     positions = [at for at in range(count) if at not in errors]
     judged = judge_for(chosen, encoding.group, verdicts)
     errors |= {positions[at]: error for at, error in judged.errors.items()}
-    if not judged.group.trajectories:
+    positions = [at for at in range(count) if at not in errors]
+    fitting = plan_fitting(chosen, judged.group, longest)
+    errors |= {positions[at]: error for at, error in fitting.errors.items()}
+    if not fitting.group.trajectories:
         return _Planned(errors)
-    builder = TreeBuilder()
-    plan = for_group(chosen, judged.group).plan(judged.group, builder)
-    return _Planned(errors, judged.group, builder.build() if builder.num_queries else None, plan)
+    return _Planned(errors, fitting.group, fitting.tree, fitting.plan)
 
 
 def _read_all(

@@ -28,7 +28,7 @@ def recorder(log: AuditLog) -> Subscriber:
 
 def entries_of(event: Rewarded, *, keep_sent: bool) -> Iterator[Entry]:
     """Yield one entry a group."""
-    request, answer, model = event.request, event.result, event.result.model
+    request, answer, model, second = event.request, event.result, event.result.model, event.result.second_model
     now, named = time.time(), logs.request_id.get()
     for one in event.groups:
         group, result = one.asked, one.result
@@ -57,6 +57,7 @@ def entries_of(event: Rewarded, *, keep_sent: bool) -> Iterator[Entry]:
             dtype=model.dtype,
             engine=model.engine,
             initial_mean_logprob=result.initial_mean_logprob,
+            second=None if second is None else (second.name, second.revision, second.weight_version),
             members=tuple(
                 _member(sent, each, segments.get(each.id), fresh=event.is_fresh(each.id), keep_sent=keep_sent)
                 for sent, each in pairs

@@ -109,6 +109,11 @@ class TokenTree:
         """Tokens of the longest context + target, the length a model's limit is compared with."""
         return int(self.positions[self.rows].max()) + 2 if len(self.rows) else 0
 
+    @property
+    def longest(self) -> int:
+        """The same of what both models are asked."""
+        return max(self.max_length, 0 if self.second is None else self.second.max_length)
+
     def digest(self) -> bytes:
         """Return 32 bytes that are equal for trees that ask for the same numbers, and for no others."""
         found = sha256(f"{self.want_entropy} {self.want_top}".encode())

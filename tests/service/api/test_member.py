@@ -76,7 +76,7 @@ async def direct(client: httpx.AsyncClient, *names: str) -> list[dict]:
 
 def trajectory(answer: dict) -> dict:
     """The part of a member's answer that /reward gives, too."""
-    extra = {"group_id", "group_size_seen", "model", "config_hash"}
+    extra = {"group_id", "group_size_seen", "model", "second_model", "config_hash"}
     return {name: value for name, value in answer.items() if name not in extra}
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.budget import examples
 
-from opera_service.audit.entries import NOTHING
+from opera_service.audit.entries import NOTHING, SECOND
 from opera_service.audit.store import (
     NotAnAuditLog,
     Window,
@@ -45,6 +45,7 @@ def test_everything_comes_back(path: Path, entry):
         "initial_mean_logprob": -2.0, "prompt": '[{"role": "user", "content": "why? 为什么"}]',
         "prompt_is_messages": 1, "prompt_token_ids": None, "reference": "because", "reference_token_ids": "[9]",
         "reference_tokens": 1, "expected": None, "diagnostics": '{"margin": 0.1}', "superseded": 0,
+        "second_model": None, "second_revision": None, "second_weight_version": None,
     }  # fmt: skip
     assert [dict(zip(one.keys(), one, strict=True)) for one in members] == [
         {
@@ -188,6 +189,13 @@ def test_a_group_scored_again_for_a_late_member_takes_the_place_of_what_it_was(p
     assert [group["superseded"] for group, _ in found] == [1, 0, 0, 0, 0]
 
 
+def test_what_it_was_compared_with_is_named(path: Path, entry):
+    put(path, entry(), entry(group_id="pair", second=("before", "sha256:1", "0")))
+    found = {group["group_id"]: group for group, _ in groups(open_for_reading(path), Window())}
+    assert [found["pair"][name] for name in SECOND] == ["before", "sha256:1", "0"]
+    assert [found["g"][name] for name in SECOND] == [None] * 3
+
+
 def test_a_log_of_the_first_version_is_read_and_gets_the_new_columns_when_written(path: Path, entry):
     old = sqlite3.connect(path)
     old.executescript(VERSION_1)
@@ -196,6 +204,7 @@ def test_a_log_of_the_first_version_is_read_and_gets_the_new_columns_when_writte
     assert if_kept(open_for_reading(path).execute("SELECT * FROM groups").fetchone(), "turns") is None
     *_, (group, _) = groups(put(path, entry()), Window())
     assert (group["group_id"], group["reference_tokens"]) == ("g", 1)
+    assert group["second_model"] is None
     assert count(open_for_reading(path), Window()) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opera_client import AsyncRewardClient
 from opera_client.errors import NotSupported
+from opera_service.audit.entries import SECOND
+from opera_service.audit.export import export
+from opera_service.audit.store import Window, groups, open_for_reading
 
 PROMPT = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n"
 MESSAGES = [{"role": "user", "content": "What is 17 + 25?"}]
@@ -192,6 +197,38 @@ async def test_both_models_are_named_and_both_are_billed(client, tiny_qwen, othe
     again = await client.reward([group()], reward="implicit_prm")
     assert again.usage.cache_hits == 1
     assert again.rewards == both.rewards
+
+
+async def test_members_and_the_audit_log_name_both(tiny_qwen, other_qwen, tmp_path):
+    log, out = tmp_path / "audit.db", tmp_path / "out.parquet"
+    async with service(tiny_qwen, other_qwen, audit=str(log)) as client:
+        second = (await client.model()).second_model
+        asked = {"prompt": MESSAGES, "group_size": 2, "wait_s": 60, "reward": "selfie"}
+        named = [{**asked, "response": RESPONSES[at], "group_id": "g", "member_id": str(at)} for at in (0, 1)]
+        for one in await asyncio.gather(*map(client.member, named)):
+            assert one.second_model == second
+        alone = await client.member({**named[0], "reward": "rent", "group_size": 1})
+        assert alone.second_model is None
+    connection = open_for_reading(log)
+    found = {group["reward"]: [group[name] for name in SECOND] for group, _ in groups(connection, Window())}
+    assert found == {"selfie": [second.name, second.revision, second.weight_version], "rent": [None] * 3}
+    export(connection, Window(), out)
+    rows = pq.read_table(out).to_pylist()
+    assert [one["second_revision"] for one in rows] == [second.revision, second.revision, None]
+
+
+async def test_prl_pays_nothing_where_the_second_model_likes_the_text_better(tiny_qwen, other_qwen):
+    """A policy that is not the served model could earn without end: by what that one hates, token by token."""
+    config = {"eta": 0.01, "step_tokens": 1}
+    async with service(other_qwen, tiny_qwen) as one, service(tiny_qwen, other_qwen) as other:
+        for client in (one, other):
+            free = await client.reward([group()], reward="prl", preset="paper", config=config)
+            bounded = await client.reward([group()], reward="prl", config=config)
+            pairs = list(zip(free.groups[0].trajectories, bounded.groups[0].trajectories, strict=True))
+            for wild, tame in pairs:
+                expected = np.clip(wild.token_rewards, -3.0, 0.0)
+                assert tame.token_rewards == pytest.approx(expected, abs=NATS / config["eta"])
+        assert max(max(map(abs, wild.token_rewards)) for wild, _ in pairs) > 3
 
 
 async def test_a_sum_asks_both_models_once(client):

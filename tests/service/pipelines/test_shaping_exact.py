@@ -221,3 +221,31 @@ async def test_a_lone_member_is_told_so(client, name):
     assert answer.message.startswith("the group has one member, and this reward compares members")
     weights = answer.trajectories[0].token_weights
     assert weights is None or set(weights) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["cepo", "opera"])
+async def test_what_fits_by_itself_but_not_with_what_stands_around_it_is_left_out_alone(
+    client, name, hf_tokenizer
+):
+    """From a response that has room for everything to one that has none by itself, a token at a time."""
+
+    def encoded(text):
+        return hf_tokenizer(text, add_special_tokens=False).input_ids
+
+    wrong = "<think>\nHm.</think>\n\nIt is, as far as I can tell, \\boxed{41}<|im_end|>"
+    begin, end = encoded("<think>\n"), encoded(RIGHT)
+    most = (await client.model()).max_context
+    fixed = len(encoded(PROMPT)) + len(begin) + len(end)
+    evidence = min(16, len(encoded("It is, as far as I can tell, \\boxed{41}")))
+    found = {}
+    for length in range(most - 24, most + 4):
+        ids = [*begin, *encoded("x") * (length - fixed), *end]
+        asked = group([wrong, RESPONSES[2]])
+        asked["trajectories"].insert(0, {"response_token_ids": ids})
+        first, *others = (await client.reward([asked], reward=name, detail="reward")).groups[0].trajectories
+        assert [one.status for one in others] == ["ok", "ok"]
+        found[length] = first.status if first.error is None else first.error.code
+    last = max(length for length, said in found.items() if said == "ok")
+    assert found == {at: "ok" if at <= last else "context_too_long" for at in found}
+    if name == "cepo":
+        assert last == most - evidence

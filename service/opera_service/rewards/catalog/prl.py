@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,14 @@ class PrlConfig(LogRatioConfig):
         "length", description="A step is so many tokens of a turn, a paragraph, or one of the policy's turns."
     )
     step_tokens: int = Field(256, ge=1, description="Tokens of a step with `steps: length`.")
+    most_cost: float | None = Field(
+        None, ge=0, description="Units of advantage that a token costs at most; null: no limit."
+    )
+    most_gain: float | None = Field(
+        None,
+        ge=0,
+        description="What a token earns at most, where the rest is likelier to the second model; null: no limit.",
+    )
 
 
 class Prl(LogRatioReward[PrlConfig]):
@@ -38,7 +47,7 @@ class Prl(LogRatioReward[PrlConfig]):
     )
     components = ("log_ratio", "steps", "first_step")
     presets = {  # noqa: RUF012 (declared ClassVar by the base)
-        "hardened": PrlConfig(clip=SAFE_CLIP),
+        "hardened": PrlConfig(clip=SAFE_CLIP, most_cost=3.0, most_gain=0.0),
         "paper": PrlConfig(guards=NO_GUARDS),
     }
 
@@ -50,7 +59,7 @@ class Prl(LogRatioReward[PrlConfig]):
             shaped = np.zeros(len(ratios))
             spans = self._steps(one)
             for start, end in spans:
-                shaped[start:end] = -rest[end - 1] / self.config.eta
+                shaped[start:end] = self._bounded(-rest[end - 1] / self.config.eta)
             components = {
                 "log_ratio": float(ratios.sum()),
                 "steps": float(len(spans)),
@@ -59,6 +68,10 @@ class Prl(LogRatioReward[PrlConfig]):
             shaped = shaped if one.valid else np.minimum(shaped, 0.0)
             found.append(outcome_of(one, 0.0, components, token_rewards=shaped))
         return outcomes_of(found)
+
+    def _bounded(self, worth: float) -> float:
+        cost, gain = (inf if most is None else most for most in (self.config.most_cost, self.config.most_gain))
+        return min(max(worth, -cost), gain)
 
     def _steps(self, member: Member) -> list[Span]:
         if self.config.steps != "length":

@@ -73,6 +73,21 @@ def test_prl_telescopes_to_the_tokens_own_ratios(hand, levels, eta):
         assert steps == pytest.approx(other.token_rewards.tolist(), abs=1e-6)
 
 
+@given(levels=LEVELS, eta=st.floats(0.01, 1000), cost=st.floats(0, 5), gain=st.floats(0, 5))
+def test_prl_is_bounded_both_ways(hand, levels, eta, cost, gain):
+    free = {"eta": eta, "most_cost": None, "most_gain": None, "step_tokens": 3}
+    for limits in ({"most_cost": cost, "most_gain": gain}, {}):
+        least, most = -limits.get("most_cost", 3.0), limits.get("most_gain", 0.0)
+        plain, bounded = (
+            priced(hand, "prl", levels, config=free),
+            priced(hand, "prl", levels, config=free | limits),
+        )
+        if not limits:
+            bounded = priced(hand, "prl", levels, config={"eta": eta, "step_tokens": 3})
+        for one, other in zip(bounded, plain, strict=True):
+            assert one.token_rewards == pytest.approx(np.clip(other.token_rewards, least, most), abs=1e-12)
+
+
 @given(levels=LEVELS)
 def test_steps_of_any_size_share_the_whole(hand, levels):
     whole = priced(hand, "implicit_prm", levels, "paper")
