@@ -40,7 +40,7 @@ Clock = Callable[[], float]
 class GroupState(Generic[Content, Answer]):
     """All groups of one process. After every event, `tick` hands out the batches that became due."""
 
-    def __init__(self, limits: GroupLimits, clock: Clock, weigh: Callable[[Answer], int] = lambda _: 0) -> None:
+    def __init__(self, limits: GroupLimits, clock: Clock, weigh: Callable[[Answer], int]) -> None:
         """`weigh` tells what an answer costs in memory, in tokens."""
         self.limits = limits
         self._weigh = weigh

@@ -149,9 +149,10 @@ def config_hash(reward: AnyReward) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def describe() -> list[RewardInfo]:
+@cache
+def describe() -> tuple[RewardInfo, ...]:
     """Return what GET /rewards lists: every reward, its needs, presets and configuration schema."""
-    return [_describe(kind) for kind in rewards().values()]
+    return tuple(_describe(kind) for kind in rewards().values())
 
 
 def _describe(kind: type[AnyReward]) -> RewardInfo:

@@ -107,7 +107,7 @@ class TokenTree:
     @property
     def max_length(self) -> int:
         """Tokens of the longest context + target, the length a model's limit is compared with."""
-        return int(self.positions[self.rows].max()) + 2 if len(self.rows) else 0
+        return int(self.positions[self.rows].max()) + 2
 
     @property
     def longest(self) -> int:
@@ -309,8 +309,7 @@ class _Layout:
         tokens: list[Ids] = []
         positions: list[Ids] = []
         run_start, run_parent, total = [0], [], 0
-        roots = [Cursor(0, 0)] if len(self._chains[0].tokens) else []
-        roots += self._children.get(ROOT, [])
+        roots = [Cursor(0, 0), *self._children.get(ROOT, [])]
         pending = [(root, -1, 0) for root in reversed(roots)]  # piece, parent token, position of its first token
         while pending:
             piece, parent, position = pending.pop()

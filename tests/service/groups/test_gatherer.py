@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -118,6 +119,21 @@ async def test_a_defect_in_scoring_is_an_internal_error_and_stays_in_the_log(cap
         await desk.join(submission("a", size=1))
     assert "secret" not in str(raised.value)
     assert "secret" in caplog.text
+
+
+async def test_after_closing_no_clock_rings():
+    asked = []
+    desk = GroupGatherer(Scorer(), clock=lambda: asked.append(time.monotonic()) or asked[-1])
+    await desk.aclose()  # without a timer that there could be
+    desk = GroupGatherer(Scorer(), clock=lambda: asked.append(time.monotonic()) or asked[-1])
+    waiting = asyncio.create_task(desk.join(submission("a", wait_s=0.02)))
+    await settle()
+    await desk.aclose()
+    with pytest.raises(Unavailable):
+        await waiting
+    so_far = len(asked)
+    await asyncio.sleep(0.05)
+    assert len(asked) == so_far
 
 
 async def test_closing_finishes_what_is_scored_and_refuses_the_rest():

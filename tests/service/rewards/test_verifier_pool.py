@@ -62,13 +62,15 @@ async def test_an_answer_that_came_too_late_is_asked_once_more(monkeypatch):
     await pool.aclose()
 
 
-async def test_a_group_of_hostile_answers_uses_up_its_budget_and_no_more(pool):
+async def test_a_group_of_hostile_answers_uses_up_its_budget_and_no_more():
+    pool = VerifierPool(2, deadline_s=1.0, group_budget_s=4.0)
     started = time.monotonic()
     found = await pool.verdicts([[hanging(number) for number in range(24)]], run="hostile")
+    await pool.aclose()
     assert len(found) == 24
     assert all(isinstance(one, OutcomeUnavailable) for one in found.values())
     assert sum("to verify; this one was not" in str(one) for one in found.values()) >= 16
-    assert time.monotonic() - started < 24 * 2.0, "one after the other they would take longer"
+    assert time.monotonic() - started < 24 * 1.0, "one after the other they would take longer"
 
 
 @pytest.mark.slow  # waits for deadlines
@@ -90,5 +92,5 @@ async def test_a_deadline_is_kept_while_waiting(pool):
     await asyncio.sleep(0.1)
     found = await pool.verdicts([[right(7)]], run="hurried", deadline=time.monotonic() + 0.2)
     assert isinstance(found[right(7)], OutcomeUnavailable)
-    await busy
+    busy.cancel()
     assert (await pool.verdicts([[right(7)]])) == {right(7): True}, "what was not told is not remembered"

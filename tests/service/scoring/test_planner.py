@@ -40,6 +40,7 @@ def test_wishes_reach_every_tree():
     planner = Planner(1)
     for token in (1, 2):
         planner.add(as_ids([token]), as_ids([3]))
+    assert [(tree.want_entropy, tree.want_top) for tree in planner.build()] == [(False, 0)] * 2
     trees = planner.build(want_entropy=True, want_top=2)
     assert [(tree.want_entropy, tree.want_top) for tree in trees] == [(True, 2)] * 2
 

@@ -24,6 +24,7 @@ def test_every_distinct_prefix_is_held_once_and_every_query_reads_its_own_path(q
     tree = build(queries)
     fed = {tuple((c + t)[:k]) for c, t in queries for k in range(1, len(c + t))}
     assert tree.num_tokens == len(fed)
+    assert (tree.num_queries, tree.num_scored) == (len(queries), sum(len(target) for _, target in queries))
     assert tree.naive_tokens == sum(len(c) + len(t) for c, t in queries)
     assert tree.max_length == max(len(c) + len(t) for c, t in queries)
     for number, (context, target) in enumerate(queries):
@@ -76,3 +77,27 @@ def test_refusals():
         builder.score(builder.extend(ROOT, [1]), [])
     with pytest.raises(ValueError, match="flat list"):
         builder.extend(ROOT, [[1]])
+
+
+def test_nothing_is_wished_for_by_itself_and_a_wish_is_the_tree_s():
+    builder = TreeBuilder()
+    builder.score(builder.extend(ROOT, [1]), [2])
+    assert (builder.num_queries, builder.build().want_entropy, builder.build().want_top) == (1, False, 0)
+    builder.score(builder.extend(ROOT, [1]), [3], entropy=True, top=2)
+    builder.score(builder.extend(ROOT, [1]), [4], top=1)
+    assert (builder.num_queries, builder.build().want_entropy, builder.build().want_top) == (3, True, 2)
+
+
+def test_trees_that_ask_for_other_numbers_have_other_digests():
+    def asked(target: int, **wishes) -> TreeBuilder:
+        builder = TreeBuilder()
+        builder.score(builder.extend(ROOT, [1]), [target], **wishes)
+        return builder
+
+    beside = [asked(2), asked(2)]
+    for builder, other in zip(beside, (3, 4), strict=True):
+        builder.second.score(builder.second.extend(ROOT, [1]), [other])
+    builders = [asked(2), asked(3), asked(2, entropy=True), asked(2, top=1), asked(2, grows=True), *beside]
+    assert len({builder.build().digest() for builder in builders}) == len(builders)
+    assert beside[0].build().digest() == beside[0].build().digest()
+    assert beside[0].build().fed_tokens == 2

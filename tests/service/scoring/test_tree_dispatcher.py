@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,6 +200,29 @@ async def test_an_engine_that_loses_a_tree_is_caught():
         await TreeDispatcher(short, 100).score(tree(0))
 
 
+async def test_an_engine_that_asks_no_second_model_is_caught():
+    builder = TreeBuilder()
+    builder.score(builder.extend(ROOT, [1]), [2])
+    builder.second.score(builder.second.extend(ROOT, [1]), [2])
+    asked = builder.build()
+    engine, beside = DummyEngine(50), []
+
+    async def score(trees: Sequence[TokenTree]) -> list[TreeScores]:
+        (own,) = await engine.score(trees)
+        return [replace(own, second=beside[0])]
+
+    (other,) = await engine.score([tree(0)])
+    for second, said in (
+        (None, "did not ask"),
+        (replace(other, logprobs=np.zeros(2)), "2 log-prob.* for 1"),
+    ):
+        beside[:] = [second]
+        with pytest.raises(EngineFailed, match=said):
+            await TreeDispatcher(score, 100).score(asked)
+    beside[:] = [other]
+    assert (await TreeDispatcher(score, 100).score(asked)).answer.second is other
+
+
 async def test_closing_finishes_queued_work_and_refuses_more():
     engine = Gate()
     scheduler = TreeDispatcher(engine, 3)
@@ -206,8 +230,9 @@ async def test_closing_finishes_queued_work_and_refuses_more():
     await settle()
     closing = asyncio.create_task(scheduler.aclose())
     await settle()
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as told:
         await scheduler.score(tree(9))
+    assert told.value.retry_after == 1
     assert not closing.done()
     engine.gate.set()
     await closing
@@ -222,6 +247,18 @@ async def test_reports_name_trees_tokens_and_waits():
     await asyncio.gather(scheduler.score(tree(0, 3)), scheduler.score(tree(1, 5)))
     (report,) = reports
     assert (report.items, report.tokens, len(report.queue_s), report.error) == (2, 8, 2, None)
+
+
+async def test_waits_and_the_engine_s_time_are_told_by_the_clock():
+    now, engine, reports = [100.0], Gate(), []
+    scheduler = TreeDispatcher(engine, 3, clock=lambda: now[0], on_batch=reports.append)
+    tasks = [asyncio.create_task(scheduler.score(tree(first))) for first in range(2)]
+    await settle()
+    now[0] = 107.0
+    engine.gate.set()
+    first, second = await asyncio.gather(*tasks)
+    assert [(report.queue_s, report.engine_s) for report in reports] == [((0.0,), 7.0), ((7.0,), 0.0)]
+    assert (first.queue_ms, second.queue_ms) == (0.0, 7000.0)
 
 
 async def test_batches_run_in_no_callers_context():

@@ -23,4 +23,4 @@ async def get_model(request: Request) -> Response:
 @router.get("/rewards", **described("All rewards", answer=RewardsInfo, errors=COMMON_ERRORS))
 async def get_rewards() -> Response:
     """Return every reward with what it needs, its source, presets and configuration schema."""
-    return await small(RewardsInfo(rewards=describe()))
+    return await small(RewardsInfo(rewards=list(describe())))
