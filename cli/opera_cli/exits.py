@@ -55,6 +55,10 @@ def one_line_errors(command: str, *, interrupted: str = "interrupted") -> Iterat
         say(f"\nopera-reward {command}: {interrupted}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of our stdout has left; keep the interpreter from complaining while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
         raise typer.Exit(Exit.BROKEN_PIPE) from None
+
+
+def leave_stdout() -> None:
+    """Give up a stdout that takes nothing more, so that the interpreter does not complain while it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

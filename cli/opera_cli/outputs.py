@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from opera_cli.exits import leave_stdout
+from opera_cli.written import same_file
 from opera_client.errors import BadInput
 from opera_client.files.journal import Journal, Record
 from opera_client.files.parquet import require_pyarrow, to_jsonl, to_parquet
@@ -118,8 +120,15 @@ class StdoutOutput:
 
 
 def _print(record: Record) -> None:
-    sys.stdout.write(json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        leave_stdout()
+        raise BadInput(f"cannot write to standard output: {error.strerror}; mend that, or give -o") from None
 
 
 def output_for(out: Path | None, source: Path, seen: Seen, show: Seen | None = None) -> Output:
@@ -130,7 +139,7 @@ def output_for(out: Path | None, source: Path, seen: Seen, show: Seen | None = N
     """
     if out is None:
         return StdoutOutput(seen, show)
-    if out.exists() and source.exists() and out.samefile(source):
+    if same_file(out, source):
         raise BadInput(f"{out} is the input file; choose another -o")
     if out.is_dir():
         raise BadInput(f"{out} is a directory; give a file name for -o")

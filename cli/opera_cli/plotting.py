@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from opera_cli.exits import say
+from opera_cli.written import must_be_writable
 from opera_client.errors import BadInput
 from opera_client.files.journal import Record
 from opera_client.wire import Group, GroupResult
@@ -16,12 +17,9 @@ MAX_GROUPS = 40
 class PlotPage:
     """Remembers what the page will show."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, source: Path, out: Path | None) -> None:
         """Find out before the long work whether the page can be written. Raises `BadInput`."""
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise BadInput(
-                f"cannot write {path}: {'a directory' if path.is_dir() else 'its folder does not exist'}"
-            )
+        must_be_writable(path, "--plot", others={"the input file": source, "what -o writes": out})
         self._path = path
         self._records: list[Record] = []
 

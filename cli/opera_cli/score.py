@@ -84,7 +84,7 @@ def score(
     """
     again = f"; what was scored is in {out}, run the same command again to go on" if out else ""
     with one_line_errors("score", interrupted=f"interrupted{again}"):
-        page = PlotPage(plot) if plot else None
+        page = PlotPage(plot, source=file, out=out) if plot else None
         settings: dict[str, Any] = {
             "reward": reward, "preset": preset, "config": parse_config(config or []), "detail": detail,
         }  # fmt: skip

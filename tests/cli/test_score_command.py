@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from tests.cli.conftest import environment
 from tests.client.toy import MODEL, group, refusal, toy_reward
 
 
@@ -121,6 +123,7 @@ def test_a_bad_input_is_2_with_file_line_and_remedy_and_nothing_is_asked(cli, ur
 
 
 def test_bad_usage_is_2_in_one_line(cli, url, groups, tmp_path):
+    before = groups.read_bytes()
     cases = [
         (("score", tmp_path / "none.jsonl"), "does not exist"),
         (("score", tmp_path), "directory"),
@@ -132,6 +135,9 @@ def test_bad_usage_is_2_in_one_line(cli, url, groups, tmp_path):
         (("score", groups, "--config", "{oops"), "not JSON"),
         (("score", groups, "--engine", "dummy"), "--engine"),
         (("score", groups, "--plot", tmp_path / "no" / "plot.html"), "folder"),
+        (("score", groups, "--plot", tmp_path), "directory"),
+        (("score", groups, "--plot", groups), "is the input file; choose another --plot"),
+        (("score", groups, "-o", tmp_path / "o", "--plot", tmp_path / "o"), "is what -o writes"),
         (("score", groups, "--concurrency", "-1", "--timeout", "-1"), ""),
     ]
     for argv, what in cases:
@@ -139,6 +145,18 @@ def test_bad_usage_is_2_in_one_line(cli, url, groups, tmp_path):
         assert done.returncode == 2, (argv, done.stderr)
         assert what in done.stderr
     assert cli("score", groups, "--url", "localhost:1").returncode == 2
+    assert groups.read_bytes() == before
+
+
+def test_a_full_disk_behind_stdout_is_one_line(groups, url):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "opera_cli", "score", str(groups), "--url", url],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environment(),
+        )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "cannot write to standard output: No space left on device; mend that, or give -o" in line
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://no-such-host.invalid"])

@@ -23,6 +23,7 @@ from opera_cli.ray_data.steps import Row, Scorer, count, gather, look, rows
 from opera_cli.score_job import known_to_read_references
 from opera_cli.source import reference_needed
 from opera_cli.target import Target
+from opera_cli.written import same_file
 from opera_client._progress import progress_bar
 from opera_client.errors import BadInput
 from opera_client.extras import missing_extra
@@ -47,6 +48,8 @@ def score_data_set(source: Path, out: Path, settings: dict[str, Any], target: Ta
     started = time.monotonic()
     files = files_of(source)
     folder = out if is_folder(out) else out.with_name(out.name + ".parts")
+    if same_file(folder, source):
+        raise BadInput(f"{out} is the input folder; choose another -o")
     if not is_folder(out) and out.exists():
         raise BadInput(f"{out} is there already; choose another -o, or remove it")
     folder.mkdir(parents=True, exist_ok=True)

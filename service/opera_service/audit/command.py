@@ -22,6 +22,7 @@ import typer
 from opera_cli.apps import new_app, run_app
 from opera_cli.exits import Exit, one_line_errors
 from opera_cli.options import Engine, Model
+from opera_cli.written import must_be_writable
 from opera_client.errors import BadInput
 from opera_client.extras import missing_extra
 from opera_service.audit import store
@@ -140,6 +141,8 @@ def replay(
 def _opened(log: Path, out: Path | None, verb: str) -> Iterator[sqlite3.Connection]:
     """Yield the log; what is wrong with it, with `out` or with the service becomes one line and a code."""
     with one_line_errors(f"audit {verb}"):
+        if out is not None:
+            must_be_writable(out, "-o", others={"the log itself": log})
         try:
             with closing(store.open_for_reading(log)) as connection:
                 yield connection

@@ -17,6 +17,7 @@ from opera_cli.apps import new_app, run_app
 from opera_cli.exits import one_line_errors
 from opera_cli.options import Url, parse_config
 from opera_cli.target import Target
+from opera_cli.written import must_be_writable
 from opera_client.errors import BadInput
 
 Pair = tuple[float, float] | None
@@ -116,13 +117,18 @@ def check(
         for name, pair in thresholds.items():
             if any(math.isnan(one) for one in pair):  # nothing is above or below it: all would be fit
                 raise BadInput(f"--{name} needs two numbers, not nan")
+        outputs = {"--json": json, "--html": html, "--journal": journal}
+        for name, path in outputs.items():
+            others = {f"what {one} writes": other for one, other in outputs.items() if one != name}
+            if path is not None:
+                must_be_writable(path, name, others={"the input file": file, **others})
         asked = Asked(file, settings, thresholds, groups, attacked, journal, json, html)
         try:
             code = asyncio.run(_check(asked, Target(url, engine, model, concurrency=1)))
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise BadInput(f"cannot write {error.filename}: {error.strerror}") from None
+            raise BadInput(f"cannot write {error.filename or 'to standard output'}: {error.strerror}") from None
     raise typer.Exit(code)
 
 

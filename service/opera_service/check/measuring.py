@@ -42,6 +42,10 @@ class Measured:
     """What the engine holds after them (see `ServedModel`); None where it does not know."""
 
 
+_OPENING = '{"key": "'
+"""How a line of a journal begins."""
+
+
 class Journal:
     """Answers by what was asked, kept in a file."""
 
@@ -49,14 +53,20 @@ class Journal:
         """Read what an earlier check left at `path`; None keeps nothing."""
         self._path, self._known = path, dict[str, dict[str, Any]]()
         if path is not None and path.exists():
-            kept = path.read_text(encoding="utf-8")
+            foreign = BadInput(f"{path} is not the journal of a check; choose another --journal")
+            try:
+                kept = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise foreign from None
             for line in kept.splitlines():
                 try:
                     row = json.loads(line)
                 except ValueError:
+                    if line[: len(_OPENING)] != _OPENING[: len(line)]:
+                        raise foreign from None
                     continue  # the line at which the earlier check was killed
                 if not isinstance(row, dict) or row.keys() != {"key", "answer"}:
-                    raise BadInput(f"{path} is not the journal of a check; choose another --journal")
+                    raise foreign
                 self._known[row["key"]] = row["answer"]
             if kept and not kept.endswith("\n"):  # else the next answer would be lost with the torn line
                 with path.open("a", encoding="utf-8") as file:

@@ -185,6 +185,17 @@ def test_what_is_wrong_is_one_line_and_a_code(logged: str, capsys, argv: list[st
     assert said in line
 
 
+@pytest.mark.parametrize("verb", [["export"], ["replay", "--engine", "dummy"]])
+def test_the_log_is_never_written_over(logged: str, tmp_path: Path, capsys, verb: list[str]):
+    other = tmp_path / "same.db"
+    other.symlink_to(logged)
+    before = Path(logged).read_bytes()
+    for out in (logged, str(other)):
+        assert run([*verb, logged, "-o", out]) == 2
+        assert "is the log itself; choose another -o" in capsys.readouterr().err
+    assert Path(logged).read_bytes() == before
+
+
 @pytest.mark.parametrize("flags", [["--steps", "a:b"], ["--since", "noon"], ["--last", "0"], ["--colour", "red"]])
 def test_bad_usage_is_two(logged: str, flags: list[str], capsys):
     assert run(["replay", logged, *flags]) == 2

@@ -188,11 +188,42 @@ def test_equal_members_get_no_temperature(tmp_path, capsys):
 
 def test_a_file_that_is_no_journal_is_refused_and_stays(data, capsys):
     before = data.read_bytes()
-    assert check(data, "--journal", data) == 2
+    copy = data.with_name("copy.jsonl")
+    copy.write_bytes(before)
+    assert check(data, "--journal", copy) == 2
     assert "is not the journal of a check; choose another --journal" in capsys.readouterr().err
-    assert data.read_bytes() == before
+    assert copy.read_bytes() == before
 
 
 def test_a_missing_file_is_one_line(tmp_path, capsys):
     assert check(tmp_path / "none.jsonl") == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_written_over_what_is_read_or_written_beside_it(data, tmp_path, capsys):
+    before, both = data.read_bytes(), tmp_path / "both"
+    for option in ("--json", "--html", "--journal"):
+        assert check(data, option, data) == 2
+        assert f"is the input file; choose another {option}" in capsys.readouterr().err
+    assert check(data, "--json", both, "--html", both) == 2
+    assert "is what --html writes; choose another --json" in capsys.readouterr().err
+    assert data.read_bytes() == before
+    assert not both.exists()
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--journal"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(data, tmp_path, capsys, monkeypatch, option):
+    monkeypatch.setattr(measuring, "measure", None)  # is never come to
+    assert check(data, option, tmp_path / "no" / "file") == 2
+    assert f"its folder does not exist; choose another {option}" in capsys.readouterr().err
+    assert check(data, option, tmp_path) == 2
+    assert f"is a directory; give a file name for {option}" in capsys.readouterr().err
+
+
+def test_a_text_of_somebody_is_no_journal_and_stays(data, tmp_path, capsys):
+    for content in (b"my notes\nof today\n", b"\xff\xfe\x00"):
+        notes = tmp_path / "notes.txt"
+        notes.write_bytes(content)
+        assert check(data, "--journal", notes) == 2
+        assert "is not the journal of a check; choose another --journal" in capsys.readouterr().err
+        assert notes.read_bytes() == content
