@@ -37,7 +37,7 @@ def main() -> int:
 async def measure(part: Part) -> None:
     began = time.perf_counter()
     loaded = make_model("tiny" if part.dry else "8b", part.device.type)
-    engine = Recording(TreeScorer(loaded, measure_s=MEASURE_S[part.device.type]))
+    engine = Recording(TreeScorer(loaded, measure_s=MEASURE_S.get(part.device.type, 0.0)))
     ready = time.perf_counter() - began
     point, clients, groups = ((1, 2, 32, 4), 2, 3) if part.dry else (GROUP, CLIENTS, GROUPS)
     bodies = [{"groups": [group((*point[:3], point[3] + number % 4))]} for number in range(groups)]

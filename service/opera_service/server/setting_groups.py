@@ -110,7 +110,7 @@ class Model(BaseModel):
         None,
         ge=0,
         description="Seconds that `auto` may take at the start to find the fastest route for each size. 0 measures"
-        " nothing; the default is 0.7 on a CPU and 30 on a GPU.",
+        " nothing and takes the first that is right; the default is 0.7 on a CPU and 0 on a GPU.",
     )
     max_batch_tokens: int | None = Field(
         None,
