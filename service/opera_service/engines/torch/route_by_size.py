@@ -25,8 +25,8 @@ SIZES = (128, 512, 2048, 8192)
 MARGIN = 0.9
 """Another route takes the preferred one's place where it needs at most this part of its time."""
 MEASURE_S = {"cpu": 0.7}
-"""Seconds that a start spends on it by default; elsewhere none. On an H100 `flex`, which is tried first there, was the
-fastest at every size (docs/performance.md), and most of the time would be the compiler's."""
+"""Seconds that a start spends on it by default; elsewhere none. On an H100 `flex`, which is tried first there, was
+the fastest at every size (docs/performance.md), and most of the time would be the compiler's."""
 _RUNS = 2
 
 Clock = Callable[[], float]
