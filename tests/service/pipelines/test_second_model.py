@@ -264,6 +264,26 @@ async def test_new_weights_move_the_served_model_and_not_the_second(tiny_qwen, o
     assert after == [0.0, 0.0, 0.0]
 
 
+async def test_the_ratio_to_the_weights_before_a_push_is_the_scores_on_both_sides_of_it(
+    tiny_qwen, other_qwen, ratios, hf_tokenizer
+):
+    """What docs/rewards/second-model.md says in place of such a second model."""
+    ids = hf_tokenizer(RESPONSES[0], add_special_tokens=False).input_ids
+    mask = [1] * 5 + [0] * 3 + [1] * (len(ids) - 8)
+    item = {"context": MESSAGES, "target_token_ids": ids, "target_mask": mask}
+    found = {}
+    async with service(other_qwen, None) as client:
+        for _ in range(2):
+            answer = await client.score([item], detail="tokens")
+            found[answer.model.weight_version] = answer.items[0].token_logprobs
+            await client.push_weights(tiny_qwen / "model.safetensors", "1")
+    expected = ratios(RESPONSES[0])[1]
+    for counts, before, after, ratio in zip(mask, found["0"], found["1"], expected, strict=True):
+        assert (before is None, after is None) == (not counts, not counts)
+        if counts:
+            assert after - before == pytest.approx(ratio, abs=NATS)
+
+
 async def test_without_a_second_model_it_is_refused_and_told_how(tiny_qwen):
     async with service(tiny_qwen, None) as client:
         for asked in ({"reward": "implicit_prm"}, {"rewards": [{"name": "rent"}, {"name": "implicit_prm"}]}):
