@@ -1,11 +1,15 @@
 """One hostile client beside honest ones: what do those notice?
 
-    python benchmarks/hostile.py [--seconds 8] [--only TEXT …] [--json FILE]
+    python benchmarks/hostile.py [--seconds 8] [--only TEXT …] [--attackers-on CPUS] [--json FILE]
 
 An `opera-reward serve` process with the dummy engine gets a steady load of honest requests, `/reward` and
 `/reward/member`, first alone, then beside each attack of `attacks.py`. *Wrong* answers differ from those of the
 quiet service, *lost* ones never came. Targets: `/livez` within 250 ms at all times, the honest p99 at most three
 times the quiet one, at most 256 MB more memory, nothing wrong, lost or untyped. Exits with 1 otherwise.
+
+Every row is beside a quiet stretch of its own, taken just before it: times are told as multiples of that, too, as
+a machine's own noise is in both. An attacker on the service's core measures the scheduler of the machine;
+`--attackers-on 1` gives attackers core 1, and the service and its honest callers the others.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -31,6 +36,8 @@ from serving import PRESET, make_group, server_process
 GROUPS = [make_group(seed, 4, 3, 8) for seed in range(24)]
 PACE_S = 0.1
 """Between two honest requests of one client; there are four."""
+QUIET_S = 4.0
+"""Before every attack."""
 AFTERMATH_S = 2.0
 """An attack's row goes on after the attacker died: its connections die with it."""
 
@@ -40,6 +47,9 @@ class Row:
     """What honest callers noticed of one attack."""
 
     attack: str
+    quiet_p99_ms: float = 0.0
+    """Just before it."""
+    quiet_livez_max_ms: float = 0.0
     livez_max_ms: float = 0.0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
@@ -48,14 +58,16 @@ class Row:
     lost: int = 0
     memory_mb: float = 0.0
     """Peak of the service and its worker processes."""
+    memory_after_mb: float = 0.0
+    """What of it was left at the end."""
     said: dict[str, int] = field(default_factory=dict)
 
-    def misses(self, quiet: Row) -> list[str]:
-        """Return the targets that were missed."""
+    def misses(self, first: Row) -> list[str]:
+        """Return the targets that were missed; `first` is the service before any attack."""
         found = {
             "/livez": self.livez_max_ms > 250,
-            "p99": self.p99_ms > 3 * quiet.p99_ms,
-            "memory": self.memory_mb > quiet.memory_mb + 256,
+            "p99": self.p99_ms > 3 * self.quiet_p99_ms,
+            "memory": self.memory_mb > first.memory_mb + 256,
             "wrong": self.wrong > 0,
             "lost": self.lost > 0,
             "untyped": self.said.get("untyped", 0) > 0,
@@ -140,7 +152,8 @@ async def watched(url: str, pid: int, row: Row, expected: list[list[float | None
             with contextlib.suppress(httpx.HTTPError):
                 await client.get("/livez")
             row.livez_max_ms = max(row.livez_max_ms, 1000 * (time.perf_counter() - started))
-            row.memory_mb = max(row.memory_mb, memory_mb(pid))
+            row.memory_after_mb = memory_mb(pid)
+            row.memory_mb = max(row.memory_mb, row.memory_after_mb)
             await asyncio.sleep(0.02)
 
     async with httpx.AsyncClient(base_url=url, timeout=60) as client, httpx.AsyncClient(base_url=url) as prober:
@@ -151,11 +164,12 @@ async def watched(url: str, pid: int, row: Row, expected: list[list[float | None
         row.p99_ms = 1000 * seconds[math.ceil(0.99 * len(seconds)) - 1]
 
 
-async def attacked(name: str, url: str, seconds: float, row: Row) -> None:
+async def attacked(name: str, url: str, options: argparse.Namespace, row: Row) -> None:
     """Run one attack in a process of its own."""
+    cores = options.attackers_on or os.sched_getaffinity(0)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(Path(__file__).with_name("attacks.py")), name, url, str(seconds),
-        stdout=asyncio.subprocess.PIPE,
+        sys.executable, str(Path(__file__).with_name("attacks.py")), name, url, str(options.seconds),
+        stdout=asyncio.subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
     said, _ = await process.communicate()
     await asyncio.sleep(AFTERMATH_S)
@@ -171,34 +185,40 @@ async def measure(options: argparse.Namespace) -> list[Row]:
             expected = [await rewards_of(client, number) for number in range(len(GROUPS))]
         if len(set(map(tuple, expected))) < len(GROUPS):
             raise SystemExit("some groups have the same rewards: an exchange would not be seen")
-        rows.append(Row("none"))
-        await watched(url, pid, rows[0], expected, asyncio.sleep(options.seconds))
         show_head()
-        show(rows[0], rows[0])
-        for name in names:
-            row = Row(name)
+        for name in ("none", *names):
+            quiet, row = Row("quiet"), Row(name)
             rows.append(row)
-            await watched(url, pid, row, expected, attacked(name, url, options.seconds, row))
+            await watched(url, pid, quiet, expected, asyncio.sleep(QUIET_S))
+            row.quiet_p99_ms, row.quiet_livez_max_ms = quiet.p99_ms, quiet.livez_max_ms
+            attack = asyncio.sleep(QUIET_S) if name == "none" else attacked(name, url, options, row)
+            await watched(url, pid, row, expected, attack)
             show(row, rows[0])
     return rows
+
+
+def cpus(text: str) -> set[int]:
+    """Return the cores that `text` names."""
+    return {int(one) for one in text.split(",")}
 
 
 def show_head() -> None:
     """Print the head of a Markdown table."""
     titles = (
-        "attack", "/livez max ms", "honest p50 ms", "p99 ms", "÷ quiet", "memory MB", "asked", "wrong", "lost",
-        "its answers", "missed",
+        "attack", "/livez max ms", "quiet", "honest p50 ms", "p99 ms", "quiet", "ratio", "memory MB", "at its end",
+        "asked", "wrong", "lost", "its answers", "missed",
     )  # fmt: skip
     print("|", " | ".join(titles), "|\n" + "|---" * len(titles) + "|")
 
 
-def show(row: Row, quiet: Row) -> None:
+def show(row: Row, first: Row) -> None:
     """Print one row."""
     said = ", ".join(f"{count} × {name}" for name, count in row.said.items() if count)
     cells = [
-        row.attack, f"{row.livez_max_ms:.0f}", f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}",
-        f"{row.p99_ms / quiet.p99_ms:.1f}", f"{row.memory_mb:.0f}", row.asked, row.wrong, row.lost, said,
-        ", ".join(row.misses(quiet)),
+        row.attack, f"{row.livez_max_ms:.0f}", f"{row.quiet_livez_max_ms:.0f}", f"{row.p50_ms:.0f}",
+        f"{row.p99_ms:.0f}", f"{row.quiet_p99_ms:.0f}", f"{row.p99_ms / row.quiet_p99_ms:.1f}",
+        f"{row.memory_mb:.0f}", f"{row.memory_after_mb:.0f}", row.asked, row.wrong, row.lost, said,
+        ", ".join(row.misses(first)),
     ]  # fmt: skip
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
@@ -209,9 +229,15 @@ def main() -> None:
     add = parser.add_argument
     add("--seconds", type=float, default=8.0, help="of every attack (default: %(default)s)")
     add("--only", nargs="+", default=[], help="attacks whose name holds one of these")
+    add("--attackers-on", type=cpus, metavar="CPUS", help="cores of the attackers alone, as in 1 or 2,3")
     add("--engine", default="dummy", help="of the service (default: %(default)s)")
     add("--json", type=Path, help="write everything that was measured here")
     options = parser.parse_args()
+    if options.attackers_on:
+        ours = os.sched_getaffinity(0) - options.attackers_on
+        if not ours or not options.attackers_on <= os.sched_getaffinity(0):
+            parser.error("--attackers-on: name cores of this machine, and leave one for the service")
+        os.sched_setaffinity(0, ours)  # the service and the honest callers are children
     rows = asyncio.run(measure(options))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")

@@ -24,18 +24,29 @@ Verdict: TypeAlias = bool | OutcomeUnavailable
 
 GROUP_BUDGET_S = 20.0
 """Seconds of all processes that the questions of one group may take together."""
+IDLE_S = 300.0
+"""A trainer asks once a step; a new process is ready in about a second."""
 _REMEMBERED = 50_000
 
 
 class VerifierPool:
-    """Some `Verifier`s behind a dispatcher. Used from one event loop; processes start with the first question."""
+    """Some `Verifier`s behind a dispatcher. Used from one event loop.
+
+    Processes start with the first question, and end when nobody has asked for `idle_s`: each has 50 MB of its own.
+    """
 
     def __init__(
-        self, workers: int = 2, *, deadline_s: float = 5.0, group_budget_s: float = GROUP_BUDGET_S
+        self,
+        workers: int = 2,
+        *,
+        deadline_s: float = 5.0,
+        group_budget_s: float = GROUP_BUDGET_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._verifiers = [Verifier(deadline_s=deadline_s) for _ in range(workers)]
         self._idle = list(self._verifiers)
-        self._budget_s = group_budget_s
+        self._budget_s, self._idle_s = group_budget_s, idle_s
+        self._rest: asyncio.TimerHandle | None = None
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="opera-verify")
         self._known: LRUCache[Question, Verdict] = LRUCache(_REMEMBERED)
         self._failed_once: LRUCache[Question, bool] = LRUCache(_REMEMBERED)
@@ -57,6 +68,7 @@ class VerifierPool:
 
     async def aclose(self) -> None:
         """End all processes."""
+        self._stop_resting()
         await self._dispatcher.aclose()
         for verifier in self._verifiers:
             await asyncio.to_thread(verifier.close)
@@ -98,7 +110,21 @@ class VerifierPool:
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[tuple[Verdict, float]]:
         loop = asyncio.get_running_loop()
-        return await asyncio.gather(*(loop.run_in_executor(self._threads, self._ask, one) for one in questions))
+        self._stop_resting()
+        try:
+            return await asyncio.gather(
+                *(loop.run_in_executor(self._threads, self._ask, one) for one in questions)
+            )
+        finally:
+            self._rest = loop.call_later(self._idle_s, self._end_processes)
+
+    def _stop_resting(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def _end_processes(self) -> None:
+        for verifier in self._verifiers:
+            self._threads.submit(verifier.close)
 
     def _ask(self, question: Question) -> tuple[Verdict, float]:
         """Ask an idle process; blocking. There are as many as threads."""

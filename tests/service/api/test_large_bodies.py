@@ -64,6 +64,27 @@ async def test_a_few_large_bodies_are_read_at_a_time_and_small_ones_never_wait()
     await asyncio.gather(*held, return_exceptions=True)
 
 
+async def test_what_large_bodies_took_is_returned_once_for_several(monkeypatch: pytest.MonkeyPatch):
+    trimmed: list[str] = []
+    monkeypatch.setattr(bodies, "RETURNED_AFTER_S", 0.3)
+    monkeypatch.setattr(bodies, "trim_memory", lambda: trimmed.append(threading.current_thread().name))
+    large = LargeBodies()
+    await Sender(note(100_000)).read(large)
+    await asyncio.sleep(0.4)
+    assert trimmed == []
+    with pytest.raises(BodyTooLarge):
+        await Sender(note(3 * LARGE)).read(large, limit=2 * LARGE)
+    await asyncio.gather(*(Sender(note(2 * LARGE)).read(large) for _ in range(3)))
+    await until(lambda: bool(trimmed))
+    await asyncio.sleep(0.4)
+    assert len(trimmed) == 1
+    assert trimmed[0].startswith("opera-large-body"), "the event loop waits for nothing"
+
+
+def test_memory_can_be_trimmed_anywhere():
+    bodies.trim_memory()
+
+
 async def test_one_large_body_is_parsed_at_a_time(monkeypatch: pytest.MonkeyPatch):
     parsing, most, lock = 0, 0, threading.Lock()
 

@@ -1,13 +1,17 @@
 """One group's hostile answers cost that group; others have their verdicts."""
 
 import asyncio
+import contextlib
 import time
+from pathlib import Path
 
 import pytest
 
 from opera_client.errors import OutcomeUnavailable
 from opera_service.rewards.verifier import Question, Verifier
 from opera_service.rewards.verifier_pool import VerifierPool
+
+from ..until import until
 
 
 def hanging(number: int) -> Question:
@@ -18,12 +22,37 @@ def right(number: int) -> Question:
     return Question(rf"\boxed{{{number}}}", rf"\boxed{{{2 * number}/2}}")
 
 
+def children() -> set[str]:
+    """Processes that this one has started."""
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread may have ended by now
+            found.update((task / "children").read_text().split())
+    return found
+
+
 @pytest.fixture
 async def pool():
     made = VerifierPool(2, deadline_s=2.0, group_budget_s=8.0)
     await made.verdicts([[right(1), right(2)]])  # both processes have started
     yield made
     await made.aclose()
+
+
+async def test_processes_that_nobody_asks_end_and_start_again():
+    pool = VerifierPool(2, idle_s=0.5)
+    before = children()
+
+    def workers() -> set[str]:
+        return children() - before
+
+    await pool.verdicts([[right(1), right(2)]])
+    assert len(workers()) == 2
+    await until(lambda: not workers(), every_s=0.05)
+    assert await pool.verdicts([[right(3)]]) == {right(3): True}
+    assert len(workers()) == 1
+    await pool.aclose()
+    assert not workers()
 
 
 async def test_every_question_has_a_verdict(pool):
