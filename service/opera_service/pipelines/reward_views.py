@@ -66,15 +66,20 @@ def encode_for(
 def _judged_by(
     rules: JudgeRules | None, asked: Group, encoding: GroupEncoding, fields: FieldTokenizer
 ) -> GroupEncoding:
-    """Return the encoding with a judge's prompts, where one is asked."""
-    if rules is None or encoding.group is None:
+    """Return the encoding with a judge's prompts, where one is asked; without those whose answers do not fit."""
+    group = encoding.group
+    if rules is None or group is None:
         return encoding
     try:
-        return replace(
-            encoding, group=replace(encoding.group, judging=judging_of(asked, encoding.group, fields, rules))
-        )
+        judging, too_long = judging_of(asked, group, fields, rules)
     except OperaError as error:
         return GroupEncoding(None, dict.fromkeys(range(len(asked.trajectories)), error))
+    places = [at for at in range(len(asked.trajectories)) if at not in encoding.errors]
+    names = [one.id for one in group.trajectories]
+    errors = {at: too_long[name] for at, name in zip(places, names, strict=True) if name in too_long}
+    kept = [place for place, name in enumerate(names) if name not in too_long]
+    rest = replace(group, judging=judging).only(kept) if kept else None
+    return GroupEncoding(rest, {**encoding.errors, **errors})
 
 
 def _without(encoding: GroupEncoding, errors: Mapping[int, OperaError]) -> EncodedGroup | None:

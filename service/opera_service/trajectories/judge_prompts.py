@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from opera_client.errors import InvalidRequest
+from opera_client.errors import ContextTooLong, InvalidRequest
 from opera_client.wire import Group
 from opera_service.scoring.tree import Ids
 from opera_service.trajectories.encoded import EncodedGroup, Judging
@@ -42,11 +42,13 @@ class JudgeRules(ConfigModel):
     )
 
 
-def judging_of(asked: Group, group: EncodedGroup, fields: FieldTokenizer, rules: JudgeRules) -> Judging:
-    """Return the judge's prompts for the members of `group`, which is the encoded `asked`.
+def judging_of(
+    asked: Group, group: EncodedGroup, fields: FieldTokenizer, rules: JudgeRules
+) -> tuple[Judging, dict[str, ContextTooLong]]:
+    """Return the judge's prompts for the members of `group`, which is the encoded `asked`, and who is in none.
 
-    Raises InvalidRequest for a label that is no single token or a model without a chat template, ContextTooLong
-    for answers that do not fit.
+    Where a prompt does not fit the model, the member with the longest answer in it is left out, by id.
+    Raises InvalidRequest for a label that is no single token or a model without a chat template.
     """
     tokenizer = fields.tokenizer
     labels = tuple(tokenizer.encode_inside(label) for label in rules.labels)
@@ -60,22 +62,38 @@ def judging_of(asked: Group, group: EncodedGroup, fields: FieldTokenizer, rules:
         lead = np.concatenate([tokenizer.encode_inside(tokenizer.tags.opening + tokenizer.tags.bridge), lead])
     question = _question(asked, group)
     texts = {one.id: one.answer.strip() for one in group.trajectories}
+    tokens = {name: len(tokenizer.encode_inside(text)) for name, text in texts.items()}
+    errors: dict[str, ContextTooLong] = {}
 
-    def prompt(answers: Sequence[str]) -> Ids:
-        chat = tokenizer.chat([{"role": "user", "content": _content(rules, question, answers)}])
+    def prompt(shown: tuple[str, ...]) -> Ids | None:
+        content = _content(rules, question, [texts[name] for name in shown])
+        chat = tokenizer.chat([{"role": "user", "content": content}])
         ids = fields.checked(np.concatenate([chat, lead]), "prompt")
-        fields.check_length("prompt", question_and_answers=len(chat), lead=len(lead), label=1)
+        try:
+            fields.check_length("", question_and_answers=len(chat), lead=len(lead), label=1)
+        except ContextTooLong as error:
+            errors[max(shown, key=tokens.__getitem__)] = ContextTooLong(error.message)
+            return None
         return ids
 
-    names = list(texts)
-    prompts: dict[tuple[str, ...], Ids] = {}
-    if rules.form == "single":
-        prompts = {(name,): prompt([texts[name]]) for name in names}
-    else:
-        for pair in pairs(len(names), rules.opponents):
-            for first, second in (pair, pair[::-1]):
-                prompts[names[first], names[second]] = prompt([texts[names[first]], texts[names[second]]])
-    return Judging(prompts, labels)
+    while True:  # again without whoever did not fit: who is compared with whom may change
+        prompts: dict[tuple[str, ...], Ids] = {}
+        for shown in _shown([name for name in texts if name not in errors], rules, tokens):
+            fitting = prompt(shown)
+            if fitting is None:
+                break
+            prompts[shown] = fitting
+        else:
+            return Judging(prompts, labels), errors
+
+
+def _shown(names: list[str], rules: JudgeRules, tokens: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Return whose answers a prompt shows, the longest prompts first: if these fit, all do."""
+    found: list[tuple[str, ...]] = [(name,) for name in names]
+    if rules.form == "pairs":
+        both = [(names[a], names[b]) for a, b in pairs(len(names), rules.opponents)]
+        found = [one for pair in both for one in (pair, pair[::-1])]
+    return sorted(found, key=lambda shown: -sum(tokens[name] for name in shown))
 
 
 def pairs(count: int, opponents: int | None) -> list[tuple[int, int]]:

@@ -85,3 +85,32 @@ async def test_judges_join_a_sum_and_refuse_labels_of_two_tokens(client):
     refused = (await client.reward([group()], reward="scope", config=config)).groups[0].trajectories
     assert {one.error.field for one in refused} == {"config.judging.labels"}
     assert "take labels of one" in refused[0].error.message
+
+
+@pytest.mark.parametrize("name", ["scope", "trustjudge"])
+@pytest.mark.parametrize("longest", [1, 2])
+async def test_who_does_not_fit_the_judges_prompt_is_left_out_alone(client, name, longest):
+    """The others are worth what they are without him, whatever stands around him."""
+    long = "x" * 2020  # it fits as a response, and not beside a question and an instruction
+    answers = [*ANSWERS, "bad"]
+    for at in range(longest):
+        answers.insert(2 * at, long)
+    asked = group(trajectories=[{"response": f"<think>so\n\n</think>{one}"} for one in answers])
+    asked["trajectories"][-1] = {"response": ""}
+    found = (await client.reward([asked], reward=name)).groups[0].trajectories
+    for text, one in zip(answers, found, strict=True):
+        code = {long: "context_too_long", "bad": "empty_response"}.get(text)
+        assert (one.error.code if one.error else None) == code
+    alone = (await client.reward([group()], reward=name)).rewards[0]
+    assert [one.reward for one in found if one.error is None] == pytest.approx(alone, abs=NATS)
+
+
+async def test_two_answers_that_fit_but_not_together(client):
+    long, short = "x" * 1100, "x" * 1000
+    asked = group(trajectories=[{"response": f"<think>so\n\n</think>{one}"} for one in (short, long)])
+    kept, refused = (await client.reward([asked], reward="scope")).groups[0].trajectories
+    assert (refused.error.code, kept.reward) == ("context_too_long", 0.5)
+    assert "uninformative" in kept.flags
+    assert [one.error for one in (await client.reward([asked], reward="trustjudge")).groups[0].trajectories] == [
+        None
+    ] * 2
