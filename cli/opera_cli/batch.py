@@ -73,11 +73,9 @@ class Tally:
 
     @property
     def code(self) -> Exit:
-        """The exit code."""
         return Exit.SOME_FAILED if self.errors else Exit.OK
 
     def line(self, items: int, seconds: float) -> str:
-        """Return the last line."""
         failed = ", ".join(f"{count} {code}" for code, count in self.errors.most_common())
         tail = f", {self.errors.total()} failed ({failed})" if failed else ""
         return f"{items} done in {seconds:.1f} s: {self.scored} {self.unit} scored{tail}"

@@ -115,7 +115,6 @@ class StdoutOutput:
         self._seen(record)
 
     def finish(self) -> None:
-        """Flush."""
         sys.stdout.flush()
 
 

@@ -34,9 +34,7 @@ class Source(Protocol[Item_co]):
 
     def __getitem__(self, position: int) -> Item_co: ...
 
-    def close(self) -> None:
-        """Close the file."""
-        ...
+    def close(self) -> None: ...
 
 
 def items(source: Source[Item], start: int) -> Iterator[Item]:
@@ -82,7 +80,6 @@ class GroupSource:
         self._ids.clear()
 
     def __len__(self) -> int:
-        """Return the number of groups."""
         return len(self._offsets)
 
     def __getitem__(self, position: int) -> Group:
@@ -97,7 +94,6 @@ class GroupSource:
             raise self._lines.wrong(self.without_reference, reference_needed(reward))
 
     def close(self) -> None:
-        """Close the file."""
         self._lines.close()
 
     def _add_row(self, number: int, offset: int, row: dict[str, Any]) -> None:
@@ -140,7 +136,6 @@ class RankSource:
             say(f"{path}: fields that are not used: {', '.join(sorted(ignored))}")
 
     def __len__(self) -> int:
-        """Return the number of items."""
         return len(self._offsets)
 
     def __getitem__(self, position: int) -> RankItem:
@@ -150,7 +145,6 @@ class RankSource:
         )
 
     def close(self) -> None:
-        """Close the file."""
         self._lines.close()
 
 

@@ -180,11 +180,9 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
             **({} if rewards is None else {"rewards": rewards}),
         }  # fmt: skip
         batch = items_of(Group, groups, "groups", id_field="group_id")
-
-        def question(part: list[Group], timeout_s: float | None) -> RewardRequest:
-            return request_of(RewardRequest, {**fields, "timeout_s": timeout_s, "groups": part})
-
-        return await self._batch("/reward", batch, question, RewardResult, check_reward, request_id, progress)
+        return await self._batch(
+            "/reward", RewardRequest, fields, batch, RewardResult, check_reward, request_id, progress
+        )
 
     async def member(
         self, member: MemberRequest | Mapping[str, Any], *, request_id: str | None = None
@@ -220,11 +218,7 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
         """Order the candidates of each item, best first; arguments and errors as for `reward`."""
         fields = {"weight_version": weight_version, "run_id": run_id}
         batch = items_of(RankItem, items, "items", id_field="id")
-
-        def question(part: list[RankItem], timeout_s: float | None) -> RankRequest:
-            return request_of(RankRequest, {**fields, "timeout_s": timeout_s, "items": part})
-
-        return await self._batch("/rank", batch, question, RankResult, check_rank, request_id, progress)
+        return await self._batch("/rank", RankRequest, fields, batch, RankResult, check_rank, request_id, progress)
 
     async def expand(
         self,
@@ -241,11 +235,9 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
         """
         fields = {"weight_version": weight_version, "run_id": run_id}
         batch = items_of(ExpandItem, items, "items", id_field="id")
-
-        def question(part: list[ExpandItem], timeout_s: float | None) -> ExpandRequest:
-            return request_of(ExpandRequest, {**fields, "timeout_s": timeout_s, "items": part})
-
-        return await self._batch("/expand", batch, question, ExpandResult, check_expand, request_id, progress)
+        return await self._batch(
+            "/expand", ExpandRequest, fields, batch, ExpandResult, check_expand, request_id, progress
+        )
 
     async def score(
         self,
@@ -260,11 +252,9 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
         """Return plain log-probabilities of targets after contexts; arguments and errors as for `reward`."""
         fields = {"detail": detail, "weight_version": weight_version, "run_id": run_id}
         batch = items_of(ScoreItem, items, "items", id_field="id")
-
-        def question(part: list[ScoreItem], timeout_s: float | None) -> ScoreRequest:
-            return request_of(ScoreRequest, {**fields, "timeout_s": timeout_s, "items": part})
-
-        return await self._batch("/score", batch, question, ScoreResult, check_score, request_id, progress)
+        return await self._batch(
+            "/score", ScoreRequest, fields, batch, ScoreResult, check_score, request_id, progress
+        )
 
     async def rewards(self) -> RewardsInfo:
         """Return the registry: every reward, what it needs, its presets and its config schema."""
@@ -289,7 +279,6 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the client."""
         await self.aclose()
 
     @asynccontextmanager
@@ -312,13 +301,19 @@ class AsyncRewardClient(PolicyCalls, HintCalls):
     async def _batch(
         self,
         path: str,
+        asked: type[Request],
+        fields: Mapping[str, Any],
         batch: list[Item],
-        question: Callable[[list[Item], float | None], Request],
         kind: type[Result],
         check: Callable[[Request, Result], None],
         request_id: str | None,
         progress: bool,
     ) -> Result:
+        listed = "groups" if asked is RewardRequest else "items"
+
+        def question(part: list[Item], timeout_s: float | None) -> Request:
+            return request_of(asked, {**fields, "timeout_s": timeout_s, listed: part})
+
         deadline = Deadline(self._timeout)
         chunks = list(cut(batch, max_items=self._max_items, max_bytes=self._max_bytes))
         name = request_id or uuid.uuid4().hex

@@ -90,7 +90,6 @@ class RewardClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the client."""
         self.close()
 
 

@@ -124,7 +124,7 @@ async def test_a_bad_batch_is_refused_by_field_before_anything_is_sent(service: 
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"detail": "all"}, "detail"), ({"step": -1}, "step"), ({"config": {"x": float("nan")}}, "config")],
+    [({"detail": "all"}, "detail"), ({"step": -1}, "step"), ({"config": {"x": float("nan")}}, "config.x")],
 )
 async def test_a_bad_argument_is_refused_by_name(service: Service, options, field):
     async with AsyncRewardClient.in_process(service) as client:

@@ -34,7 +34,6 @@ def load(name: str | Path) -> tuple[Model, Tokenizer]:
 
 
 def tokenizer(name: str | Path) -> Tokenizer:
-    """Load a tokenizer."""
     return AutoTokenizer.from_pretrained(name)
 
 

@@ -52,7 +52,6 @@ class Lines:
             self._file = spelled_out(path, self._file)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def scan(self) -> Iterator[tuple[int, int, dict[str, Any]]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from opera_service.engines.base import Engine, EngineHealth, EngineInfo, Generation, GenerationRequest, Probe
 from opera_service.engines.supervisor import Supervisor
+from opera_service.failures import or_raise
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 
@@ -45,7 +46,7 @@ class PairEngine:
         if not asked:
             return await self.first.score(trees)
         found = await asyncio.gather(self.first.score(trees), self.second.score(asked), return_exceptions=True)
-        own, other = (_or_raise(one) for one in found)
+        own, other = (or_raise(one) for one in found)
         answers = iter(other)
         return [
             scores if tree.second is None else _joined(scores, next(answers))
@@ -86,9 +87,3 @@ class PairEngine:
 
 def _joined(own: TreeScores, other: TreeScores) -> TreeScores:
     return replace(own, second=other, tokens_computed=own.tokens_computed + other.tokens_computed)
-
-
-def _or_raise(found: list[TreeScores] | BaseException) -> list[TreeScores]:
-    if isinstance(found, BaseException):
-        raise found
-    return found

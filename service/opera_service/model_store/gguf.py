@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from opera_client.errors import NotSupported
+from opera_service.failures import reason_of
 from opera_service.model_store.cache import cache_home, is_complete, written_whole
-from opera_service.reasons import reason_of
 
 _MADE = 2
 """Counts up when folders come out otherwise than before, so that none of an older version is taken."""

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from opera_client.errors import EmptyContext, InvalidRequest, NotFound, NotSupported
 from opera_client.wire import FirstError, TokenIds
+from opera_service.failures import or_raise
 from opera_service.pipelines.costed import Costed
-from opera_service.pipelines.request_context import RequestContext, or_raise
+from opera_service.pipelines.request_context import RequestContext
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.scoring.planner import Place, Planner

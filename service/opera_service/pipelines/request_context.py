@@ -341,10 +341,3 @@ def about_tokens(value: object) -> int:
     if isinstance(value, list):
         return len(value) if value and isinstance(value[0], int) else sum(map(about_tokens, value))
     return 0
-
-
-def or_raise(value: T | OperaError) -> T:
-    """Return `value`, raising it when it is an error."""
-    if isinstance(value, OperaError):
-        raise value
-    return value

@@ -23,10 +23,11 @@ from opera_client.wire import (
     RewardResult,
     TrajectoryResult,
 )
+from opera_service.failures import or_raise
 from opera_service.observability.rewarded import Rewarded, RewardedGroup, announce, telling_refusals
 from opera_service.pipelines.group_message import message_of
 from opera_service.pipelines.perplexity import perplexity, total_and_mean
-from opera_service.pipelines.request_context import RequestContext, or_raise
+from opera_service.pipelines.request_context import RequestContext
 from opera_service.pipelines.reward_flags import flag_drift, flags_of
 from opera_service.pipelines.reward_segments import segments_of, steps_of
 from opera_service.pipelines.reward_views import encode_for, judge_for, questions_for, require_reference

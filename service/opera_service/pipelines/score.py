@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from opera_client.errors import OperaError
 from opera_client.wire import OtherContextResult, ScoreItem, ScoreItemResult, ScoreRequest, ScoreResult
+from opera_service.failures import or_raise
 from opera_service.pipelines.perplexity import perplexity, total_and_mean
-from opera_service.pipelines.request_context import RequestContext, or_raise
+from opera_service.pipelines.request_context import RequestContext
 from opera_service.pipelines.runtime import Runtime
 from opera_service.pipelines.token_text import TokenText
 from opera_service.scoring.planner import Place, Planner

@@ -161,7 +161,6 @@ class _Own:
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def turn(self) -> dict[str, Any]:
-        """Return it as one message."""
         found: dict[str, Any] = {"role": "assistant", "content": "".join(self.texts)}
         if self.thoughts:
             found["reasoning_content"] = "".join(self.thoughts)

@@ -23,5 +23,4 @@ class AroundReward(Reward[RewardConfig, Plan]):
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Those of the reward."""
         return self._reward.components

@@ -94,7 +94,6 @@ class WeightedSum(Reward[SumConfig, tuple[Any, ...]]):
         )
 
     def formula(self, task: str) -> Formula:  # noqa: ARG002 (a sum is one, whatever its terms are made of)
-        """Return the sum of the terms."""
         pairs = zip(self._labels, self._terms, strict=True)
         return weighted_sum({label: term.weight for label, term in pairs})
 

@@ -114,7 +114,6 @@ class Dispatcher(Generic[Item, Answer]):
 
     @property
     def queued_tokens(self) -> int:
-        """Their tokens."""
         return self._queue.tokens
 
     @property
@@ -124,7 +123,6 @@ class Dispatcher(Generic[Item, Answer]):
 
     @property
     def running_tokens(self) -> int:
-        """Their tokens."""
         return sum(job.tokens for job in self._batch)
 
     @property

@@ -85,12 +85,10 @@ class TokenTree:
 
     @property
     def num_paths(self) -> int:
-        """Number of runs."""
         return len(self.run_parent)
 
     @property
     def num_queries(self) -> int:
-        """Number of queries."""
         return len(self.query_start) - 1
 
     @property

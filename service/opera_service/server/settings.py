@@ -60,18 +60,12 @@ class Settings(Address, Access, Model, Vllm, NewWeights, Requests, Queue, Member
 
     @property
     def max_body_bytes(self) -> int:
-        """The body limit in bytes."""
         return int(self.max_body_mb * 2**20)
 
     @property
     def model_path(self) -> str:
         """What to load: `model`, or the folder of the embedded model."""
         return self.model or EMBEDDED
-
-    @property
-    def model_name(self) -> str:
-        """How answers and `/v1/models` call the model."""
-        return self.model or "demo"
 
     @property
     def keys(self) -> tuple[str, ...]:

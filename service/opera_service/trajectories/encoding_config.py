@@ -60,7 +60,6 @@ class ThinkConfig(ConfigModel):
 
     @property
     def open_tag(self) -> bytes:
-        """The opening tag in UTF-8."""
         return (self.open or DEFAULT.open).encode()
 
     @property
@@ -161,14 +160,10 @@ class EncodingConfig(Protocol):
         ...
 
     @property
-    def segment(self) -> SegmentConfig:
-        """How it is cut."""
-        ...
+    def segment(self) -> SegmentConfig: ...
 
     @property
-    def reflection_words(self) -> ReflectionConfig:
-        """What is reflective."""
-        ...
+    def reflection_words(self) -> ReflectionConfig: ...
 
     @property
     def context(self) -> ContextConfig:

@@ -17,7 +17,6 @@ class GroupPath:
         return name if self.index is None else f"groups.{self.index}.{name}"
 
     def trajectory(self, position: int) -> str:
-        """Return the path of a trajectory as a whole."""
         return "response" if self.index is None else f"groups.{self.index}.trajectories.{position}"
 
     def response(self, position: int) -> str:

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from opera_client.errors import InvalidRequest, NotFound, NotSupported
-from opera_service.reasons import reason_of
+from opera_service.failures import reason_of
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.byte_table import byte_table
 from opera_service.trajectories.chat_format import ChatFormat

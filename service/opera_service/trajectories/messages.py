@@ -12,7 +12,7 @@ from typing import Any
 
 from opera_client.errors import InvalidRequest
 from opera_client.wire import THOUGHT_KEYS
-from opera_service.reasons import reason_of
+from opera_service.failures import reason_of
 from opera_service.trajectories.chat_format import ChatFormat, Render
 
 

@@ -130,12 +130,10 @@ class LivePage:
             return self._trends.series(run)
 
     def groups(self, asked: Filter, offset: int, limit: int) -> dict[str, Any]:
-        """Return a page of groups."""
         with self.source.connection() as connection:
             return groups_page(connection, asked, offset, limit)
 
     def trajectories(self, asked: Filter, offset: int, limit: int) -> dict[str, Any]:
-        """Return a page of trajectories."""
         page = duplicates_page if asked.question == "duplicates" else trajectories_page
         with self.source.connection() as connection:
             return page(connection, asked, offset, limit)

@@ -33,9 +33,7 @@ class Source(Protocol):
         """Lend the connection for a block."""
         ...
 
-    def bytes(self) -> int:
-        """Return what is taken."""
-        ...
+    def bytes(self) -> int: ...
 
     def close(self) -> None:
         """Let go of what is held."""
@@ -150,7 +148,6 @@ class LogSource:
             return 0
 
     def close(self) -> None:
-        """Close the connection."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

@@ -28,7 +28,6 @@ LEGEND = (
 
 
 def page(report: Report) -> str:
-    """Return the page."""
     css = drawn.style() + files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -8,7 +8,6 @@ from opera_trainer.stage import Stage, Work, shape_of
 
 
 def stage(config: RunConfig) -> Stage:
-    """Return the stage."""
     cold = ["synthesize"] if config.synthesis is not None else []
     measured = [f"evaluate-{name}" for name in ("base", *trained(config))]
     judges = ["judge"] if judged(config) else []

@@ -84,7 +84,6 @@ class Found(Row):
 
     @property
     def response(self) -> str:
-        """The whole response."""
         return f"{OPENING}{self.thought}{BRIDGE}{self.answer}"
 
 

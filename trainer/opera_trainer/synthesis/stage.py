@@ -40,7 +40,6 @@ class Failure(Row):
 
 
 def stage(config: RunConfig) -> Stage:
-    """Return the stage."""
     return Stage(
         "synthesize", ("tasks",), shape_of(synthesis=config.synthesis, seed=config.seed, model=config.model), _run
     )

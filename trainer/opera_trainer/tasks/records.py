@@ -10,7 +10,7 @@ from typing import Any
 
 from opera_client.errors import BadInput
 from opera_client.files.lines import Lines
-from opera_service.reasons import reason_of
+from opera_service.failures import reason_of
 from opera_trainer.settings.tasks import TasksSettings
 
 OPEN = "open"

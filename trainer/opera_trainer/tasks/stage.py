@@ -16,7 +16,6 @@ from opera_trainer.tasks.records import records
 
 
 def stage(config: RunConfig) -> Stage:
-    """Return the stage."""
     return Stage("tasks", (), shape_of(tasks=config.tasks, seed=config.seed, model=config.model), _run)
 
 

@@ -17,7 +17,6 @@ SOURCE = "world"
 
 
 def task_of(story: Story, tier: Tier) -> Task:
-    """Return a story as a task."""
     return Task(
         id=f"{SOURCE}/{story.key}",
         prompt=[Message(role="user", content=story.question)],

@@ -103,21 +103,18 @@ async def get_series(request: Request) -> Response:
 
 @router.get("/ui/api/groups")
 async def get_groups(request: Request) -> Response:
-    """Return a page of groups."""
     query = _query(request)
     return _json(await _ask(request, lambda page: page.groups(query.filter, query.offset, query.limit)))
 
 
 @router.get("/ui/api/trajectories")
 async def get_trajectories(request: Request) -> Response:
-    """Return a page of trajectories."""
     query = _query(request)
     return _json(await _ask(request, lambda page: page.trajectories(query.filter, query.offset, query.limit)))
 
 
 @router.get("/ui/api/groups/{key}")
 async def get_group(request: Request, key: str) -> Response:
-    """Return one group whole."""
     if not key.isdecimal() or len(key) > 15:
         raise InvalidRequest("is the number of a group", field="key")
     return _json(await _ask(request, lambda page: page.group(int(key))))

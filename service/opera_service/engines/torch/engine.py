@@ -35,7 +35,7 @@ from opera_service.engines.torch.route_by_size import MEASURE_S, RouteBySize
 from opera_service.engines.torch.sampler import Sampler
 from opera_service.engines.torch.scorer import TreeScorer
 from opera_service.engines.torch.weights import Base, ServedWeights, Undo
-from opera_service.reasons import reason_of
+from opera_service.failures import reason_of
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 

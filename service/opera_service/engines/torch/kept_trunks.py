@@ -94,7 +94,7 @@ class KeptTrunksRoute:
         self._model = model
         self._kept_tokens = kept_tokens
         self._trunks, self.answers = _Kept(kept_tokens), _Kept(kept_tokens)
-        self.hits = self.misses = 0
+        self.hits = 0
 
     @property
     def held_tokens(self) -> int:
@@ -125,7 +125,6 @@ class KeptTrunksRoute:
                 readout.logprobs[pairs] = known
                 readout.pairs_read += len(pairs)
                 continue
-            self.misses += 1
             computed = readout.tokens_computed
             self._compute_within_memory(readout, ids, context, query)
             readout.query_tokens[query] = readout.tokens_computed - computed

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from opera_client.errors import EngineFailed, NotSupported
-from opera_service.reasons import reason_of
+from opera_service.failures import reason_of
 
 DType = Literal["auto", "float32", "float64", "bfloat16", "float16"]
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")

@@ -126,12 +126,10 @@ class Step:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens fed."""
         return self.stop - self.start
 
     @property
     def num_keys(self) -> int:
-        """Key slots."""
         return len(self.kept) + self.num_tokens
 
 

@@ -34,7 +34,7 @@ from opera_service.engines.torch.readout import Head, Readout
 from opera_service.engines.torch.route import Route
 from opera_service.engines.torch.route_by_size import fastest
 from opera_service.engines.torch.tree_sdpa import TreeSdpaRoute
-from opera_service.reasons import reason_of
+from opera_service.failures import reason_of
 from opera_service.scoring.tree import TokenTree
 
 _log = logging.getLogger(__name__)

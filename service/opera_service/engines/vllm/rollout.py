@@ -21,6 +21,7 @@ from opera_service.engines.base import EngineHealth, EngineInfo, Generation, Gen
 from opera_service.engines.vllm import probe
 from opera_service.engines.vllm.plan import Plan, Prompt, Rows
 from opera_service.engines.vllm.token_budget import TokenBudget
+from opera_service.failures import or_raise
 from opera_service.scoring.scores import TreeScores
 from opera_service.scoring.tree import TokenTree
 
@@ -108,7 +109,7 @@ class RolloutEngine:
         before = await self._vllm.weight_version()
         async with asyncio.TaskGroup() as group:  # in the order that shares most
             tasks = {index: group.create_task(_caught(self._score(plan.prompts[index]))) for index in plan.order}
-        found = [_raised(tasks[index].result()) for index in range(len(tasks))]
+        found = [or_raise(tasks[index].result()) for index in range(len(tasks))]
         versions = {version for _, version in found} | {before, await self._vllm.weight_version()}
         told = sorted(version for version in versions if version is not None)
         if len(told) > 1:
@@ -122,7 +123,7 @@ class RolloutEngine:
             if len(request.prompt_ids) + request.max_tokens > self._info.max_context + 1:
                 raise ContextTooLong("prompt and max_tokens exceed vLLM's max_model_len; lower max_tokens")
         found = await asyncio.gather(*(_caught(self._sample(request)) for request in requests))
-        return [_raised(one) for one in found]
+        return [or_raise(one) for one in found]
 
     def health(self) -> EngineHealth:
         """Whether the last call was answered."""
@@ -212,9 +213,3 @@ async def _caught(call: Awaitable[Any]) -> Any:
         return await call
     except OperaError as error:
         return error
-
-
-def _raised(found: Any) -> Any:
-    if isinstance(found, OperaError):
-        raise found
-    return found

@@ -120,7 +120,6 @@ class Overheard:
         self._add(name, index, params)
 
     def remove(self, name: str) -> None:
-        """Forget it."""
         self._wanted.discard(name)
         self._remove(name)
 
