@@ -1,9 +1,9 @@
 """Does a response copy the reference? One normalised text for every comparison of words.
 
-Three measures, each for what the others miss: words in any order, words in the reference's order, and whether the
-response is made of stretches of the reference. Overlap cannot tell a copy from a very good answer, so little
-follows from it: a flagged member is paid like the best member that is not flagged. Works on words of any script,
-and on code; knows no tokens and no log-probs.
+Four measures, each for what the others miss: words in any order, words in the reference's order, whether the
+response is made of stretches of the reference, and whether it is the reference with words left out. Overlap cannot
+tell a copy from a very good answer, so little follows from it: a flagged member is paid like the best member that
+is not flagged. Works on words of any script, and on code; knows no tokens and no log-probs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,27 @@ from functools import cached_property
 
 from pydantic import Field
 
-from opera_service.rewards.guards import words
 from opera_service.rewards.verdict_cache import VerdictCache
 from opera_service.trajectories.encoding_config import ConfigModel
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_PIECE = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
-_IDEOGRAPHS = re.compile(rf"[{_CJK}]")
+_UNSPACED = (
+    "\u0e01-\u0e4e\u0e50-\u0e59\u0e81-\u0ece\u0ed0-\u0edf\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17e0-\u17e9"
+)
+"""Letters of Thai, Lao, Burmese and Khmer, which put no blanks between words."""
+_INDIC = "\u0900-\u0963\u0966-\u0dff"
+"""Letters and vowel signs of the scripts from Devanagari to Sinhala; signs are no letters to `re`."""
+_PIECE = re.compile(rf"[{_CJK}]+|[{_UNSPACED}]+|(?:[^\W_{_CJK}{_UNSPACED}]|[{_INDIC}])+")
+_IDEOGRAPHS, _LETTERS = re.compile(rf"[{_CJK}]"), re.compile(rf"[{_UNSPACED}]")
+_SYLLABLES = re.compile(rf"[{_INDIC}\u0f00-\u0fff\u1200-\u139f\uac00-\ud7a3]")
+"""Scripts that write about a syllable with a character: Indic ones, Tibetan, Ethiopic, Hangul."""
 _HYPHEN_IN_WORD = re.compile(r"(?<=[^\W\d_])[-\u2010-\u2013\u00ad](?=[^\W\d_])")
 _LOOKALIKES = str.maketrans("асеорхуіјѕАВЕКМНОРСТХ", "aceopxyijsABEKMHOPCTX")
 """Cyrillic letters that look like Latin ones; in a text of their own language both sides are changed alike."""
-_SHORT = 4
-"""Words of fewer letters are mostly grammar: "the", "and", "für", "los"."""
+_SHORT, _SHORT_SYLLABLES = 4, 2
+"""Words of fewer letters, or characters of a syllable, are mostly grammar: "the", "and", "für", "los", "이"."""
+_NEIGHBOURS = 4
+"""Letters of a script without blanks that are read together, as if they were a word."""
 
 
 class CopyConfig(ConfigModel):
@@ -54,12 +63,20 @@ class CopyConfig(ConfigModel):
         description="Share of an answer's runs of four words that stand in the reference and not in the prompt, "
         "from which it is a copy of a part; null: off.",
     )
+    made_of: float | None = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="Share of an answer's words that stand in the reference in that order, from which it is a "
+        "copy with words left out, where it holds three tenths of the reference's; what the prompt holds does not "
+        "count; null: off.",
+    )
     min_words: int = Field(
         8, ge=1, description="References with fewer content words that the prompt does not hold are not guarded."
     )
 
 
-UNGUARDED = CopyConfig(coverage=None, aligned=None, quoted=None)
+UNGUARDED = CopyConfig(coverage=None, aligned=None, quoted=None, made_of=None)
 """Nothing is called a copy."""
 
 
@@ -71,10 +88,11 @@ def normalised(text: str) -> str:
 
 
 def content_words(text: str) -> Counter[str]:
-    """Count the words that carry content: four letters and more, numbers, pairs of neighbouring ideographs.
+    """Count the words that carry content: four letters and more, two syllables and more, numbers.
 
     A run of Chinese or Japanese has no blanks, and its single characters are in every text; pairs are words or
-    parts of words. Names in code are cut at underscores.
+    parts of words. Of Thai and its like, every four neighbouring letters are. Names in code are cut at
+    underscores.
     """
     return _content_of(normalised(text))
 
@@ -83,9 +101,28 @@ def _content_of(plain: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for piece in _PIECE.findall(plain):
         if _IDEOGRAPHS.match(piece):
-            found.update(piece[at : at + 2] for at in range(max(1, len(piece) - 1)))
-        elif len(piece) >= _SHORT or piece.isdigit():
+            found.update(_neighbours(piece, 2))
+        elif _LETTERS.match(piece):
+            found.update(_neighbours(piece, _NEIGHBOURS))
+        elif len(piece) >= (_SHORT_SYLLABLES if _SYLLABLES.match(piece) else _SHORT) or piece.isdigit():
             found[piece] += 1
+    return found
+
+
+def _neighbours(piece: str, size: int) -> list[str]:
+    return [piece[at : at + size] for at in range(max(1, len(piece) - size + 1))]
+
+
+def _words_of(plain: str) -> list[str]:
+    """Return the words in order; an ideograph is one, and of Thai and its like every four neighbouring letters."""
+    found: list[str] = []
+    for piece in _PIECE.findall(plain):
+        if _IDEOGRAPHS.match(piece):
+            found.extend(piece)
+        elif _LETTERS.match(piece):
+            found.extend(_neighbours(piece, _NEIGHBOURS))
+        else:
+            found.append(piece)
     return found
 
 
@@ -109,15 +146,24 @@ class CopyGuard:
 
     @cached_property
     def _words(self) -> list[str]:
-        return words(normalised(self._reference))
+        return _words_of(normalised(self._reference))
 
     @cached_property
     def _asked_words(self) -> list[str]:
-        return words(normalised(self._prompt))
+        return _words_of(normalised(self._prompt))
 
     @cached_property
     def _asked(self) -> int:
         return longest_common(self._asked_words, self._words)
+
+    @cached_property
+    def _own(self) -> list[str]:
+        """The words of the reference that the prompt does not hold."""
+        return [word for word in self._words if word not in self._known]
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self._asked_words)
 
     @cached_property
     def _runs(self) -> set[tuple[str, ...]]:
@@ -134,11 +180,19 @@ class CopyGuard:
 
     def alignment(self, text: str) -> float:
         """Return the share of the reference's words that `text` holds in its order, the prompt's left out."""
-        return self._alignment(words(normalised(text)))
+        return self._alignment(_words_of(normalised(text)))
 
     def quotation(self, text: str) -> float:
         """Return the share of the runs of four words in `text` that are the reference's; 0 for a short text."""
-        return self._quotation(words(normalised(text)))
+        return self._quotation(_words_of(normalised(text)))
+
+    def skeleton(self, text: str) -> float:
+        """Return the share of the words in `text` that are the reference's in its order, the prompt's left out.
+
+        0 for a text that holds less than three tenths of the reference: in a long one a few words are in order by
+        chance.
+        """
+        return self._skeleton(_words_of(normalised(text)))
 
     def copied(self, text: str) -> bool:
         """Say whether `text` holds so much of the reference that its closeness proves nothing."""
@@ -152,12 +206,13 @@ class CopyGuard:
         plain = normalised(text)
         if rules.coverage is not None and self._coverage(plain) >= rules.coverage:
             return True
-        if rules.aligned is None and rules.quoted is None:
-            return False
-        found = words(plain)
-        return (rules.aligned is not None and self._alignment(found) >= rules.aligned) or (
-            rules.quoted is not None and self._quotation(found) >= rules.quoted
+        found = _words_of(plain)
+        measures = (
+            (rules.aligned, self._alignment),
+            (rules.quoted, self._quotation),
+            (rules.made_of, self._skeleton),
         )
+        return any(limit is not None and measure(found) >= limit for limit, measure in measures)
 
     def _coverage(self, plain: str) -> float:
         total = self._content.total()
@@ -172,9 +227,18 @@ class CopyGuard:
         runs = _runs(found)
         return sum(run in self._runs for run in runs) / len(runs) if len(runs) >= _LEAST_RUNS else 0.0
 
+    def _skeleton(self, found: Sequence[str]) -> float:
+        own = [word for word in found if word not in self._known]
+        if len(own) < _LEAST_OWN:
+            return 0.0
+        common = longest_common(own, self._own)
+        return common / len(own) if common >= _LEAST_PART * len(self._own) else 0.0
+
 
 _LEAST_WORDS, _LEAST_RUNS = 16, 8
 """Below these a share is chance: of words beside the prompt's, and of runs in a text."""
+_LEAST_OWN, _LEAST_PART = 12, 0.3
+"""Below these an answer is in the reference's order by chance: its own words, and the part of the reference."""
 
 
 def longest_common(left: Sequence[str], right: Sequence[str]) -> int:
