@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
+# Tests start many processes, each of which would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo docs demo-real check-demo test test-all search coverage test-deploy image-test lock test-vllm test-rollout test-ray test-adapters test-trl test-trainer train-demo test-openrlhf test-verl lint types rooms tiny-model real-model test-real validity bench soak faults fuzz fuzz-readers hostile mutation clean
 .DEFAULT_GOAL := demo

@@ -68,6 +68,7 @@ async def test_an_adapter_comes_and_goes_by_name(client, tmp_path):
     assert (again["changed"], again["revision"]) == (False, loaded["revision"])
     gone = await client.post("/v1/unload_lora_adapter", json={"lora_name": "style-a"})
     assert (gone.json()["weight_version"], gone.json()["previous_version"]) == ("0", "style-a")
+    assert gone.json()["changed"] is True
     assert await scores(client) == before
 
 

@@ -215,10 +215,11 @@ def test_limits_that_would_stop_everything_are_refused(name):
         GroupLimits(**{name: 0})
 
 
-@pytest.mark.parametrize("name", ["max_answers", "keep_s"])
+@pytest.mark.parametrize("name", ["max_answers", "keep_s", "retry_s"])
 def test_limits_below_zero_are_refused(name):
     with pytest.raises(ValueError, match=name):
-        GroupLimits(**{name: -1})
+        GroupLimits(**{name: -0.5})
+    assert getattr(GroupLimits(**{name: 0}), name) == 0
 
 
 def test_refused_members_are_told_to_come_back_at_the_pace_of_the_groups():

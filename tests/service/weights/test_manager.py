@@ -63,6 +63,24 @@ async def test_weights_that_came_by_another_way_are_noticed(tmp_path: Path):
     assert after.canary.mean_logprob != before.canary.mean_logprob
 
 
+async def test_the_canary_of_the_weights_that_serve_is_asked_once(tmp_path: Path):
+    asked = []
+
+    class Counting(DummyEngine):
+        async def score(self, trees):
+            asked.append(self.info.weight_version)
+            return await super().score(trees)
+
+    policy = policy_on(Counting(ByteTokenizer.vocab_size))
+    found = [await policy.info() for _ in range(3)]
+    assert asked == ["0"]
+    assert found[1:] == found[:-1]
+    await policy.load(salted(tmp_path, 5), "1")
+    so_far = len(asked)
+    assert (await policy.info()).weight_version == "1"
+    assert len(asked) == so_far
+
+
 async def test_the_canary_fits_a_short_model():
     policy = await policy_on(DummyEngine(ByteTokenizer.vocab_size, max_context=5)).info()
     assert len(policy.canary.token_ids) == 5
