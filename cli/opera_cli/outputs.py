@@ -134,7 +134,7 @@ def output_for(out: Path | None, source: Path, seen: Seen, show: Seen | None = N
     """Return the output that `-o` asks for.
 
     Raises:
-        BadInput: OUT is the input file or no file.
+        BadInput: OUT is the input file, no file, or to be packed.
     """
     if out is None:
         return StdoutOutput(seen, show)
@@ -142,6 +142,8 @@ def output_for(out: Path | None, source: Path, seen: Seen, show: Seen | None = N
         raise BadInput(f"{out} is the input file; choose another -o")
     if out.is_dir():
         raise BadInput(f"{out} is a directory; give a file name for -o")
+    if out.suffix == ".gz":
+        raise BadInput(f"{out} would not be packed, for it grows line by line; give -o a name without .gz")
     if out.exists() and not out.is_file():
         raise BadInput(f"{out} is no regular file; leave -o out to write to stdout")
     return ParquetOutput(out, seen) if out.suffix == ".parquet" else JsonlOutput(out, seen)

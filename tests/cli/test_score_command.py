@@ -131,6 +131,7 @@ def test_bad_usage_is_2_in_one_line(cli, url, groups, tmp_path):
         (("score", groups, "-o", groups), "input file"),
         (("score", groups, "-o", tmp_path / "no" / "out.jsonl"), "cannot write"),
         (("score", groups, "-o", "/dev/full"), "no regular file"),
+        (("score", groups, "-o", tmp_path / "out.jsonl.gz"), "give -o a name without .gz"),
         (("score", groups, "--config", "oops"), "key=value"),
         (("score", groups, "--config", "{oops"), "not JSON"),
         (("score", groups, "--engine", "dummy"), "--engine"),

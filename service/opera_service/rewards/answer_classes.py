@@ -6,13 +6,15 @@ before planning like those of `outcomes`. A pair that cannot be verified is not 
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
 from opera_service.rewards.boxes import last_box
 from opera_service.rewards.config import Equality, RewardConfig
-from opera_service.rewards.guards import malformed, words
+from opera_service.rewards.guards import malformed
 from opera_service.rewards.outcomes import same_answer
 from opera_service.rewards.verifier import Question
 from opera_service.rewards.verifier_pool import Verdict
@@ -69,4 +71,25 @@ def _answer(trajectory: EncodedTrajectory, equality: Equality) -> str | None:
         return None
     if equality == "math":
         return last_box(trajectory.answer)
-    return " ".join(words(trajectory.answer)) or trajectory.answer.strip() or None
+    return said(trajectory.answer) or trajectory.answer.strip() or None
+
+
+_OPTIONAL = re.compile("[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]")
+"""Signs that Hebrew and Arabic may write or leave out."""
+_IDEOGRAPH = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
+
+
+def said(text: str) -> str:
+    """Return the words of an answer, by which two are the same: case, punctuation, width and composition aside.
+
+    Vowel signs belong to a word, a sign and a decimal point to a number: -5 is not 5, and 3.5 is not "3 5".
+    """
+    plain = unicodedata.normalize("NFKC", _OPTIONAL.sub("", text)).casefold().replace("\u2212", "-")
+    plain = f" {unicodedata.normalize('NFC', plain)} "
+    kept = ""
+    for before, char, after in zip(plain, plain[1:], plain[2:], strict=False):
+        is_mark = unicodedata.category(char)[0] == "M" and kept[-1:].strip() != ""
+        in_number = char in ".,:/" and before.isdigit() and after.isdigit()
+        is_minus = char == "-" and after.isdigit() and not before.isalnum()
+        kept += char if char.isalnum() or is_mark or in_number or is_minus else " "
+    return " ".join(_IDEOGRAPH.sub(r" \1 ", kept).split())
