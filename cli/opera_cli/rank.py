@@ -35,8 +35,8 @@ def rank(
     """Order candidate branches by log-probability, best first.
 
     A line of FILE is one item, {"prompt", "prefix", "candidates": ["Wait, ...", "But ..."], "by": "branch"},
-    `by` being branch, branch_sum, sequence or reference. An interrupted OUT is gone on with. Without --url or
-    OPERA_REWARD_URL, the model runs in this process.
+    `by` being branch, branch_sum, sequence or reference. After an interruption the same command goes on.
+    Without --url or OPERA_REWARD_URL, the model runs in this process.
 
     Exit codes: 0 all ranked; 1 some items failed (they are in OUT with their errors); 2 bad usage or input
     file; 3 service unreachable.

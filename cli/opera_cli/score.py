@@ -73,7 +73,7 @@ def score(
         typer.Option(min=0, help="The GPUs of each engine with --ray. The default is 1 where there are any."),
     ] = None,
 ) -> None:
-    """Reward the groups of a file; an interrupted OUT is gone on with.
+    """Reward the groups of a file. After an interruption the same command goes on.
 
     A line of FILE is a group, {"prompt", "reference", "trajectories": [{"response"}, ...]}, or one row of a
     group with `prompt`, `response`, `reference` (rows belong together by `group_id`, else by prompt).

@@ -121,10 +121,9 @@ async def _demo(options: Options) -> None:
         if options.model is not None:
             graded = options.out / "graded.jsonl"
             open_samples.write_graded(graded)
-            console.print(
-                f"Graded      {graded} (is the reward fit? opera-reward check {graded} --model {options.model})"
-            )
-        for line in _files(options.out, groups, result):
+            ask = f"opera-reward check {graded} --model {options.model}"
+            console.print(f"Graded      {graded} (is the reward fit? {ask})", soft_wrap=True)
+        for line in _files(options, groups, result):
             console.print(line, soft_wrap=True)  # a path in one piece can be clicked and copied
         if options.ui:
             console.print(f"Live page   {url}/ui/#/run/demo (Ctrl-C ends it)", soft_wrap=True)
@@ -170,8 +169,9 @@ async def _serving(settings: Settings, backend: Backend) -> AsyncIterator[tuple[
             await serving
 
 
-def _files(out: Path, groups: Sequence[Group], result: RewardResult) -> Iterator[str]:
+def _files(options: Options, groups: Sequence[Group], result: RewardResult) -> Iterator[str]:
     """Write question, answer and plot; yields a line about each."""
+    out = options.out
     question, answer, plot = out / "groups.jsonl", out / "answer.json", out / "plot.html"
     lines = [group.model_dump_json(exclude_none=True) for group in groups]
     question.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -180,4 +180,5 @@ def _files(out: Path, groups: Sequence[Group], result: RewardResult) -> Iterator
     write_page(plot, result.groups, groups, run=run)
     yield f"Plot        {plot} (open it in a browser)"
     yield f"Answer      {answer} (the whole JSON of POST /reward)"
-    yield f"Questions   {question} (score them again: opera-reward score {question})"
+    same = f"--preset {result.preset}" if options.model is None else f"--model {options.model}"
+    yield f"Questions   {question} (score them again: opera-reward score {question} {same})"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_the_files_are_the_question_and_the_answer_of_one_request(shown):
         assert len({t.response for t in asked.trajectories}) == 4
     assert answer.model.name == "demo"
     assert answer.usage.tokens_computed < answer.usage.tokens_naive
+
+
+def test_the_command_that_it_names_scores_the_same(shown):
+    done, out = shown
+    named = re.search(r"score them again: opera-reward (score .+)\)", done.stdout).group(1).split()
+    again = subprocess.run([*COMMAND[:-1], *named], capture_output=True, text=True, timeout=200, check=True)
+    answer = json.loads((out / "answer.json").read_text())
+    for line, scored in zip(again.stdout.splitlines(), answer["groups"], strict=True):
+        pairs = zip(json.loads(line)["trajectories"], scored["trajectories"], strict=True)
+        assert all(now["reward"] == pytest.approx(then["reward"], abs=1e-4) for now, then in pairs)
 
 
 def test_rewards_follow_the_right_answers_that_no_reward_has_seen(shown):

@@ -144,6 +144,8 @@ def _configured(name: str, out: Path | None, seed: int | None, changes: list[str
     from opera_trainer.config import load, packaged
 
     path = packaged(name) if name in PACKAGED else Path(name)
+    if not path.exists():
+        raise BadInput(f"there is no file {name}, and the package brings {', '.join(PACKAGED)} only")
     config = load(path, [*(changes or []), *([] if seed is None else [f"seed={seed}"])])
     return config, out or Path("out/train") / config.name
 

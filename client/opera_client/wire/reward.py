@@ -153,6 +153,7 @@ class SegmentResult(Answer):
     gain: float
     """`mean_logprob` after this segment minus before it."""
     credited: bool
+    """Whether this segment counts by the reward's own rules; never where they give reflection no weight."""
     token_logprobs: list[float] | None = None
     """Per reference token, with `detail: tokens`."""
 

@@ -287,7 +287,6 @@ SCORE_RESULT = {
     "timing_ms": {"encode": 2.1, "queue": 0.4, "engine": 35.0, "total": 39.2},
 }
 COMPLETION_REQUEST = {
-    "model": "dummy",
     "prompt": ["17 + 25 = 42"],
     "echo": True,
     "logprobs": 1,

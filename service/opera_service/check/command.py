@@ -48,7 +48,7 @@ app = new_app()
 
 
 def run(argv: list[str]) -> int:
-    """Say before a run is paid for whether this reward is fit for these data and this model."""
+    """Say whether this reward is fit for these data and this model, before you pay for a run."""
     return run_app(app, argv, "check")
 
 
@@ -92,7 +92,7 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Say before a run is paid for whether this reward is fit for these data and this model.
+    """Say whether this reward is fit for these data and this model, before you pay for a run.
 
     Exit codes: 0 fit; 1 warnings; 2 unfit, or bad usage or input; 3 service unreachable.
     """

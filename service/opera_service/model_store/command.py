@@ -15,7 +15,7 @@ from opera_service.model_store.packages import PACKAGES, fetch, folder_of
 
 def _known(name: str) -> str:
     if name not in PACKAGES:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(sorted(PACKAGES))}")
+        raise typer.BadParameter(f"{name!r} is not known here; there is {', '.join(sorted(PACKAGES))}")
     return name
 
 

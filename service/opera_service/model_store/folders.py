@@ -27,10 +27,11 @@ def model_folder(source: str) -> str:
     path = Path(source).expanduser()
     if path.is_absolute() and not path.exists():
         raise NotFound(f"model {source}: there is no such file or folder")
-    if source == "demo" and not path.exists():
+    own = _holds_a_model(path)  # such a folder goes before a name; the clone of this project has a folder `demo`
+    if source == "demo" and not own:
         return EMBEDDED
     package = packages.PACKAGES.get(source)
-    if package and not path.exists():
+    if package and not own:
         folder = packages.folder_of(package)
         if not is_complete(folder):
             raise NotSupported(
@@ -49,3 +50,9 @@ def model_folder(source: str) -> str:
         if ggufs:
             return str(gguf.converted(ggufs[0]))
     return source
+
+
+def _holds_a_model(path: Path) -> bool:
+    if not path.is_dir():
+        return path.is_file()
+    return any(file.name == "config.json" or file.suffix.lower() == ".gguf" for file in path.iterdir())

@@ -110,7 +110,8 @@ def _parse(argv: Sequence[str], prog: str) -> dict[str, Any]:
     try:
         given = app(args=list(argv), prog_name=prog, standalone_mode=False)
     except _UsageError as error:
-        raise SettingsError(f"{error.format_message()}; see `{prog} --help`") from None  # type: ignore[attr-defined]
+        said = error.format_message().replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]
+        raise SettingsError(f"{said}; see `{prog} --help`") from None
     if not isinstance(given, dict):  # help was shown
         raise SystemExit(0)
     return {name: value for name, value in given.items() if value is not None}

@@ -31,6 +31,10 @@ def test_the_embedded_model_has_a_name_unless_a_folder_here_has_it(
     monkeypatch.chdir(tmp_path)
     assert Path(model_folder("demo"), "config.json").is_file()
     (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "other.py").touch()
+    # A folder without a model, as in this project's clone.
+    assert Path(model_folder("demo"), "config.json").is_file()
+    (tmp_path / "demo" / "config.json").touch()
     assert model_folder("demo") == "demo"
 
 

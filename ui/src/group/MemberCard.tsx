@@ -23,7 +23,7 @@ interface Props {
 
 export function MemberCard({ detail, member, place, rank, largest, chosen, onChoose }: Props) {
   const { before, after } = useMemo(() => around(member.response ?? ""), [member]);
-  const rules = rulesOf(detail.diagnostics, detail.config);
+  const rules = rulesOf(detail.diagnostics, detail.config, detail.formula, member.components);
   const segments = member.segments ?? [];
   return (
     <article id={`member-${place}`} class={`card member member-${place % 8}`} aria-label={`Trajectory ${member.id}`}>

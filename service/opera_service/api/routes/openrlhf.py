@@ -55,5 +55,5 @@ def _query(request: Request) -> OpenRLHFQuery:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
         raise InvalidRequest(
-            f"{problem_of(first)}; it belongs to the URL, as in ?group_size=8", field=name
+            f"{problem_of(first)} in the URL, as in ?group_size=8&wait_s=60", field=name
         ) from None

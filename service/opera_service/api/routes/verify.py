@@ -40,5 +40,5 @@ async def post_verify(request: Request) -> Response:
         query = VerifyQuery.model_validate(dict(request.query_params))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidRequest(f"{problem_of(first)}; it belongs to the URL", field=str(first["loc"][0])) from None
+        raise InvalidRequest(f"{problem_of(first)} in the URL", field=str(first["loc"][0])) from None
     return await respond(await receive(request, VerifyRequest), partial(verify, query), replays=False)

@@ -97,7 +97,10 @@ def load_model(
             raise NotSupported(
                 f"model {str(source)!r} brings Python code of its own; read it, then give --trust-remote-code"
             ) from error
-        raise EngineFailed(f"model {str(source)!r} could not be loaded: {reason_of(error)}") from error
+        way = "" if is_folder else "; give a folder, a .gguf file, or an id that the hub or its cache has"
+        raise EngineFailed(
+            f"model {str(source)!r} could not be loaded: {reason_of(error).rstrip('.')}{way}"
+        ) from error
     except Exception as error:  # broken safetensors headers raise a type of their own
         raise EngineFailed(
             f"the weights of {str(source)!r} could not be read ({reason_of(error)}); copy or download them again"

@@ -272,7 +272,7 @@ class Opera(Reward[OperaConfig, GroupQueries]):
                 "value": value,
             },
             token_logprobs=empty if priced is None else priced,
-            segments=_segments(member, earned),
+            segments=_segments(member, earned if weight and member.valid else np.zeros_like(earned)),
             flags=tuple(own),
         )
 

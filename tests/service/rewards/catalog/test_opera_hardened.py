@@ -183,6 +183,8 @@ def test_reflection_is_paid_for_what_nothing_else_reaches(hand):
     assert [segment.credited for segment in earning.segments] == [False, True]
     assert earning.components["reflection"] == pytest.approx(np.tanh(0.4))
     assert idle.components["reflection"] == 0
+    unpaid = bench.price(HARDENED, [mended]).trajectories[0]
+    assert not any(segment.credited for segment in unpaid.segments)  # its weight is 0, so nothing is credited
     peer = hand.thought(-0.9, answered=-1.0)
     assert bench.price(paid, [mended, peer]).trajectories[0].components["reflection"] == 0
 
