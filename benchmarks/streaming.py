@@ -1,7 +1,7 @@
 """How long after its last token a trajectory has its reward, with hints and without.
 
     python benchmarks/streaming.py --model smollm2 --count 8 --json FILE
-    python benchmarks/streaming.py --model demo --count 64 --at-once 64 --rate 4 --minutes 7.5
+    python benchmarks/streaming.py --model demo --count 64 --at-once 16 --rate 60 --minutes 7.5
 
 A service with `--route kept_trunks`. Trajectories are written at a fixed rate, with one hint every few tokens, and
 then asked about with `POST /reward`. Three modes, a fresh service each: no hints (cold, one request at a time),
@@ -124,25 +124,32 @@ async def replay(url: str, wanted: list[Trajectory], given: argparse.Namespace, 
 
 async def watched(url: str, pid: int, wanted: list[Trajectory], given: argparse.Namespace) -> list[float]:
     """Write trajectories over and over; return the service's memory in MB, once a second."""
-    end, numbers, memory = time.monotonic() + 60 * given.minutes, itertools.count(), []
+    numbers, written, memory = itertools.count(), 0, []
 
     async def writer(client: AsyncRewardClient, rate: float) -> None:
-        while time.monotonic() < end:
+        nonlocal written
+        while True:
             number = next(numbers)
             one = wanted[number % len(wanted)]
             prompt = f"{number}. {one['about']['prompt'][0].content}"
             new = {**one, "name": str(number), "about": {**one["about"], "prompt": prompt}}
             await write(client, new, rate, given.every, 0.0)
-
-    async def watch() -> None:
-        while time.monotonic() < end:
-            memory.append(memory_mb(pid))
-            await asyncio.sleep(1)
+            written += len(new["ids"])
 
     async with AsyncRewardClient(url, timeout=600) as client:
-        rates = itertools.islice(itertools.cycle(given.rate), given.at_once)
-        await asyncio.gather(watch(), *(writer(client, rate) for rate in rates))
-    print(f"{next(numbers)} trajectories in {given.minutes:g} minutes")
+        paces = itertools.islice(itertools.cycle(given.rate), given.at_once)
+        writers = [asyncio.create_task(writer(client, rate)) for rate in paces]
+        for _ in range(round(60 * given.minutes)):
+            memory.append(memory_mb(pid))
+            await asyncio.sleep(1)
+            for one in writers:
+                if one.done():
+                    one.result()
+        for one in writers:
+            one.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+        held = await counted(client, "opera_hinted_tokens")
+    print(f"{next(numbers)} trajectories begun, {written} tokens in whole ones, hints hold {held:.0f}", flush=True)
     return memory
 
 
@@ -207,9 +214,14 @@ def compared(given: argparse.Namespace, wanted: list[Trajectory], flags: Sequenc
 async def tokens_computed(url: str) -> float:
     """Return the tokens that a service has computed so far."""
     async with AsyncRewardClient(url) as client:
-        http = await client._crowd.open()  # noqa: SLF001
-        lines = (await http.get("/metrics")).text.splitlines()
-    return sum(float(line.split()[1]) for line in lines if line.startswith("opera_tokens_computed_total"))
+        return await counted(client, "opera_tokens_computed_total")
+
+
+async def counted(client: AsyncRewardClient, name: str) -> float:
+    """Return a number of the service's metrics."""
+    http = await client._crowd.open()  # noqa: SLF001
+    lines = (await http.get("/metrics")).text.splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def remembered(given: argparse.Namespace, wanted: list[Trajectory], flags: Sequence[str]) -> dict[str, Any]:
