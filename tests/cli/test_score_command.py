@@ -95,6 +95,7 @@ BAD_FILES = {
     "half-written": (b'{"prompt": "p", "reference": "r", "trajectories": [{"respo', "line 1", "half-written"),
     "broken": (b'{"prompt": p}\n{}\n', "line 1", "not JSON"),
     "cut short": (b'{"prompt": "p"\r\n', "line 1", "at column 15"),
+    "open text": (b'{"prompt": "p\n', "line 1", "Unterminated string starting at column 12;"),
     "second line": (json.dumps(group("a")).encode() + b"\n[1]\n", "line 2", "object"),
     "latin-1": ('{"prompt": "é"}\n'.encode("latin-1"), "line 1", "not UTF-8"),
     "utf-16": ('{"prompt": "p"}\n'.encode("utf-16"), "line 1", "not UTF-8"),

@@ -8,7 +8,16 @@ from pydantic import ValidationError
 from opera_adapters._grouping import Row
 from opera_client._parse import item_of, plain_json
 from opera_client.errors import InvalidRequest
-from opera_client.wire import Group, OtherContext, RewardRequest, ScoreItem, Trajectory, first_problem, problem_of
+from opera_client.wire import (
+    Group,
+    MemberRequest,
+    OtherContext,
+    RewardRequest,
+    ScoreItem,
+    Trajectory,
+    first_problem,
+    problem_of,
+)
 
 
 def group(*ids):
@@ -57,6 +66,11 @@ def test_another_context_is_text_or_ids():
         (RewardRequest, {"rewards": ["opera"]}, "must be a JSON object"),
         (RewardRequest, {"rewards": []}, "is empty; give at least one"),
         (RewardRequest, {"rewards": [{"name": "opera"}] * 17}, "has more than 16 elements"),
+        (
+            MemberRequest,
+            {"group_id": "g" * 513, "group_size": 1, "member_id": "m"},
+            "has more than 512 characters",
+        ),
         (RewardRequest, {"detail": "all"}, "must be 'reward', 'segments' or 'tokens'"),
         (RewardRequest, {"timeout_s": 0}, "must be more than 0"),
         (RewardRequest, {"timeout_s": "soon"}, "must be a number"),

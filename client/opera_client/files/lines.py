@@ -101,8 +101,8 @@ def parsed(raw: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         if not raw.endswith(b"\n"):
             raise ValueError("half-written JSON at the end of the file; complete that line or delete it") from None
-        what = f"not JSON: {error.msg} at column {error.colno}; one whole object a line: mend it or delete it"
-        raise ValueError(what) from None
+        problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"  # some end in "starting at"
+        raise ValueError(f"not JSON: {problem}; one whole object a line: mend it or delete it") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON that can be read: {error}; mend that line or delete it") from None
     if not isinstance(found, dict):

@@ -29,8 +29,6 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_long": "has more than {max_length} elements",
-    "string_too_long": "has more than {max_length} characters",
     "extra_forbidden": "is no field here; mend its name or leave it out",
     "literal_error": "must be {expected}",
 }
@@ -65,9 +63,12 @@ def problem_of(detail: ErrorDetails, model: type[BaseModel] | None = None) -> st
     if kind == "extra_forbidden" and model is not None:
         *parents, name = detail["loc"]
         return no_field(name, _fields_at(model, parents))
+    # A text that was made ready before it was checked is told of as a list by pydantic.
+    what = "characters" if kind.startswith("string_") or isinstance(detail.get("input"), str) else "elements"
+    if kind in ("too_long", "string_too_long"):
+        return f"has more than {context['max_length']} {what}"
     if kind in ("too_short", "string_too_short"):
         least = context["min_length"]
-        what = "elements" if kind == "too_short" else "characters"
         return "is empty; give at least one" if least == 1 else f"has fewer than {least} {what}"
     words = _WORDS.get(kind)
     if words is None:

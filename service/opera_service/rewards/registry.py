@@ -74,7 +74,13 @@ def resolve(name: str, preset: str, overrides: Mapping[str, Any]) -> AnyReward:
     if kind is WeightedSum:  # its preset is that of the terms, which say whether they have it
         if "rewards" not in overrides:
             raise InvalidRequest("a sum has no terms of its own; give `rewards`", field="config.rewards")
-        return _sum(_overridden(SumConfig(), overrides), preset)
+        try:
+            terms = _overridden(SumConfig(), overrides)
+        except InvalidRequest as error:
+            if error.field and error.field.startswith("config.rewards."):  # as a request calls its terms
+                error.field = error.field.removeprefix("config.")
+            raise
+        return _sum(terms, preset)
     base = kind.presets.get(preset)
     if base is None:
         raise InvalidRequest(

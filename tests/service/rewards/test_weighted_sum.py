@@ -107,9 +107,10 @@ def test_the_hash_covers_what_is_computed_and_nothing_else():
         ([{"name": "opera"}, {"name": "sum"}], "rewards.1.name", "holds no sums"),
         ([{"name": "opera", "preset": "strict"}], "rewards.0.preset", "`hardened`"),
         ([{"name": "opera"}, {"name": "rlpr", "config": {"margn": 1}}], "rewards.1.config.margn", "no such field"),
+        ([{"name": "opera", "weight": 1e9}], "rewards.0.weight", "must be within"),
         ([], "config.rewards", "at least one"),
-        ([{"name": "opera", "weight": float("inf")}], "config.rewards.0.weight", "finite"),
-        ([{"name": "opera", "share": 1}], "config.rewards.0.share", "`name`"),
+        ([{"name": "opera", "weight": float("inf")}], "rewards.0.weight", "finite"),
+        ([{"name": "opera", "share": 1}], "rewards.0.share", "`name`"),
     ],
 )
 def test_mistakes_name_the_term(terms, field, says):
