@@ -47,7 +47,7 @@ class Authenticator:
         if self._admin.holds(key):
             return
         if self._api.holds(key):
-            raise Forbidden("an API key does not open this; send an admin key")
+            raise Forbidden("an API key does not open this; send an admin key (our commands take OPERA_ADMIN_KEY)")
         raise _unauthorized("admin key")
 
     def _check_local(self, request: Request) -> None:
