@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from opera_cli.exits import one_line_errors, say
-from opera_cli.options import Url
 from opera_client import RewardClient
 from opera_client.wire import PolicyLoadResult
 
@@ -23,6 +22,14 @@ CanaryLogprob = Annotated[
     ),
 ]
 Timeout = Annotated[float, typer.Option(help="The seconds that the whole transfer may take, retries included.")]
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="OPERA_REWARD_URL",
+        help="The URL of a running service. Its admin key is taken from OPERA_ADMIN_KEY.",
+    ),
+]
 
 weights = typer.Typer(no_args_is_help=True, help="Give a running service other weights.")
 
