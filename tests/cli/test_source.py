@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from opera_cli.ray_data.chunks import cut
 from opera_cli.source import GroupSource, RankSource, digest, items
 from opera_client.errors import BadInput
 from opera_client.wire import HALF_CHARACTER
@@ -135,6 +136,20 @@ def test_what_is_no_parquet_or_cannot_be_json_is_refused(tmp_path):
     pq.write_table(pa.Table.from_pylist([{"prompt": "p", "reference": "r"}]), tmp_path / "c.parquet")
     with pytest.raises(BadInput, match=r"row 1.*response"):
         GroupSource(tmp_path / "c.parquet")
+
+
+def test_two_columns_of_one_name_are_refused_by_that_name(tmp_path):
+    texts = pa.array(["a"])
+    file = tmp_path / "in.parquet"
+    pq.write_table(pa.table([texts] * 4, names=["prompt", "response", "reference", "response"]), file)
+    with pytest.raises(BadInput, match=r"in\.parquet has two columns called 'response'; rename one"):
+        GroupSource(file)
+    with pytest.raises(BadInput, match="two columns called 'response'"):
+        cut([file])
+    inner = pa.ListArray.from_arrays([0, 1], pa.StructArray.from_arrays([texts, texts], names=["id", "id"]))
+    pq.write_table(pa.table([texts, texts, inner], names=["prompt", "reference", "trajectories"]), file)
+    with pytest.raises(BadInput, match=r"two columns called 'trajectories\.\w+\.id'"):
+        GroupSource(file)
 
 
 def test_texts_are_not_held_in_memory(tmp_path):

@@ -23,6 +23,12 @@ def test_weights_are_saved_in_the_precision_of_their_origin(tmp_path):
     assert vocabulary.chat_template == tokenizer.chat_template
 
 
+def test_weights_have_the_mode_of_the_files_beside_them(tmp_path):
+    model, tokenizer = models.load(models.base("demo"))
+    models.save(model, tokenizer, model_path(), tmp_path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
+
+
 def test_an_untrained_twin_depends_on_the_seed_only(tmp_path):
     folders = [models.untrained(model_path(), seed, tmp_path / str(place)) for place, seed in enumerate((0, 0, 1))]
     one, same, other = (models.load(folder)[0].lm_head.weight for folder in folders)

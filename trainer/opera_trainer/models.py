@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ def save(model: Model, tokenizer: Tokenizer, origin: str | Path, folder: Path) -
         dtype = torch.float32
     model.to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    usual = stat.S_IMODE((folder / "config.json").stat().st_mode)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(usual)  # they come out readable by their owner only, and a service may run as somebody else
 
 
 def kept(model: Model, origin: str | Path, dtype: torch.dtype) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from opera_client.errors import BadInput
 from opera_client.extras import missing_extra
 from opera_client.files.lines import parsed
-from opera_client.files.parquet import without_nulls
+from opera_client.files.parquet import refuse_twins, without_nulls
 
 CHUNKS = 256
 """At least so many, where there are lines enough: what workers share out among themselves."""
@@ -128,6 +128,7 @@ def _extents(path: Path) -> list[tuple[int | None, int]]:
 
         try:
             with ParquetFile(path) as file:
+                refuse_twins(path, file.schema_arrow)
                 metadata = file.metadata
                 return [(at, metadata.row_group(at).num_rows) for at in range(metadata.num_row_groups)]
         except ArrowException as error:

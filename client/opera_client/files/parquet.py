@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -97,10 +97,31 @@ def _rows(path: Path, file: IO[bytes]) -> Iterator[dict[str, Any]]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        for batch in ParquetFile(file).iter_batches(batch_size=_ROWS):
+        parquet = ParquetFile(file)
+        refuse_twins(path, parquet.schema_arrow)
+        for batch in parquet.iter_batches(batch_size=_ROWS):
             yield from batch.to_pylist()
     except (ArrowException, OSError, UnicodeError) as error:  # names and texts that are no UTF-8 included
         raise BadInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
+
+
+def refuse_twins(path: Path, schema: Any) -> None:
+    """Raise `BadInput` where two columns, or two fields of one column, share a name: a row has place for one."""
+    if twin := _twin(schema):
+        raise BadInput(f"{path} has two columns called {twin!r}; rename one or leave it out")
+
+
+def _twin(fields: Iterable[Any]) -> str | None:
+    """Return the path of the first name that is there twice."""
+    known: set[str] = set()
+    for field in fields:
+        if field.name in known:
+            return str(field.name)
+        known.add(field.name)
+        kind = field.type
+        if inner := _twin(kind.field(at) for at in range(kind.num_fields)):
+            return f"{field.name}.{inner}"
+    return None
 
 
 def without_nulls(value: Any) -> Any:

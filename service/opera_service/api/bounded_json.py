@@ -93,6 +93,9 @@ def _fields(data: bytes | bytearray | memoryview, shape: Any, where: str) -> Any
     try:
         return msgspec.json.decode(data, type=shape)
     except msgspec.ValidationError as error:
+        msgspec.json.decode(
+            data, type=Raw
+        )  # the first unknown key ends the reading: JSON broken behind it is said first
         said = str(error)  # it quotes the unknown key, which may be all of the body
         place = _PLACE.search(said, max(len(said) - 100, 0))
         path = f"{where}{place.group(1)}." if place else where

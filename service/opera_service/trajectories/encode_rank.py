@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from opera_client.errors import EmptyContext, EmptyReference, EmptyResponse, OperaError
+from opera_client.errors import EmptyContext, EmptyResponse, OperaError
 from opera_client.wire import Branching, Candidate, RankBy, RankItem
 from opera_service.scoring.tree import Ids, as_ids
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
+from opera_service.trajectories.reference import must_say_something
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,9 @@ def encode_shared(item: Branching, index: int, fields: FieldTokenizer) -> Encode
     reference = as_ids([])
     if item.by == "reference":
         reference = fields.tokens(item.reference, item.reference_token_ids, f"{path}.reference")
-        if not len(reference):
-            raise EmptyReference(
-                "the reference has no tokens; give the known good answer",
-                field=given_field(f"{path}.reference", item.reference_token_ids),
-            )
+        text = item.reference if item.reference_token_ids is None else None
+        where = given_field(f"{path}.reference", item.reference_token_ids)
+        must_say_something(text, reference, fields.tokenizer, where)
     return EncodedRank(
         id=str(index) if item.id is None else item.id,
         by=item.by,

@@ -14,6 +14,7 @@ from opera_service.trajectories.encode_ids import answer_start, differ, without_
 from opera_service.trajectories.encoding_config import EncodingConfig
 from opera_service.trajectories.field_tokenizer import FieldTokenizer, given_field
 from opera_service.trajectories.think import find_thought, is_blank
+from opera_service.trajectories.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,22 @@ def read_reference(
         flags += ("reference_think_unopened",) if unopened else ()
     if text is None:
         text = raw.decode(errors="replace")
+    must_say_something(text, ids, tokenizer, field)
+    end = [] if tokenizer.turn_end_id is None or not context.score_end else [tokenizer.turn_end_id]
+    prefix = tokenizer.encode_inside(context.reference_prefix)
+    suffix = tokenizer.encode_inside(context.reference_suffix)
+    return Reference(text, fields.checked(np.concatenate([prefix, ids, suffix, as_ids(end)]), field), flags)
+
+
+def must_say_something(text: str | None, ids: Ids, tokenizer: Tokenizer, field: str) -> None:
+    """Raise `EmptyReference` where a reader sees nothing in the text, where there is one, or in the ids."""
     visible = tokenizer.to_bytes(ids, skip_special=True).decode(errors="replace")
-    if not (says_something(text) and says_something(visible)):
+    if not (says_something(visible) and (text is None or says_something(text))):
         raise EmptyReference(
             "the reference says nothing: it has no letter, digit or symbol that a reader can see; give the known "
             "good answer",
             field=field,
         )
-    end = [] if tokenizer.turn_end_id is None or not context.score_end else [tokenizer.turn_end_id]
-    prefix = tokenizer.encode_inside(context.reference_prefix)
-    suffix = tokenizer.encode_inside(context.reference_suffix)
-    return Reference(text, fields.checked(np.concatenate([prefix, ids, suffix, as_ids(end)]), field), flags)
 
 
 def says_something(text: str) -> bool:

@@ -162,6 +162,12 @@ def test_what_is_no_object_is_refused(body: bytes):
         parse(body, RewardRequest)
 
 
+@pytest.mark.parametrize("body", [b'{"a":', b'{"a":1', b'{"a":tru}', b'[{"a":', b'{"groups":[{"a":'])
+def test_broken_json_is_told_so_whatever_its_fields(body: bytes):
+    with pytest.raises(MalformedBody, match="is not UTF-8 JSON"):
+        parse(body, RewardRequest)
+
+
 def test_an_error_names_no_more_than_a_little_of_a_long_name():
     with pytest.raises(InvalidRequest) as caught:
         parse(b'{"' + b"k" * 100_000 + b'":1}', RewardRequest)

@@ -109,3 +109,8 @@ def test_the_command_says_license_folder_and_use(
     told = capsys.readouterr().out
     assert "MIT" in told
     assert f"--model {tmp_path / 'models' / 'toy'}" in told
+
+
+def test_a_model_that_is_not_known_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert run(["wrong"]) == 2
+    assert capsys.readouterr().err == "opera-reward fetch-model: 'wrong' is not known here; there is smollm2\n"

@@ -52,6 +52,9 @@ def test_a_bad_candidate_spoils_no_other(byte_reader):
         ({"prompt_token_ids": [], "by": "sequence"}, EmptyContext, "items.2.prompt_token_ids"),
         ({"prefix_token_ids": [999]}, TokenOutOfVocabulary, "items.2.prefix_token_ids"),
         ({"by": "reference", "reference": ""}, EmptyReference, "items.2.reference"),
+        ({"by": "reference", "reference": "\u200b"}, EmptyReference, "items.2.reference"),
+        ({"by": "reference", "reference": " ."}, EmptyReference, "items.2.reference"),
+        ({"by": "reference", "reference_token_ids": [46]}, EmptyReference, "items.2.reference_token_ids"),
         ({"by": "reference", "reference_token_ids": []}, EmptyReference, "items.2.reference_token_ids"),
     ],
 )
