@@ -5,6 +5,7 @@ One request an item: the service batches concurrent requests by itself, and a fa
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -115,21 +116,39 @@ async def work(job: Job[Item], target: Target, output: Output, tally: Tally) -> 
     ends, so one file is always of one weight version.
     """
     start = time.monotonic()
-    async with target.opened() as client:
-        model = await model_of(client)
-        if job.check is not None:
-            await job.check(client)
-        total = len(job.source)
-        done = output.open({**job.run, "model": model}, lambda at: digest(job.source[at]) if at < total else None)
-        if done:
-            say(f"{output.path}: going on after {done} of {total}")
+    total = len(job.source)
 
-        with progress_bar(job.name, total, done=done) as advance:
-            todo = items(job.source, done)
-            answering = answers(job, client, todo, model["weight_version"], concurrency=target.concurrency)
-            async with aclosing(answering) as stream:
-                async for item, record in stream:
-                    output.add(digest(item), record)
-                    advance(1)
+    def digest_at(at: int) -> str | None:
+        return digest(job.source[at]) if at < total else None
+
+    model = await asyncio.to_thread(_model_of_a_whole, output, total, target)
+    if model is not None:
+        done = output.open({**job.run, "model": model}, digest_at)
+    else:
+        async with target.opened() as client:
+            model = await model_of(client)
+            if job.check is not None:
+                await job.check(client)
+            done = output.open({**job.run, "model": model}, digest_at)
+            if 0 < done < total:
+                say(f"{output.path}: going on after {done} of {total}")
+
+            with progress_bar(job.name, total, done=done) as advance:
+                todo = items(job.source, done)
+                answering = answers(job, client, todo, model["weight_version"], concurrency=target.concurrency)
+                async with aclosing(answering) as stream:
+                    async for item, record in stream:
+                        output.add(digest(item), record)
+                        advance(1)
+    if done == total:
+        say(f"{output.path}: nothing left to {job.name}")
     output.finish()
     say(tally.line(total, time.monotonic() - start) + (f" -> {output.path}" if output.path else ""))
+
+
+def _model_of_a_whole(output: Output, total: int, target: Target) -> dict[str, str] | None:
+    """Return the model of an output that holds everything, if `target` is that model, which need not be loaded."""
+    count, model = output.held()
+    if count != total or not isinstance(model, dict) or (own := target.foretold()) is None:
+        return None
+    return model if all(model.get(name) == value for name, value in own.items()) else None

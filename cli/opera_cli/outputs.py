@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from opera_cli.exits import leave_stdout
 from opera_cli.written import same_file
 from opera_client.errors import BadInput
+from opera_client.files import journal, parquet
 from opera_client.files.journal import Journal, Record
 from opera_client.files.parquet import require_pyarrow, to_jsonl, to_parquet
 
@@ -22,6 +23,10 @@ class Output(Protocol):
     """A place for records."""
 
     path: Path | None
+
+    def held(self) -> tuple[int, Any]:
+        """Return how many records are there already and the model of the first, before `open`."""
+        ...
 
     def open(self, run: dict[str, Any], digest_at: DigestAt, /) -> int:
         """Get ready and return how many records are there already. Raises `BadInput`."""
@@ -42,6 +47,10 @@ class JsonlOutput:
     def __init__(self, path: Path, seen: Seen) -> None:
         self.path: Path | None = path
         self._file, self._seen = path, seen
+
+    def held(self) -> tuple[int, Any]:
+        """Look into the file."""
+        return journal.held(self._file)
 
     def open(self, run: dict[str, Any], digest_at: DigestAt) -> int:
         """Take up what is there."""
@@ -67,6 +76,10 @@ class ParquetOutput:
         self.path: Path | None = path
         self._file, self._seen = path, seen
         self._partial = path.with_name(path.name + ".partial.jsonl")
+
+    def held(self) -> tuple[int, Any]:
+        """Look into the file, unless there is a partial one, which has more to say."""
+        return (0, None) if self._partial.exists() else parquet.held(self._file)
 
     def open(self, run: dict[str, Any], digest_at: DigestAt) -> int:
         """Take up what is there, also a whole file."""
@@ -102,6 +115,10 @@ class StdoutOutput:
     def __init__(self, seen: Seen, show: Seen | None = None) -> None:
         self._seen = seen
         self._show = show or _print
+
+    def held(self) -> tuple[int, Any]:
+        """Nothing."""
+        return 0, None
 
     def open(self, run: dict[str, Any], _: DigestAt, /) -> int:
         """Begin at the beginning."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from opera_client import DEFAULT_TIMEOUT, AsyncRewardClient, ClientOptions
-from opera_client.errors import BadInput, Unavailable
+from opera_client.errors import BadInput, OperaError, Unavailable
 
 _PROBE_TIMEOUT = 15.0
 """Seconds; a wrong address must be noticed before the long work's patient retries."""
@@ -32,9 +33,7 @@ class Target:
             ServiceUnreachable: nobody answers at the address.
         """
         options = ClientOptions(concurrency=self.concurrency, timeout=self.timeout)
-        own = {
-            name: value for name, value in (("engine", self.engine), ("model", self.model)) if value is not None
-        }
+        own = self._own
         if self.url:
             if own:
                 raise BadInput(f"--{next(iter(own))} is for work without a service; leave it or --url out")
@@ -52,3 +51,19 @@ class Target:
             yield client
         finally:
             await client.aclose()
+
+    def foretold(self) -> dict[str, str] | None:
+        """Return what the service's own code will say of the model, found without loading it; None if unknown."""
+        if self.url:
+            return None
+        try:
+            from opera_service.server.backends import foretold
+            from opera_service.server.settings import Settings
+
+            return foretold(Settings(**self._own))
+        except (ImportError, OSError, ValueError, OperaError):
+            return None  # opening it says what is wrong
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        return {name: value for name in ("engine", "model") if (value := getattr(self, name)) is not None}

@@ -114,6 +114,19 @@ class Journal:
             raise BadInput(f"{self.path} is not a result of this command; choose another -o")
 
 
+def held(path: Path) -> tuple[int, Any]:
+    """Return how many records an OUT file holds and the model of its first; 0 and None unless all are whole."""
+    try:
+        with path.open("rb") as file:
+            last = first = file.readline()
+            count = 1
+            for count, last in enumerate(file, start=2):  # noqa: B007  both are those of the last line
+                pass
+            return (count, json.loads(first)["run"]["model"]) if last.endswith(b"\n") else (0, None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, None
+
+
 def difference(old: object, new: dict[str, Any]) -> str:
     """Return the first thing in which an earlier run differs from this one, for a message."""
     if not isinstance(old, dict) or old.keys() != new.keys():

@@ -68,6 +68,18 @@ def to_jsonl(parquet: Path, jsonl: Path) -> None:
             out.write(json.dumps(row, separators=(",", ":"), default=str).encode() + b"\n")
 
 
+def held(parquet: Path) -> tuple[int, Any]:
+    """Return how many records a result in Parquet holds and the model of its first; else 0 and None."""
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(parquet) as file:
+            (first,) = next(file.iter_batches(batch_size=1, columns=["run"])).to_pylist()
+            return file.metadata.num_rows, json.loads(first["run"])["model"]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return 0, None
+
+
 def to_parquet(jsonl: Path, parquet: Path) -> None:
     """Write records of JSON Lines as Parquet: the same columns, but `run` as JSON text (its keys vary)."""
     import pyarrow as pa

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from opera_client.errors import NotSupported
@@ -15,6 +16,7 @@ from opera_service.engines.supervisor import Supervisor
 from opera_service.engines.vllm.rollout import INFLIGHT_TOKENS
 from opera_service.engines.vllm.settings import VllmSettings
 from opera_service.model_store.folders import EMBEDDED, model_folder
+from opera_service.model_store.weight_files import revision_of, weight_files
 from opera_service.server.settings import Settings
 from opera_service.trajectories.tokenizer import Tokenizer
 from opera_vllm.asking import RolloutVllm
@@ -59,6 +61,26 @@ def load_backend(
             _awaited(backend.engine.aclose(), loop)
         raise
     return replace(backend, engine=PairEngine(backend.engine, second))
+
+
+def foretold(settings: Settings) -> dict[str, str] | None:
+    """Return what `GET /model` will say of the model, as far as files tell; None where only a loaded one tells.
+
+    Loads nothing; reads the weights once. Raises like `model_folder`, and OSError.
+    """
+    if settings.engine != "torch" or settings.second_model is not None:
+        return None
+    source = model_folder(settings.model) if settings.model else EMBEDDED
+    folder = Path(source).expanduser()
+    if not weight_files(folder):
+        return None  # a hub id
+    found = {
+        "name": _name(source) or folder.resolve().name,
+        "revision": revision_of(folder),
+        "weight_version": settings.weight_version,
+        "engine": "torch",
+    }
+    return found if settings.dtype == "auto" else found | {"dtype": settings.dtype}
 
 
 def _load(settings: Settings, loop: asyncio.AbstractEventLoop | None, rollout: RolloutVllm | None) -> Backend:

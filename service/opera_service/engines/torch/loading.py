@@ -6,7 +6,6 @@ Knows no trees and no routes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from transformers.utils import logging
 
 from opera_client.errors import EngineFailed, NotSupported
 from opera_service.failures import reason_of
+from opera_service.model_store.weight_files import PATTERNS, revision_of, weight_files
 
 DType = Literal["auto", "float32", "float64", "bfloat16", "float16"]
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _UNLIMITED = 2**20
 """Context length of architectures whose config names none (state-space models)."""
@@ -114,9 +113,7 @@ def load_model(
         )
     if dtype == "auto" and place.type == "cpu" and model.dtype in (torch.bfloat16, torch.float16):
         model = model.float()
-    revision = (
-        f"sha256:{_digest(folder)}" if is_folder else str(getattr(config, "_commit_hash", None) or "unknown")
-    )
+    revision = revision_of(folder) if is_folder else str(getattr(config, "_commit_hash", None) or "unknown")
     return LoadedModel.of(model.to(place), name=name or _short_name(folder, source, is_folder), revision=revision)
 
 
@@ -161,27 +158,9 @@ def _check_folder(folder: Path, source: str) -> bool:
         )
     if not (folder / "config.json").is_file():
         raise NotSupported(f"model folder {source!r} has no config.json; give a folder written by save_pretrained")
-    if not _weight_files(folder):
-        raise NotSupported(f"model folder {source!r} has no weights; it needs {' or '.join(_WEIGHTS)}")
+    if not weight_files(folder):
+        raise NotSupported(f"model folder {source!r} has no weights; it needs {' or '.join(PATTERNS)}")
     return True
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the files that transformers would read: safetensors win over pickles."""
-    for pattern in _WEIGHTS:
-        found = sorted(folder.glob(pattern))
-        if found:
-            return found
-    return []
-
-
-def _digest(folder: Path) -> str:
-    """Return the sha256 of the weights: of the one file, or of the list of the files' sha256 lines."""
-    digests = []
-    for path in _weight_files(folder):
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _short_name(folder: Path, source: str | Path, is_folder: bool) -> str:
