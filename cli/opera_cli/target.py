@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,12 +58,13 @@ class Target:
         if self.url:
             return None
         try:
-            from opera_service.server.backends import foretold
-            from opera_service.server.settings import Settings
-
-            return foretold(Settings(**self._own))
+            # By name: rooms of the service that know no engine use this class, too.
+            backends = importlib.import_module("opera_service.server.backends")
+            settings = importlib.import_module("opera_service.server.settings")
+            found: dict[str, str] | None = backends.foretold(settings.Settings(**self._own))
         except (ImportError, OSError, ValueError, OperaError):
             return None  # opening it says what is wrong
+        return found
 
     @property
     def _own(self) -> dict[str, Any]:
