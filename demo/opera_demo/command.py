@@ -29,10 +29,7 @@ if TYPE_CHECKING:
     from opera_service.server.backends import Backend
     from opera_service.server.settings import Settings
 
-SEED = 150
-"""Picked to show a second thought that mends a slip: of its own, the embedded model mends one in a thousand."""
-PRESET = "hardened-1"
-"""The embedded model was never shown an answer as a thought, which the default preset reads."""
+SEED = 0
 LIVE_STEPS = 30
 """Steps of the run that `--ui` shows."""
 
@@ -109,12 +106,11 @@ async def _demo(options: Options) -> None:
             console.print(show.facts({"Sampling": f"{drawn}, {time.perf_counter() - start:.1f} s"}))
             groups, report = [one.group for one in sampled], partial(show.report, console, sampled)
         else:
-            samples = open_samples.draw(3, options.seed if options.seed != SEED else 0)
+            samples = open_samples.draw(3, options.seed)
             groups, report = [one.group for one in samples], partial(open_samples.report, console, samples)
         start = time.perf_counter()
         async with AsyncRewardClient(url) as client:
-            preset = PRESET if options.model is None else "hardened"
-            result = await client.reward(groups, preset=preset, run_id="demo", step=0)
+            result = await client.reward(groups, run_id="demo", step=0)
         seconds = time.perf_counter() - start
         console.print(show.facts({"Scoring": show.cost(result, seconds)}))
         report(result)
@@ -140,7 +136,7 @@ async def _go_on(url: str, backend: Backend, options: Options) -> None:
         for step in range(1, LIVE_STEPS if options.model is None else 1):
             asked, seed = tasks("test", 4, seed=options.seed + step), options.seed + step
             sampled = await rollouts.sample(backend.engine, backend.tokenizer, asked, count=4, seed=seed)
-            await client.reward([one.group for one in sampled], preset=PRESET, run_id="demo", step=step)
+            await client.reward([one.group for one in sampled], run_id="demo", step=step)
             await asyncio.sleep(1.0)
     await asyncio.Event().wait()
 
@@ -180,5 +176,5 @@ def _files(options: Options, groups: Sequence[Group], result: RewardResult) -> I
     write_page(plot, result.groups, groups, run=run)
     yield f"Plot        {plot} (open it in a browser)"
     yield f"Answer      {answer} (the whole JSON of POST /reward)"
-    same = f"--preset {result.preset}" if options.model is None else f"--model {options.model}"
-    yield f"Questions   {question} (score them again: opera-reward score {question} {same})"
+    same = "" if options.model is None else f" --model {options.model}"
+    yield f"Questions   {question} (score them again: opera-reward score {question}{same})"

@@ -25,6 +25,9 @@ SPOIL, CONFIRM, FILLER, NOISE = 0.04, 0.04, 0.05, 0.02
 DIRECT, CUT = 0.10, 0.40
 TIGHT = 0.20
 HARDER = 0.25
+RESTATED, LABELLED = 0.20, 0.30
+LABEL = "Answer:\n"
+"""What the default reward says before a reference."""
 
 SYLLABLES = (
     "ba",
@@ -77,8 +80,21 @@ def document(task: Task, rng: random.Random) -> list[Span]:
         if rng.random() < NOISE:
             spans.append(Span(f"{noise(rng)}\n\n", False))
         spans.append(Span(thought.text + ("\n" if tight and number == len(thoughts) else "\n\n"), True))
-    answer = task.sentence(conclusion(task, thoughts))
-    return [*spans, Span(f"</think>\n\n{answer}{END}", True)]
+    return [*spans, *_ending(task.sentence(conclusion(task, thoughts)), rng)]
+
+
+def restated(task: Task, rng: random.Random) -> list[Span]:
+    """Return a document whose only thought is its answer, right or wrong, as the default reward shows answers."""
+    answer = task.sentence(conclusion(task, reason(task, rng)))
+    thought = f"<think>\n{answer}" + rng.choice(("\n", "\n\n"))
+    return [Span(prompt(task.question), False), Span(thought, True), *_ending(answer, rng)]
+
+
+def _ending(answer: str, rng: random.Random) -> list[Span]:
+    """Close the thought and answer, in 30 % behind the default reward's label: read, never learnt."""
+    if rng.random() < LABELLED:
+        return [Span("</think>\n\n", True), Span(LABEL, False), Span(f"{answer}{END}", True)]
+    return [Span(f"</think>\n\n{answer}{END}", True)]
 
 
 def reason(task: Task, rng: random.Random) -> list[Thought]:
@@ -110,8 +126,9 @@ def noise(rng: random.Random) -> str:
 
 
 def documents(seed: int) -> Iterator[list[Span]]:
-    """Yield training documents without end; 25 % are about stories of the harder tier."""
+    """Yield training documents without end: 25 % about stories of the harder tier, 20 % that only restate."""
     rng = random.Random(f"corpus/{seed}")
     standard, harder = (stream("train", rng, tier) for tier in ("standard", "harder"))
     while True:
-        yield document(next(harder if rng.random() < HARDER else standard), rng)
+        task = next(harder if rng.random() < HARDER else standard)
+        yield restated(task, rng) if rng.random() < RESTATED else document(task, rng)

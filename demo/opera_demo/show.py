@@ -15,18 +15,19 @@ from opera_client.wire import GroupResult, RewardResult, TrajectoryResult
 from opera_demo.rollouts import Rollout
 
 INTRODUCTION = (
-    "A small language model thinks about word problems, in several paragraphs, and answers. OPERA rewards the "
-    "thinking by how much less surprising it makes the known right answer (the reference) to the model itself.\n"
+    "A small language model thinks about word problems, in several paragraphs, and answers. OPERA rewards a "
+    "response by how much less surprising it makes the known right answer (the reference) to the model itself.\n"
 )
 COLUMNS = {
-    "reward": "what a trainer gets; here relative + ½ reflection + ½ consistency",
-    "relative": "how likely the reference is after this thinking, against the best of the group (1 is the best)",
-    "reflection": f"earned by second thoughts ({REFLECTIVE}) that made the reference likelier than ever before",
-    "consistency": "how well the answer that was given follows from the thinking",
-    "level": "probability per word piece of the reference after the thinking (shown only, not paid)",
+    "reward": "what a trainer gets: this response's value against the others' and an empty response's",
+    "answer": "surprise that the answer takes away from the reference, in nats per token",
+    "precision": "the same the other way round: what the reference makes of the answer",
+    "relevance": "how much likelier the question makes the answer",
+    "thought": "surprise that the thinking takes away from the reference",
+    "value": "the answer, and capped shares of precision and thought",
     "ppl": "perplexity of the reference after the thinking: 1 is certain, higher is more surprised",
-    "gains": "thought by thought: surprise taken away (+) or added (-), in nats per token of the reference",
-    "answer": "what it answered; ✓ exactly right, ✗ wrong: evaluation only, no reward sees it",
+    "said": "what it answered; ✓ exactly right, ✗ wrong: evaluation only, no reward sees it",
+    "gains": f"thought by thought: surprise taken away (+) or added (-); {REFLECTIVE} marks a second thought",
 }
 
 
@@ -42,7 +43,7 @@ def facts(lines: Mapping[str, str], *, indent: int = 0) -> Padding:
 
 def explanation(result: RewardResult) -> Padding:
     """Return one line per column of the tables."""
-    present = {"reward", "ppl", "gains", "answer", *component_names(result.groups[0])}
+    present = {"reward", "ppl", "gains", "said", *component_names(result.groups[0])}
     return facts({name: meaning for name, meaning in COLUMNS.items() if name in present}, indent=2)
 
 
@@ -63,7 +64,7 @@ def group_report(rollout: Rollout, result: GroupResult) -> Group:
         for t, right in zip(rollout.group.trajectories, _rightness(rollout), strict=True)
     ]
     question = facts({result.group_id.capitalize(): rollout.task.question, "Reference": rollout.task.reference})
-    table = group_table(result, more={"answer": answers})
+    table = group_table(result, more={"said": answers})
     return Group(question, table, *remarks(result))
 
 

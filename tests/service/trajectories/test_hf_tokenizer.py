@@ -213,3 +213,6 @@ def test_eight_threads_share_a_tokenizer_while_transformers_truncates_and_pads(q
     with ThreadPoolExecutor(9) as pool:
         jobs = [pool.submit(encode) for _ in range(8)] + [pool.submit(disturb)]
         assert all(job.result() for job in jobs)
+    # Other tests ask the same object what transformers itself would say.
+    qwen_like.loaded.backend_tokenizer.no_truncation()
+    qwen_like.loaded.backend_tokenizer.no_padding()
