@@ -70,15 +70,18 @@ def segment_table(trajectory: TrajectoryResult, initial: float | None, *, title:
     table.add_column("thought", overflow="fold", max_width=72)
     table.add_column("log-prob", justify="right")
     table.add_column("gain", justify="right")
-    table.add_column("credited")
-    table.add_row("", Text("(before any thought)", style="dim"), _number(initial, ".3f"), "", "")
-    for segment in trajectory.segments or ():
+    segments = trajectory.segments or ()
+    paid = any(segment.credited for segment in segments)
+    if paid:
+        table.add_column("credited")
+    table.add_row("", Text("(before any thought)", style="dim"), _number(initial, ".3f"), "")
+    for segment in segments:
         text = Text(f"{REFLECTIVE} " if segment.reflective else "", style="magenta")
         text.append(segment.text.strip(), style="default")
+        credited = [Text("yes" if segment.credited else "", style="magenta")] if paid else []
         table.add_row(
-            str(segment.index + 1), text, _number(segment.mean_logprob, ".3f"), _gain(segment),
-            Text("yes", style="magenta") if segment.credited else "",
-        )  # fmt: skip
+            str(segment.index + 1), text, _number(segment.mean_logprob, ".3f"), _gain(segment), *credited
+        )
     return table
 
 
