@@ -1,7 +1,7 @@
 """What a scored group looks like in a terminal."""
 
-from opera_cli.table import remarks
-from opera_client.wire import GroupResult, TrajectoryResult
+from opera_cli.table import remarks, segment_table
+from opera_client.wire import GroupResult, SegmentResult, TrajectoryResult
 
 
 def group(message, *flags):
@@ -22,3 +22,25 @@ def test_a_group_that_says_nothing_says_why():
         "remark on a: no_spread",
     ]
     assert remarks(group(None)) == []
+
+
+def test_credit_has_a_column_only_where_some_is_paid():
+    def columns(*credited):
+        segments = [
+            SegmentResult(
+                index=at,
+                start=at,
+                end=at + 1,
+                text="So.",
+                reflective=False,
+                mean_logprob=-1.0,
+                gain=0.0,
+                credited=one,
+            )
+            for at, one in enumerate(credited)
+        ]
+        trajectory = TrajectoryResult(id="a", status="ok", reward=0.5, segments=segments)
+        return [column.header for column in segment_table(trajectory, -1.0).columns]
+
+    assert "credited" not in columns(False, False)
+    assert columns(False, True)[-1] == "credited"
