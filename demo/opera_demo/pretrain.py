@@ -150,7 +150,7 @@ def make(folder: Path, *, seed: int = 0, steps: int = STEPS, count: int = 256) -
     for parameter in model.parameters():
         parameter.data = parameter.data.bfloat16()
     model.save_pretrained(folder)
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # or only its owner could read it
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # not its owner alone
     written = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
     report = evaluate(written, untrained(config, seed), vocabulary, count=count)
     origin = card.Origin(
