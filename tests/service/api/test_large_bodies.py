@@ -1,8 +1,10 @@
 """What large bodies cost is bounded before anything is known of them."""
 
 import asyncio
+import ctypes
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from pydantic import BaseModel
@@ -81,8 +83,12 @@ async def test_what_large_bodies_took_is_returned_once_for_several(monkeypatch: 
     assert trimmed[0].startswith("opera-large-body"), "the event loop waits for nothing"
 
 
-def test_memory_can_be_trimmed_anywhere():
-    bodies.trim_memory()
+def test_memory_is_trimmed_where_the_allocator_can(monkeypatch: pytest.MonkeyPatch):
+    kept: list[int] = []
+    for library in (SimpleNamespace(malloc_trim=kept.append), SimpleNamespace()):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        bodies.trim_memory()
+    assert kept == [0]
 
 
 async def test_one_large_body_is_parsed_at_a_time(monkeypatch: pytest.MonkeyPatch):
