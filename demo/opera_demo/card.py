@@ -28,7 +28,7 @@ score. For real work give the service a real model with `--model`.
 
 ## Origin
 
-* Data: synthetic only, drawn by `opera_service/demo/corpus.py`; no text, weights or outputs of others.
+* Data: synthetic only, drawn by `opera_demo/corpus.py`; no text, weights or outputs of others.
 * Made by `python -m opera_demo.pretrain --out DIR --seed {seed} --steps {steps}`: {tokens:,} tokens,
   {cpu_seconds} CPU-seconds of training, torch {torch}. Another machine or version gives slightly other weights;
   the behaviour below should hold.
@@ -59,15 +59,15 @@ Gains are those of the detour's own thought, one a task, and of the steps of rig
 {answers}
 
 The AUC is near 1 partly by construction: in the corpus the answer always follows the reasoning's last total.
-A thought closed early is common in the corpus, so sampling at temperature 1 often answers too soon; that is
-room for reinforcement learning, not a defect of the prices.
+A thought closed early is common in the corpus, and a fifth of the documents only restate their answer, so sampling
+at temperature 1 often answers too soon; that is room for reinforcement learning, not a defect of the prices.
 
 ## Format
 
 ChatML: `<|im_start|>user\\n…<|im_end|>\\n<|im_start|>assistant\\n`, then
 `<think>\\nOne thought.\\n\\nAnother.\\n\\n</think>\\n\\nThe answer.<|im_end|>`. The tokenizer is byte-level and
 reversible; `<think>` and `</think>` are added tokens but not special. Tasks come from
-`opera_service/demo/world.py`:
+`opera_demo/world.py`:
 
 > The shop has 12 pears. Ana sold 3. Ben brought 5. How many pears does the shop have now?
 """
